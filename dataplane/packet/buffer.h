@@ -1,0 +1,68 @@
+// Buffer: a packet in memory (rte_mbuf) and what the parser found in it, kept in the mbuf's private
+// area so that a packet handed to another core is never parsed twice. Frames are one segment,
+// except datagrams that were reassembled: those are chains whose first segment holds all headers.
+#pragma once
+
+#include <rte_mbuf.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "common/net/address.h"
+
+namespace limpet::packet {
+
+using Buffer = rte_mbuf;
+
+enum class Kind : uint8_t {
+  kFlow,       // TCP or UDP, whole, ports known
+  kIcmpError,  // ICMP or ICMPv6 error; its quote has not been judged yet
+  kEcho,       // ICMP or ICMPv6 echo request
+  kNeighbor,   // ARP, or ICMPv6 neighbour discovery
+  kFragment,   // a piece of a datagram
+  kOther,      // IP, for us to refuse
+};
+
+// What the parser found. Offsets count from the start of the frame.
+struct Meta {
+  net::Address source;
+  net::Address destination;
+  uint16_t source_port = 0;  // host order; 0 where the protocol has none
+  uint16_t destination_port = 0;
+  uint16_t l3_offset = 0;    // IP header (or ARP header)
+  uint16_t l4_offset = 0;    // after the IP header and all extension headers
+  uint32_t l3_bytes = 0;     // the IP packet, header included
+  uint32_t l4_bytes = 0;     // from l4_offset to the end of the IP packet
+  uint32_t fragment_id = 0;  // kFragment: identification
+  uint32_t hash = 0;         // of the flow key, set when steering
+  net::Family family = net::Family::kV4;
+  Kind kind = Kind::kOther;
+  uint8_t protocol = 0;  // of the transport header (IPPROTO_*)
+  uint8_t tcp_flags = 0;
+  uint8_t ttl = 0;
+  uint8_t port = 0;            // index of the port it came in by; for frames to send: goes out by
+  uint8_t steer_level = 0;     // which steering generation has been asked last
+  bool dont_fragment = false;  // IPv4 DF; always true for IPv6 that arrived whole
+  bool reassembled = false;
+  net::Mac source_mac;
+  net::Address next_hop;  // frames punted for neighbour resolution
+};
+
+inline constexpr std::size_t kMetaBytes =
+    128;  // mbuf private area; a multiple of RTE_MBUF_PRIV_ALIGN
+static_assert(sizeof(Meta) <= kMetaBytes && kMetaBytes % RTE_MBUF_PRIV_ALIGN == 0);
+
+inline Meta& meta(Buffer* buffer) {
+  return *static_cast<Meta*>(rte_mbuf_to_priv(buffer));
+}
+
+template <class Header>
+Header* at(Buffer* buffer, std::size_t offset) {
+  return rte_pktmbuf_mtod_offset(buffer, Header*, offset);
+}
+
+inline void release(Buffer* buffer) {
+  rte_pktmbuf_free(buffer);
+}
+
+}  // namespace limpet::packet

@@ -1,0 +1,52 @@
+// Fragments: reassembly before a flow is looked up, fragmentation towards a smaller MTU. Over
+// rte_ip_frag; one Reassembler per core, bounded, needs an initialised EAL.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "common/timing/time.h"
+#include "dataplane/packet/buffer.h"
+#include "dataplane/packet/verdict.h"
+
+struct rte_ip_frag_tbl;
+struct rte_mempool;
+
+namespace limpet::packet {
+
+class Reassembler {
+ public:
+  // At most `datagrams_max` datagrams in the making, each given up after `timeout`.
+  Reassembler(uint32_t datagrams_max, timing::Duration timeout, int numa_socket);
+  ~Reassembler();
+  Reassembler(const Reassembler&) = delete;
+  Reassembler& operator=(const Reassembler&) = delete;
+
+  // Takes a kFragment. Returns the whole datagram (a chain; parse_datagram() must follow;
+  // `reassembled` is set), or null when more pieces are missing. Pieces given up are released and
+  // counted below.
+  Buffer* add(Buffer* fragment, timing::Instant now);
+
+  // Releases what was given up since the last call, at most `count` buffers; called every turn.
+  void release_expired(timing::Instant now, uint32_t count);
+
+  uint64_t invalid() const { return invalid_; }        // pieces of datagrams that failed
+  uint64_t table_full() const { return table_full_; }  // pieces that found no place
+  uint32_t pending() const;                            // buffers held
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+  uint64_t invalid_ = 0;
+  uint64_t table_full_ = 0;
+};
+
+// Cuts the IP packet in `buffer` into pieces of at most `mtu` bytes (of IP), each with room for an
+// Ethernet header in front and meta copied; releases `buffer`. `id` is the identification to use
+// for every piece: IPv4 low 16 bits, IPv6 all 32. Returns the number of pieces (0: out of buffers
+// or more than `pieces_max`; the original is released all the same).
+uint32_t fragment(Buffer* buffer, uint16_t mtu, uint32_t id, rte_mempool* pool, Buffer** pieces,
+                  uint32_t pieces_max);
+
+}  // namespace limpet::packet

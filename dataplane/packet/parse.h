@@ -1,0 +1,39 @@
+// Bytes to meaning, once. After parse() says kParsed, accessors at meta's offsets cannot run over.
+//
+// Cost: one pass over the headers; with `verify_checksums` one over the transport payload unless
+// the device vouched for it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "dataplane/packet/buffer.h"
+#include "dataplane/packet/verdict.h"
+
+namespace limpet::packet {
+
+// Where a frame came in. A device with VLAN ports is several of these.
+struct Ingress {
+  uint8_t port = 0;
+  uint16_t vlan = 0;  // 0: untagged
+  net::Mac mac;
+  bool verify_checksums = true;
+};
+
+// The ports that share one device, at most 4096; at least one.
+struct IngressSet {
+  const Ingress* first = nullptr;
+  uint32_t count = 0;
+};
+
+// Parses the frame and fills meta(buffer). Returns nothing when it may go on (kind says where),
+// else why it must be dropped; the caller releases it. Trailing Ethernet padding is cut off. IPv4
+// options and IPv6 hop-by-hop, destination and routing headers are skipped, bounded; anything that
+// could make a datagram be read past its end is an error. Multicast frames pass only for ARP and
+// neighbour discovery.
+std::optional<DropReason> parse(Buffer* buffer, const IngressSet& ports);
+
+// Parses again from l3_offset on: after reassembly, when the datagram lies in a chain.
+std::optional<DropReason> parse_datagram(Buffer* buffer, bool verify_checksums);
+
+}  // namespace limpet::packet

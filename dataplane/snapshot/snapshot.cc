@@ -1,0 +1,49 @@
+#include "dataplane/snapshot/snapshot.h"
+
+#include <algorithm>
+#include <tuple>
+
+namespace limpet::snapshot {
+
+const Snapshot::OwnAddress* Snapshot::own(const net::Address& address) const {
+  const auto it = std::lower_bound(
+      own_addresses.begin(), own_addresses.end(), address,
+      [](const OwnAddress& own, const net::Address& wanted) { return own.address < wanted; });
+  return it != own_addresses.end() && it->address == address ? &*it : nullptr;
+}
+
+const VirtualService* Snapshot::find(const net::Address& vip, uint8_t protocol,
+                                     uint16_t port) const {
+  // The last listener that starts at or before (vip, protocol, port) is the only one that can hold
+  // it.
+  const auto after =
+      std::upper_bound(listeners.begin(), listeners.end(), std::tuple(vip, protocol, port),
+                       [](const auto& wanted, const Listener& l) {
+                         return wanted < std::tuple(l.address, l.protocol, l.first_port);
+                       });
+  if (after == listeners.begin()) return nullptr;
+  const Listener& l = *std::prev(after);
+  if (l.address != vip || l.protocol != protocol || port > l.last_port) return nullptr;
+  return &virtual_services[l.virtual_service];
+}
+
+bool Snapshot::route(const net::Address& destination, Hop* hop) const {
+  int best = -1;
+  for (const Port& port : ports) {
+    for (const net::Prefix& subnet : port.addresses) {
+      if (subnet.length > best && subnet.contains(destination)) {
+        best = subnet.length;
+        *hop = {port.index, destination};
+      }
+    }
+  }
+  for (const Route& r : routes) {
+    if (r.prefix.length <= best) break;  // longest first; a port's own subnet wins ties
+    if (!r.prefix.contains(destination)) continue;
+    *hop = {r.port, r.next_hop.is_unspecified() ? destination : r.next_hop};
+    return true;
+  }
+  return best >= 0;
+}
+
+}  // namespace limpet::snapshot

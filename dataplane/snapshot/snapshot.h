@@ -1,0 +1,234 @@
+// Snapshot: everything a worker needs to know of the configuration, resolved and immutable. The
+// control side compiles one from a document, the bootstrap and the health marks, and publishes it
+// (publisher.h); workers take the newest at the start of a turn.
+//
+// Invariants
+//  1. Nothing in a Snapshot changes after it was published.
+//  2. Slots (VsSlot, ServerSlot, ScopeSlot, NatId) are handles that the control side's registry
+//  gives
+//     to identities. A slot keeps its meaning for as long as a flow, an entry or a snapshot uses
+//     it.
+//  3. Names are here for listings and explanations; no packet reads one.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/base/strong.h"
+#include "common/net/address.h"
+#include "common/timing/time.h"
+
+namespace limpet::snapshot {
+
+using VsSlot = base::Strong<struct VsSlotTag, uint16_t>;
+using ServerSlot = base::Strong<struct ServerSlotTag, uint32_t>;
+using ScopeSlot = base::Strong<struct ScopeSlotTag, uint32_t>;
+using NatId = base::Strong<struct NatIdTag, uint32_t>;
+using ServerId =
+    base::Strong<struct ServerIdTag, uint64_t>;  // SPEC 2.9: identity, equal everywhere
+using ScopeId = base::Strong<struct ScopeIdTag, uint64_t>;
+using PoolIndex = base::Strong<struct PoolIndexTag, uint32_t>;
+
+inline constexpr ScopeSlot kNoScope{UINT32_MAX};
+inline constexpr ServerId kNoServer{0};
+inline constexpr uint32_t kNoIndex = UINT32_MAX;
+
+// A port of the engine as packets see it.
+struct Port {
+  std::string name;
+  uint8_t index = 0;
+  uint16_t vlan = 0;
+  uint16_t mtu = 1500;
+  net::Mac mac;
+  std::vector<net::Prefix> addresses;  // with host bits: 10.1.0.1/24
+};
+
+// How to reach an address that is not on a port's own subnet; sorted, longest prefix first.
+struct Route {
+  net::Prefix prefix;
+  uint8_t port = 0;
+  net::Address next_hop;  // unspecified: on-link
+};
+
+struct Hop {
+  uint8_t port = 0;
+  net::Address next_hop;  // whose MAC the frame needs
+};
+
+enum class ServerState : uint8_t {
+  kUp,        // takes new clients
+  kDown,      // mark, monitor
+  kDisabled,  // draining: no new clients; policy `draining` decides for persisted ones
+};
+
+struct Server {
+  ServerId id;
+  ServerSlot slot;
+  net::Address address;
+  uint16_t port = 0;    // host order; 0: the port that the client used (use_service_port)
+  uint16_t weight = 1;  // `ratio`
+  ServerState state = ServerState::kUp;
+  bool reset_connections = false;  // graceful_disable_timeout is over: established ones are reset
+  bool reachable = true;           // false: no route; then treated as down
+  uint32_t connections_max = 0;    // 0: no limit
+  Hop hop;
+  // Source NAT: the addresses to use towards this server and the first of as many NatIds, one per
+  // address, for TCP and for UDP. Empty when clients keep their addresses.
+  std::vector<net::Address> sources;
+  NatId tcp_nat;
+  NatId udp_nat;
+  std::string name;  // "10.2.0.2:80", as listings print it
+};
+
+enum class Algorithm : uint8_t { kRoundRobin, kLeastConnections, kRandom, kConsistentHash };
+enum class HashInput : uint8_t { kSourceAddress, kSourceAddressAndPort };
+
+// What to do with a persisted client whose server may not simply be used (SPEC 2.2).
+enum class Recovery : uint8_t { kPickNew, kContinue, kAbort };
+
+struct Pool {
+  std::string name;
+  std::string uuid;
+  Algorithm algorithm = Algorithm::kLeastConnections;
+  HashInput hash_input = HashInput::kSourceAddress;
+  std::vector<Server> servers;
+  // Maglev table over the servers that take new clients: indices into `servers`; empty when the
+  // algorithm is another or no server qualifies.
+  std::vector<uint16_t> maglev;
+  // Open addressing, power of two, at most half full: ServerId -> index + 1; 0 is empty.
+  std::vector<uint32_t> by_id;
+
+  // The server with this identity; null when it is not in the pool.
+  const Server* find(ServerId id) const {
+    if (by_id.empty()) return nullptr;
+    const std::size_t mask = by_id.size() - 1;
+    for (std::size_t i = id.value & mask;; i = (i + 1) & mask) {
+      if (by_id[i] == 0) return nullptr;
+      if (servers[by_id[i] - 1].id == id) return &servers[by_id[i] - 1];
+    }
+  }
+};
+
+// One persist scope: (VS, pool, profile), or (pool, profile) when shared.
+struct Scope {
+  ScopeId id;
+  ScopeSlot slot;
+  bool live = false;            // false: a gap; its entries are being dropped
+  std::string type;             // "PERSISTENCE_TYPE_CLIENT_IP_ADDRESS"
+  std::string virtual_service;  // empty when shared by several
+  std::string virtual_service_uuid;
+  std::string pool_name;
+  std::string profile;
+  PoolIndex pool;
+  timing::Duration timeout{};
+  uint8_t mask_v4 = 32;
+  uint8_t mask_v6 = 128;
+  Recovery down = Recovery::kPickNew;
+  Recovery at_limit = Recovery::kPickNew;
+  Recovery draining = Recovery::kPickNew;
+  bool return_home = false;
+  bool purge = true;  // FULL; false: NO_PURGE
+  bool mirrored = true;
+
+  net::Address key_of(const net::Address& client) const {
+    return client.masked(client.is_v4() ? mask_v4 : mask_v6);
+  }
+};
+
+struct VirtualService {
+  std::string name;
+  std::string uuid;
+  VsSlot slot;
+  PoolIndex pool;
+  ScopeSlot scope = kNoScope;
+  bool preserve_client = false;
+  bool autogw = true;
+  bool per_packet = false;  // per_pkt_loadbalance
+  bool served = true;       // false: known (listed in status), not served; `why_not` says why
+  std::string why_not;
+  timing::Duration tcp_idle = timing::seconds(300);
+  timing::Duration udp_idle = timing::seconds(10);
+};
+
+// A range of ports of a VIP and protocol; sorted by (address, protocol, first), never overlapping.
+struct Listener {
+  net::Address address;
+  uint8_t protocol = 0;  // IPPROTO_TCP or IPPROTO_UDP
+  uint16_t first_port = 0;
+  uint16_t last_port = 0;
+  uint32_t virtual_service = 0;  // index into virtual_services
+};
+
+// What packets are steered by: clients that could share a binding agree in these many bits.
+struct Steering {
+  uint8_t mask_v4 = 32;
+  uint8_t mask_v6 = 128;
+  friend bool operator==(const Steering&, const Steering&) = default;
+};
+
+inline constexpr std::size_t kSteeringLevelsMax = 4;
+
+struct Snapshot {
+  uint64_t generation = 0;  // of the document
+  uint64_t version = 0;     // +1 with each publication, whatever caused it
+
+  std::vector<Port> ports;
+  std::vector<Route> routes;
+  std::vector<Pool> pools;
+  std::vector<VirtualService> virtual_services;
+  std::vector<Listener> listeners;
+  std::vector<Scope> scopes;  // by ScopeSlot
+
+  // By ServerSlot and VsSlot; kNoIndex for what this snapshot does not have.
+  struct ServerRef {
+    uint32_t pool = kNoIndex;
+    uint32_t index = kNoIndex;
+  };
+  std::vector<ServerRef> server_by_slot;
+  std::vector<uint32_t> vs_by_slot;
+  // Slots that left and whose connections are due: reset them (VS deleted; removed server whose
+  // graceful_disable_timeout is over). Sorted.
+  std::vector<VsSlot> vs_reset;
+  std::vector<ServerSlot> servers_reset;
+
+  // Addresses that are ours: ports', served VIPs', snat. Sorted, for binary search.
+  struct OwnAddress {
+    net::Address address;
+    enum class Kind : uint8_t { kPort, kVip, kSnat } kind;
+    friend auto operator<=>(const OwnAddress&, const OwnAddress&) = default;
+  };
+  std::vector<OwnAddress> own_addresses;
+
+  // Oldest first; each level's masks are shorter than or equal to those before. The last is what
+  // the running document needs; the others are where clients of before may still be known.
+  std::vector<Steering> steering;
+
+  const OwnAddress* own(const net::Address& address) const;
+  // The virtual service that serves this address, protocol and port; null when none does.
+  const VirtualService* find(const net::Address& vip, uint8_t protocol, uint16_t port) const;
+  // Whether any virtual service serves this address.
+  bool is_vip(const net::Address& address) const {
+    const OwnAddress* o = own(address);
+    return o != nullptr && o->kind == OwnAddress::Kind::kVip;
+  }
+  // Longest prefix match over the ports' subnets and the routes; false when there is none.
+  bool route(const net::Address& destination, Hop* hop) const;
+
+  const Scope* scope(ScopeSlot slot) const {
+    return slot.value < scopes.size() && scopes[slot.value].live ? &scopes[slot.value] : nullptr;
+  }
+  const Server* server(ServerSlot slot) const {
+    if (slot.value >= server_by_slot.size()) return nullptr;
+    const ServerRef ref = server_by_slot[slot.value];
+    return ref.pool == kNoIndex ? nullptr : &pools[ref.pool].servers[ref.index];
+  }
+  const VirtualService* virtual_service(VsSlot slot) const {
+    if (slot.value >= vs_by_slot.size() || vs_by_slot[slot.value] == kNoIndex) return nullptr;
+    return &virtual_services[vs_by_slot[slot.value]];
+  }
+};
+
+}  // namespace limpet::snapshot

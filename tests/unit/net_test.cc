@@ -1,0 +1,59 @@
+#include <gtest/gtest.h>
+
+#include "common/net/address.h"
+#include "common/net/endian.h"
+
+namespace limpet::net {
+namespace {
+
+TEST(Address, PrintsWhatItParsed) {
+  for (const char* text :
+       {"10.1.0.100", "0.0.0.0", "255.255.255.255", "::", "fd00:1::64", "fe80::1"})
+    EXPECT_EQ(Address::parse(text)->to_string(), text);
+}
+
+TEST(Address, RefusesWhatIsNoAddress) {
+  for (const char* text : {"", "10.1.0", "10.1.0.256", "::g", "10.1.0.1 ", "1::2::3"})
+    EXPECT_FALSE(Address::parse(text)) << text;
+}
+
+TEST(Address, MaskKeepsTheLeadingBitsOfItsFamily) {
+  EXPECT_EQ(Address::parse("10.1.2.3")->masked(24).to_string(), "10.1.2.0");
+  EXPECT_EQ(Address::parse("10.1.2.3")->masked(128).to_string(), "10.1.2.3");
+  EXPECT_EQ(Address::parse("10.1.255.3")->masked(17).to_string(), "10.1.128.0");
+  EXPECT_EQ(Address::parse("10.1.2.3")->masked(0).to_string(), "0.0.0.0");
+  EXPECT_EQ(Address::parse("fd00:1:2::3")->masked(40).to_string(), "fd00:1::");
+  EXPECT_EQ(Address::parse("fd00::3")->masked(0).to_string(), "::");
+}
+
+TEST(Prefix, ContainsOnlyItsOwnFamily) {
+  EXPECT_TRUE(Prefix::parse("10.1.0.1/24")->contains(*Address::parse("10.1.0.200")));
+  EXPECT_FALSE(Prefix::parse("10.1.0.1/24")->contains(*Address::parse("10.1.1.1")));
+  EXPECT_FALSE(Prefix::parse("::/0")->contains(*Address::parse("10.1.1.1")));
+  EXPECT_FALSE(Prefix::parse("10.0.0.0/33"));
+}
+
+TEST(Endpoint, BracketsIpv6Only) {
+  EXPECT_EQ(Endpoint::parse("[fd00::1]:80")->to_string(), "[fd00::1]:80");
+  EXPECT_EQ(Endpoint::parse("10.0.0.1:80")->to_string(), "10.0.0.1:80");
+  EXPECT_FALSE(Endpoint::parse("fd00::1:80"));
+  EXPECT_FALSE(Endpoint::parse("[10.0.0.1]:80"));
+  EXPECT_FALSE(Endpoint::parse("10.0.0.1:65536"));
+}
+
+TEST(Mac, RoundTripsAndKnowsItsGroups) {
+  EXPECT_EQ(Mac::parse("02:00:00:00:00:aF")->to_string(), "02:00:00:00:00:af");
+  EXPECT_FALSE(Mac::parse("02:00:00:00:00"));
+  EXPECT_EQ(Mac::of_multicast(*Address::parse("224.1.2.3")).to_string(), "01:00:5e:01:02:03");
+  EXPECT_EQ(Mac::of_multicast(Address::parse("fd00::12:3456")->solicited_node()).to_string(),
+            "33:33:ff:12:34:56");
+}
+
+TEST(Be, IsBigEndianInMemory) {
+  const Be16 port = 80;
+  EXPECT_EQ(reinterpret_cast<const unsigned char*>(&port)[1], 80);
+  EXPECT_EQ(static_cast<uint16_t>(port), 80);
+}
+
+}  // namespace
+}  // namespace limpet::net
