@@ -1,0 +1,107 @@
+// EventLog: what happened to the engine, for people and controllers: numbered, bounded, and
+// protected against floods.
+//
+// Owner: the control thread; nothing here is shared between threads.
+//
+// Invariants:
+// 1. Sequence numbers start at 1 and have no gaps.
+// 2. At most `kept` events are held; the oldest goes first.
+// 3. At most one event per (name, object) in any second. What is suppressed is counted, and the
+//    next event of that name and object says how many there were.
+// 4. Each recorded event is also one line of JSON on the stream given at construction.
+// 5. The memory of the rate limit is bounded: pairs silent for a second and owing no count are
+//    forgotten first; when `kPairsMax` are held, the one that was silent longest goes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <list>
+#include <map>
+#include <ostream>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "common/base/limits.h"
+#include "common/timing/time.h"
+
+namespace limpet::telemetry {
+
+enum class EventName : uint8_t {
+  kServerUp,
+  kServerDown,
+  kServerAtLimit,
+  kVsUp,
+  kVsDown,
+  kPersistTableHigh,
+  kConnDropMaxPersistTbl,
+  kFlowTableFull,
+  kSnatExhausted,
+  kAddressConflict,
+  kConfigApplied,
+  kConfigRefused,
+  kPeerUp,
+  kPeerDown,
+  kPeerSynced,
+  kGroupTaken,
+  kGroupReleased,
+};
+
+// The name as users see it, for example "SERVER_UP".
+std::string_view to_string(EventName name);
+
+struct Event {
+  uint64_t seq = 0;
+  timing::WallTime time;
+  EventName name = EventName::kServerUp;
+  std::string object;
+  std::string message;
+};
+
+struct EventPage {
+  std::vector<Event> events;
+  uint64_t next = 0;  // pass this as `after` to go on
+};
+
+class EventLog {
+ public:
+  // `lines` gets one JSON line per event (null: none); it must outlive the log.
+  explicit EventLog(std::ostream* lines, std::size_t kept = base::kEventsKept);
+
+  // Records the event, or counts it as suppressed. `now` drives the rate limit, `wall` is the
+  // event's time. Returns whether it was recorded.
+  bool record(timing::Instant now, timing::WallTime wall, EventName name, std::string_view object,
+              std::string_view message);
+
+  // The oldest held events with a sequence number above `after`, at most `limit`, in order.
+  EventPage after(uint64_t after, std::size_t limit) const;
+
+  uint64_t last_seq() const { return next_seq_ - 1; }
+  std::size_t size() const { return events_.size(); }
+
+  static constexpr std::size_t kPairsMax = 65'536;
+
+ private:
+  using Pair = std::pair<EventName, std::string>;
+  struct Recent {
+    timing::Instant last;
+    uint64_t suppressed = 0;
+    std::list<Pair>::iterator place;  // in order_
+  };
+
+  void forget_silent(timing::Instant now);
+
+  std::ostream* lines_;
+  std::size_t kept_;
+  uint64_t next_seq_ = 1;
+  std::deque<Event> events_;
+  std::map<Pair, Recent> recent_;
+  std::list<Pair> order_;  // by time of the last recorded event, oldest first
+};
+
+// {"seq", "time", "name", "object", "message"} as one line of JSON, without the line feed.
+std::string to_json_line(const Event& event);
+
+}  // namespace limpet::telemetry
