@@ -1,0 +1,31 @@
+// JSON text -> Bootstrap (SPEC 4).
+#pragma once
+
+#include <filesystem>
+#include <string_view>
+#include <vector>
+
+#include "common/base/result.h"
+#include "control/config/bootstrap.h"
+
+namespace limpet::config {
+
+struct ParsedBootstrap {
+  Bootstrap bootstrap;
+  std::vector<base::Error> warnings;  // things allowed that cost: a core that is shared, ...
+};
+
+// `folder`: where the file lies; relative paths are resolved against it. Pure: no file is opened.
+// All errors at once, each with its JSON pointer.
+base::Result<ParsedBootstrap> parse_bootstrap(std::string_view json,
+                                              const std::filesystem::path& folder);
+
+// Looks at the files that the bootstrap names and that must exist: the secret (at least 32 bytes),
+// the TLS files, the document. Does I/O; reads nothing but sizes.
+base::Status check_files(const Bootstrap& bootstrap);
+
+// The file at `path`: parse_bootstrap against its folder. An unreadable file is an error without a
+// JSON pointer.
+base::Result<ParsedBootstrap> read_bootstrap(const std::filesystem::path& path);
+
+}  // namespace limpet::config

@@ -1,0 +1,30 @@
+// JSON text -> Document (SPEC 3). Pure: no file, no clock; whatever the bytes are, the answer is a
+// Document or errors, within memory and time proportional to the text.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/base/result.h"
+#include "control/config/document.h"
+
+namespace limpet::config {
+
+// Something tolerated that an operator wants to know. `path` is a JSON pointer.
+using Warning = base::Error;
+
+struct Parsed {
+  Document document;
+  std::vector<Warning> warnings;
+  std::optional<uint64_t> generation;  // the top-level "generation"
+  std::string text;                    // the JSON as it was sent
+};
+
+// All errors at once, each with its JSON pointer (at most kProblemsMax, then one that counts the
+// rest). Unknown fields and models are warnings, one per field of a model.
+base::Result<Parsed> parse_document(std::string_view json);
+
+}  // namespace limpet::config

@@ -1,0 +1,20 @@
+// Identities (SPEC 2.9): names for objects and servers that do not depend on their place in a
+// document, so that engines with the same document agree and reordering moves nobody. Pure.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "control/config/document.h"
+
+namespace limpet::config {
+
+// The UUIDv5 (RFC 4122 4.3) of (model, tenant, name), as text: the identity of an object that was
+// written without a `uuid`.
+std::string object_uuid(std::string_view model, std::string_view tenant, std::string_view name);
+
+// The first eight bytes of the UUIDv5 of the server's `uuid`, else `external_uuid`, else "ip:port"
+// ("name:port" for a DNS-type server), in the name space of its pool. Never 0.
+ServerId server_id(std::string_view pool_uuid, const Server& server);
+
+}  // namespace limpet::config
