@@ -9,8 +9,8 @@
 // 3. At most one event per (name, object) in any second. What is suppressed is counted, and the
 //    next event of that name and object says how many there were.
 // 4. Each recorded event is also one line of JSON on the stream given at construction.
-// 5. The memory of the rate limit is bounded: pairs silent for a second and owing no count are
-//    forgotten first; when `kPairsMax` are held, the one that was silent longest goes.
+// 5. The memory of the rate limit is bounded: beyond `kPairsMax` pairs of name and object the one
+//    whose last event is oldest is forgotten, with what it owes.
 #pragma once
 
 #include <cstddef>
@@ -75,13 +75,15 @@ class EventLog {
   bool record(timing::Instant now, timing::WallTime wall, EventName name, std::string_view object,
               std::string_view message);
 
-  // The oldest held events with a sequence number above `after`, at most `limit`, in order.
+  // The oldest held events with a sequence number above `after`, at most `limit`, in order. `next`
+  // is the last number given out, at most last_seq(); a `next` below `after` tells a reader that
+  // the engine started anew since.
   EventPage after(uint64_t after, std::size_t limit) const;
 
   uint64_t last_seq() const { return next_seq_ - 1; }
   std::size_t size() const { return events_.size(); }
 
-  static constexpr std::size_t kPairsMax = 65'536;
+  static constexpr std::size_t kPairsMax = 16'384;
 
  private:
   using Pair = std::pair<EventName, std::string>;
@@ -90,8 +92,6 @@ class EventLog {
     uint64_t suppressed = 0;
     std::list<Pair>::iterator place;  // in order_
   };
-
-  void forget_silent(timing::Instant now);
 
   std::ostream* lines_;
   std::size_t kept_;
