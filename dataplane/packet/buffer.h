@@ -61,6 +61,9 @@ Header* at(Buffer* buffer, std::size_t offset) {
   return rte_pktmbuf_mtod_offset(buffer, Header*, offset);
 }
 
+// An empty buffer with headroom; null when the pool is empty.
+inline Buffer* allocate(rte_mempool* pool) { return rte_pktmbuf_alloc(pool); }
+
 inline void release(Buffer* buffer) {
   rte_pktmbuf_free(buffer);
 }

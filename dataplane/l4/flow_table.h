@@ -1,0 +1,98 @@
+// FlowTable: the connections of one core, found by the 5-tuple of either direction.
+//
+// Owner: its worker. Invariants
+//  1. At most `capacity` flows; each is in the index once a direction (a per-packet translation's
+//     client side under a key that names its server too).
+//  2. Keys are unique: insert() refuses a flow whose key another one has.
+// Cost: 128 bytes a flow and 16 bytes a direction of index. Hashes are keyed: ports and addresses
+// are the sender's choice.
+#pragma once
+
+#include <cstdint>
+#include <memory_resource>
+#include <vector>
+
+#include "common/base/hash_index.h"
+#include "common/base/keyed_hash.h"
+#include "common/net/hash.h"
+#include "dataplane/l4/flow.h"
+
+namespace limpet::l4 {
+
+struct FlowKey {
+  const net::Address& source;
+  const net::Address& destination;
+  uint16_t source_port;
+  uint16_t destination_port;
+  uint8_t protocol;
+
+  uint32_t hash(const base::KeyedHash& keyed) const {
+    const uint32_t ports = uint32_t{source_port} << 16 | destination_port;
+    return source.is_v4()
+               ? net::hash_pair<net::Family::kV4>(keyed, source, destination, ports, protocol)
+               : net::hash_pair<net::Family::kV6>(keyed, source, destination, ports, protocol);
+  }
+};
+
+struct FlowRef {
+  uint32_t index = UINT32_MAX;
+  Direction direction = Direction::kToServer;
+
+  explicit operator bool() const { return index != UINT32_MAX; }
+};
+
+class FlowTable {
+ public:
+  FlowTable(uint32_t capacity, const base::KeyedHash& hash, std::pmr::memory_resource* memory);
+
+  Flow& operator[](uint32_t index) { return flows_[index]; }
+  uint32_t index_of(const Flow& flow) const { return static_cast<uint32_t>(&flow - flows_.data()); }
+  uint32_t size() const { return size_; }
+  uint32_t capacity() const { return capacity_; }
+  uint32_t high_water() const { return high_water_; }
+  std::size_t bytes() const { return flows_.size() * sizeof(Flow) + index_.bytes(); }
+  static constexpr std::size_t bytes_for(uint32_t capacity) {
+    return std::size_t{capacity} * (sizeof(Flow) + sizeof(uint32_t)) +
+           base::HashIndex::bytes_for(2 * capacity);
+  }
+
+  uint32_t hash(const FlowKey& key) const { return key.hash(hash_); }
+
+  // Three steps over a burst, so that memory is waited for once: prefetch_bucket, prefetch_flow,
+  // find.
+  void prefetch_bucket(uint32_t hash) const { index_.prefetch(hash); }
+  void prefetch_flow(uint32_t hash) const {
+    const uint32_t value = index_.likely(hash);
+    if (value == base::HashIndex::kNone) return;
+    const Flow* flow = &flows_[value >> 1];
+    __builtin_prefetch(flow);
+    __builtin_prefetch(reinterpret_cast<const char*>(flow) + 64);
+  }
+  FlowRef find(const FlowKey& key, uint32_t hash) const;
+
+  // The translation of (client, vip) datagrams to this very server, under per_pkt_loadbalance.
+  FlowRef find_per_packet(const FlowKey& key, snapshot::ServerSlot server) const;
+
+  // A free record, not yet findable; null when all are in use. insert() or discard() must follow.
+  Flow* allocate();
+  // Makes an allocated flow findable. False when another flow has one of its keys.
+  bool insert(Flow& flow);
+  void discard(Flow& flow);
+  void erase(Flow& flow);
+
+ private:
+  static constexpr uint32_t kPerPacketSalt = 0x9e3779b1u;
+
+  uint32_t hash_to_server(const Flow& f) const;
+  uint32_t hash_to_client(const Flow& f) const;
+
+  uint32_t capacity_;
+  const base::KeyedHash& hash_;
+  base::HashIndex index_;  // value: flow << 1 | direction
+  std::pmr::vector<Flow> flows_;
+  std::pmr::vector<uint32_t> free_;
+  uint32_t high_water_ = 0;
+  uint32_t size_ = 0;
+};
+
+}  // namespace limpet::l4

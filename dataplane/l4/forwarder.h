@@ -1,0 +1,175 @@
+// Forwarder: what happens to the packets of one core that belong to, or open, a connection:
+// look-up, connection tracking, translation, ICMP errors, refusals.
+//
+// Owner: its worker; time is an argument. Invariants
+//  1. Each buffer given to process() ends in exactly one place: sent, punted or dropped with a
+//  reason.
+//  2. A flow that is `counted` is counted once in its server, its virtual service and its entry.
+//  3. Known flows are never re-balanced; a snapshot only decides about new ones, and which must
+//  end.
+//
+// Cost of a packet of a known flow: three cache lines besides its own (bucket and flow), all asked
+// for ahead over the burst; no message, no lock, no allocation.
+#pragma once
+
+#include <cstdint>
+#include <memory_resource>
+#include <span>
+#include <vector>
+
+#include "common/base/random.h"
+#include "common/timing/time.h"
+#include "common/timing/wheel.h"
+#include "dataplane/l4/flow_table.h"
+#include "dataplane/l4/neighbor_table.h"
+#include "dataplane/l4/output.h"
+#include "dataplane/l4/selector.h"
+#include "dataplane/l4/source_ports.h"
+#include "dataplane/packet/reply.h"
+#include "dataplane/persist/table.h"
+
+namespace limpet::l4 {
+
+inline constexpr timing::Duration kSynTimeout = timing::seconds(10);
+inline constexpr timing::Duration kHalfClosedTimeout = timing::seconds(120);
+inline constexpr timing::Duration kTimeWaitTimeout = timing::seconds(10);
+
+struct VsCounters {
+  telemetry::Counter32 open;
+  telemetry::Counter total;
+  telemetry::Counter refused_table_full;
+  telemetry::Counter refused_no_server;
+};
+
+struct ServerCounters {
+  telemetry::Counter total;
+  telemetry::Counter snat_exhausted;
+};
+
+// Replies that anybody can ask for (resets, ICMP errors) share a bucket of tokens.
+class ReplyLimit {
+ public:
+  static constexpr int64_t kPerSecond = 10'000;
+  static constexpr int64_t kBurst = 2'000;
+
+  bool allow(timing::Instant now) {
+    constexpr int64_t kCostNs = 1'000'000'000 / kPerSecond;
+    const int64_t full = now.ns - kBurst * kCostNs;
+    if (paid_until_ns_ < full) paid_until_ns_ = full;
+    if (paid_until_ns_ + kCostNs > now.ns) return false;
+    paid_until_ns_ += kCostNs;
+    return true;
+  }
+
+ private:
+  int64_t paid_until_ns_ = 0;
+};
+
+class Forwarder {
+ public:
+  struct Limits {
+    uint32_t flows = 0;
+    std::size_t servers = base::kServersMax;
+    std::size_t virtual_services = base::kVirtualServicesMax;
+    std::size_t nats = 0;
+  };
+
+  Forwarder(const Limits& limits, uint32_t core, uint32_t cores, const base::KeyedHash& hash,
+            base::Random& random, persist::Bindings& bindings, Gauges& gauges, rte_mempool* pool,
+            Output& output, timing::Instant now, std::pmr::memory_resource* memory);
+
+  // Takes the snapshot that everything until the next call goes by.
+  void use(const snapshot::Snapshot& s);
+
+  // Kinds kFlow and kIcmpError, of this core.
+  void process(std::span<packet::Buffer*> burst, timing::Instant now);
+
+  // Whether this core knows the packet's flow, or its client's binding.
+  bool knows(packet::Buffer* buffer, timing::Instant now);
+
+  // Looks at a bounded number of flows and entries whose time may have come.
+  void advance(timing::Instant now, bool idle);
+
+  // After a new snapshot: looks at a slice of the flows and entries that it may have ended. True
+  // when all have been seen.
+  bool sweep(timing::Instant now);
+
+  // Sends back what a packet that nobody wants is owed: a reset or an ICMP error (rate-limited),
+  // and counts the reason.
+  void refuse(packet::Buffer* buffer, packet::DropReason reason, timing::Instant now);
+
+  NeighborTable& neighbors() { return neighbors_; }
+  persist::Table& table() { return table_; }
+  const Gauges& gauges() const { return gauges_; }
+  FlowTable& flows() { return flows_; }
+  // By NatId: set by the control thread before a snapshot names the id.
+  std::vector<SourcePorts*>& nats() { return nats_; }
+
+  std::span<const balance::Load> loads() const { return loads_; }
+  const VsCounters& vs(snapshot::VsSlot slot) const { return vs_counters_[slot.value]; }
+  const ServerCounters& server(snapshot::ServerSlot slot) const {
+    return server_counters_[slot.value];
+  }
+  const LookupCounters& lookups() const { return selector_.counters(); }
+
+ private:
+  struct Side;
+
+  void known(packet::Buffer* buffer, FlowRef ref, timing::Instant now);
+  void fresh(packet::Buffer* buffer, timing::Instant now);
+  void per_packet(packet::Buffer* buffer, const snapshot::VirtualService& vs, timing::Instant now);
+  void icmp(packet::Buffer* buffer);
+  void no_listener(packet::Buffer* buffer, timing::Instant now);
+
+  Flow* open(packet::Buffer* buffer, const snapshot::VirtualService& vs, const Choice& choice,
+             timing::Instant now, packet::DropReason* why);
+  bool open_translated(Flow& flow, const snapshot::Server& server, timing::Instant now);
+  bool client_side(Flow& flow, const packet::Meta& m, const snapshot::VirtualService& vs);
+  Flow* reclaim(timing::Instant now);
+  void count(Flow& flow, persist::Entry* entry);
+  void uncount(Flow& flow, timing::Instant now);
+  void confirm(const Flow& flow);
+  void close(Flow& flow, timing::Instant now);
+  void reset_both(Flow& flow, timing::Instant now);
+  bool doomed(const Flow& flow) const;
+
+  // Returns true when the flow is over once this packet has gone.
+  bool track_tcp(Flow& flow, Direction direction, packet::Buffer* buffer, timing::Instant now);
+  void track_udp(Flow& flow, Direction direction, timing::Instant now);
+  void enter(Flow& flow, FlowState state, timing::Duration lifetime, timing::Instant now);
+  timing::WheelLinks& links(uint32_t flow) { return flows_[flow].links; }
+
+  Side side_of(Flow& flow, Direction direction);
+  void forward(packet::Buffer* buffer, Flow& flow, Direction direction, timing::Instant now);
+  void transmit(packet::Buffer* buffer, const Side& side);
+  void reply(packet::Buffer* buffer, uint8_t port, net::Mac to);
+  const net::Address* own_address(uint8_t port, net::Family family) const;
+  uint32_t next_datagram_id() { return datagram_id_ += cores_; }
+
+  const uint32_t cores_;
+  base::Random& random_;
+  Gauges& gauges_;
+  rte_mempool* pool_;
+  Output& output_;
+  const snapshot::Snapshot* snapshot_ = nullptr;
+
+  FlowTable flows_;
+  timing::Wheel wheel_;
+  NeighborTable neighbors_;
+  persist::Table table_;
+  std::vector<SourcePorts*> nats_;
+  std::vector<balance::Load> loads_;  // by ServerSlot
+  std::vector<balance::Turn> turns_;  // by pool
+  std::vector<VsCounters> vs_counters_;
+  std::vector<ServerCounters> server_counters_;
+  Selector selector_;
+  ReplyLimit reply_limit_;
+  uint32_t datagram_id_;
+  uint32_t next_source_ = 0;  // which SNAT address a new flow tries first
+  uint32_t reclaim_at_ = 0;
+  uint32_t sweep_at_ = 0;
+  bool flows_swept_ = true;
+  bool entries_swept_ = true;
+};
+
+}  // namespace limpet::l4

@@ -1,0 +1,58 @@
+// Output: what a core wants to happen with the packets of a turn. The worker empties it: `tx` to
+// the devices, `punted` to the control thread.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "common/telemetry/counter.h"
+#include "dataplane/packet/buffer.h"
+#include "dataplane/packet/verdict.h"
+
+namespace limpet::l4 {
+
+using DropCounters = std::array<telemetry::Counter, packet::kDropReasons>;
+
+class Output {
+ public:
+  static constexpr uint32_t kTransmitFramesMax = 2048;  // a port and turn
+  static constexpr uint32_t kPuntFramesMax = 256;       // a turn
+
+  explicit Output(std::size_t ports) : tx_(ports) {
+    for (auto& queue : tx_) queue.reserve(kTransmitFramesMax);
+    punted_.reserve(kPuntFramesMax);
+  }
+
+  // A complete frame; leaves by meta.port.
+  void send(packet::Buffer* frame) {
+    auto& queue = tx_[packet::meta(frame).port];
+    if (queue.size() == kTransmitFramesMax) return drop(frame, packet::DropReason::kTransmitFull);
+    queue.push_back(frame);
+  }
+  void punt(packet::Buffer* frame) {
+    if (punted_.size() == kPuntFramesMax) return drop(frame, packet::DropReason::kPuntRingFull);
+    punted_.push_back(frame);
+  }
+  void drop(packet::Buffer* buffer, packet::DropReason reason, uint8_t port) {
+    ++drops_by_port_[port][static_cast<std::size_t>(reason)];
+    packet::release(buffer);
+  }
+  void drop(packet::Buffer* buffer, packet::DropReason reason) {
+    drop(buffer, reason, packet::meta(buffer).port);
+  }
+  void count(packet::DropReason reason, uint8_t port, uint64_t n = 1) {
+    drops_by_port_[port][static_cast<std::size_t>(reason)] += n;
+  }
+
+  std::vector<packet::Buffer*>& tx(std::size_t port) { return tx_[port]; }
+  std::vector<packet::Buffer*>& punted() { return punted_; }
+  const DropCounters& drops(std::size_t port) const { return drops_by_port_[port]; }
+
+ private:
+  std::vector<std::vector<packet::Buffer*>> tx_;
+  std::vector<packet::Buffer*> punted_;
+  std::vector<DropCounters> drops_by_port_{tx_.size()};
+};
+
+}  // namespace limpet::l4

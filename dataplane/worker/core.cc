@@ -1,0 +1,213 @@
+#include "dataplane/worker/core.h"
+
+namespace limpet::worker {
+
+using packet::Buffer;
+using packet::DropReason;
+using packet::Kind;
+using packet::Meta;
+
+Core::Core(const Options& options, Shared& shared, rte_mempool* pool,
+           std::unique_ptr<packet::Reassembler> reassembler, timing::Instant now,
+           std::pmr::memory_resource* memory)
+    : options_(options),
+      shared_(shared),
+      random_(options.seed),
+      steerer_(options.cores, shared.bindings.limit(), shared.hash),
+      output_(options.ports),
+      forwarder_({.flows = options.flows, .nats = options.nats}, options.index, options.cores,
+                 shared.hash, random_, shared.bindings, shared.gauges, pool, output_, now, memory),
+      reassembler_(std::move(reassembler)),
+      now_(now),
+      steered_(options.cores) {
+  arrived_.reserve(2 * kTurnPacketsMax);
+  waiting_.reserve(2 * kTurnPacketsMax);
+  mine_.reserve(4 * kTurnPacketsMax);
+  for (auto& queue : steered_) queue.reserve(4 * kTurnPacketsMax);
+  jobs_.reserve(16);
+}
+
+Core::~Core() {
+  for (auto* list : {&arrived_, &waiting_, &mine_}) {
+    for (Buffer* b : *list) packet::release(b);
+  }
+  for (auto& queue : steered_) {
+    for (Buffer* b : queue) packet::release(b);
+  }
+}
+
+void Core::arrive(Buffer* frame, const packet::IngressSet& ports) {
+  const auto wrong = packet::parse(frame, ports);
+  if (wrong) return output_.drop(frame, *wrong, packet::meta(frame).port);
+  packet::meta(frame).steer_level = 0;
+  arrived_.push_back(frame);
+}
+
+void Core::begin(const snapshot::Snapshot& s, timing::Instant now) {
+  now_ = now;
+  snapshot_ = &s;
+  forwarder_.use(s);
+}
+
+void Core::message(const ControlMessage& m) {
+  did_work_ = true;
+  if (m.kind == ControlMessage::Kind::kNeighbor) {
+    forwarder_.neighbors().apply(m.neighbor);
+  } else {
+    jobs_.push_back(m.job);
+  }
+}
+
+void Core::judge() {
+  did_work_ = did_work_ || !arrived_.empty() || !waiting_.empty();
+  for (Buffer* b : arrived_) place(b);
+  for (Buffer* b : waiting_) place(b);
+  arrived_.clear();
+  waiting_.clear();
+  for (std::size_t i = 0; i < mine_.size(); i += base::kBurstPacketsMax) {
+    const std::size_t n = std::min(mine_.size() - i, base::kBurstPacketsMax);
+    forwarder_.process(std::span(mine_).subspan(i, n), now_);
+  }
+  mine_.clear();
+}
+
+// Sends a parsed packet where it belongs: here, to another core, to the control thread, or nowhere.
+void Core::place(Buffer* buffer) {
+  Meta& m = packet::meta(buffer);
+  switch (m.kind) {
+    case Kind::kNeighbor:
+      return output_.punt(buffer);
+    case Kind::kEcho:
+      if (snapshot_->own(m.destination) == nullptr)
+        return output_.drop(buffer, DropReason::kNotForUs);
+      return output_.punt(buffer);
+    case Kind::kOther:
+      return output_.drop(buffer, DropReason::kUnsupportedProtocol);
+    case Kind::kFlow:
+    case Kind::kIcmpError:
+    case Kind::kFragment:
+      break;
+  }
+  const std::size_t levels = snapshot_->steering.size();
+  for (;;) {
+    const Steerer::Target to = steerer_.of(buffer, *snapshot_);
+    if (to.core != options_.index) return steered_[to.core].push_back(buffer);
+    m.steer_level = to.level;
+    if (m.kind == Kind::kFragment) return judge_fragment(buffer);
+    const bool last = to.level + 1u >= levels;
+    if (last || (m.kind == Kind::kFlow && forwarder_.knows(buffer, now_)))
+      return mine_.push_back(buffer);
+    ++m.steer_level;
+  }
+}
+
+void Core::judge_fragment(Buffer* fragment) {
+  if (reassembler_ == nullptr) return output_.drop(fragment, DropReason::kFragmentTableFull);
+  const uint8_t port = packet::meta(fragment).port;
+  const uint64_t invalid = reassembler_->invalid();
+  const uint64_t full = reassembler_->table_full();
+  Buffer* whole = reassembler_->add(fragment, now_);
+  output_.count(DropReason::kFragmentInvalid, port, reassembler_->invalid() - invalid);
+  output_.count(DropReason::kFragmentTableFull, port, reassembler_->table_full() - full);
+  if (whole == nullptr) return;
+  const auto wrong = packet::parse_datagram(whole, true);
+  if (wrong) return output_.drop(whole, *wrong, port);
+  packet::meta(whole).steer_level = 0;
+  if (packet::meta(whole).kind == Kind::kFragment)  // a fragment within a fragment
+    return output_.drop(whole, DropReason::kFragmentInvalid, port);
+  place(whole);
+}
+
+void Core::end() {
+  forwarder_.advance(now_, !did_work_);
+  if (forwarder_.sweep(now_)) stats_.swept_version.set(snapshot_->version);
+  if (reassembler_ != nullptr) reassembler_->release_expired(now_, base::kBurstPacketsMax);
+  if (!jobs_.empty()) work_on_job();
+  stats_.flows.set(forwarder_.flows().size());
+  stats_.entries.set(forwarder_.table().size());
+  did_work_ = false;
+}
+
+void Core::work_on_job() {
+  Job& job = *jobs_.front();
+  switch (job.kind) {
+    case Job::Kind::kList:
+      list_slice();
+      break;
+    case Job::Kind::kDelete:
+      delete_slice();
+      break;
+    case Job::Kind::kExplain:
+      explain();
+      break;
+  }
+}
+
+void Core::list_slice() {
+  Job& job = *jobs_.front();
+  persist::Table& table = forwarder_.table();
+  const auto visit = [&](const persist::Entry& e) {
+    if (!job.filter.matches(*snapshot_, e)) return;
+    ++job.matched;
+    if (table.index_of(&e) < job.from) return;
+    if (job.rows.size() == job.limit) {
+      job.more = true;
+      return;
+    }
+    job.rows.push_back(e);
+    job.next = table.index_of(&e) + 1;
+  };
+  job.at = table.walk(*snapshot_, now_, job.at, kJobEntriesPerTurn, visit);
+  if (job.at < table.places()) return;
+  jobs_.erase(jobs_.begin());
+  job.done.store(true, std::memory_order_release);
+}
+
+void Core::delete_slice() {
+  Job& job = *jobs_.front();
+  persist::Table& table = forwarder_.table();
+  const auto visit = [&](persist::Entry& e) {
+    if (!job.filter.matches(*snapshot_, e)) return;
+    ++job.matched;
+    table.count_deleted();
+    table.remove(&e);
+  };
+  job.at = table.walk(*snapshot_, now_, job.at, kJobEntriesPerTurn, visit);
+  if (job.at < table.places()) return;
+  jobs_.erase(jobs_.begin());
+  job.done.store(true, std::memory_order_release);
+}
+
+void Core::explain() {
+  Job& job = *jobs_.front();
+  const auto* vs = snapshot_->virtual_service(job.virtual_service);
+  if (vs != nullptr) {
+    const auto* scope = snapshot_->scope(vs->scope);
+    const snapshot::Pool& pool = snapshot_->pools[vs->pool.value];
+    persist::Entry* entry = nullptr;
+    if (scope != nullptr)
+      entry = forwarder_.table().find(*snapshot_, *scope, scope->key_of(job.client), now_);
+    if (entry != nullptr) job.entry = *entry;
+    const l4::Judgement j = l4::judge(pool, scope, entry, shared_.gauges);
+    job.action = j.action;
+    job.reason = j.reason;
+    if (j.server != nullptr) job.server = j.server->slot;
+    if (j.action == l4::Judgement::Action::kPick &&
+        pool.algorithm == snapshot::Algorithm::kConsistentHash) {
+      // Consistent hashing has no memory: picking changes nothing.
+      balance::Turn none;
+      const uint32_t at =
+          balance::pick(pool, {job.client, job.client_port}, {}, none, random_, [&](uint32_t i) {
+            return balance::takes_new_clients(pool.servers[i]) &&
+                   !shared_.gauges.at_limit(pool.servers[i]);
+          });
+      if (at != balance::kNobody) job.server = pool.servers[at].slot;
+    }
+    job.table_full = scope != nullptr && entry == nullptr && !scope->purge &&
+                     shared_.bindings.count() >= shared_.bindings.limit();
+  }
+  jobs_.erase(jobs_.begin());
+  job.done.store(true, std::memory_order_release);
+}
+
+}  // namespace limpet::worker
