@@ -62,7 +62,9 @@ Header* at(Buffer* buffer, std::size_t offset) {
 }
 
 // An empty buffer with headroom; null when the pool is empty.
-inline Buffer* allocate(rte_mempool* pool) { return rte_pktmbuf_alloc(pool); }
+inline Buffer* allocate(rte_mempool* pool) {
+  return rte_pktmbuf_alloc(pool);
+}
 
 inline void release(Buffer* buffer) {
   rte_pktmbuf_free(buffer);
