@@ -33,6 +33,7 @@ class [[gnu::packed]] Be {
     return be;
   }
   friend constexpr bool operator==(Be a, Be b) { return a.raw_ == b.raw_; }
+  friend constexpr bool operator==(Be a, T host) { return T{a} == host; }
 
  private:
   T raw_ = 0;
