@@ -1,0 +1,17 @@
+// GET /metrics: the Prometheus text exposition format, version 0.0.4. Pure; called on the renderer
+// thread.
+#pragma once
+
+#include <string>
+
+#include "control/api/backend.h"
+
+namespace limpet::api {
+
+inline constexpr const char* kPrometheusContentType = "text/plain; version=0.0.4; charset=utf-8";
+
+// Every family with its HELP and TYPE lines, also those without samples. Label values are escaped;
+// what is not UTF-8 in them becomes "?" (Prometheus refuses the whole scrape otherwise).
+std::string to_prometheus(const MetricsView& view);
+
+}  // namespace limpet::api
