@@ -6,6 +6,7 @@
 // away; servers answer, refuse or stay silent; time passes in uneven steps; servers go down and
 // come back. Checked at every step: one client, one server, while its binding lives; at the end,
 // when all time is over: no flow, source port, buffer, binding or count is left.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -27,6 +28,7 @@ using timing::seconds;
 
 constexpr uint32_t kClientsPerFamily = 2000;
 constexpr Duration kTimeout = seconds(30);
+constexpr Duration kUdpIdle = seconds(10);
 
 void require(bool holds, const char* what, uint64_t connection) {
   if (holds) return;
@@ -45,7 +47,11 @@ class Soak {
  public:
   explicit Soak(uint64_t seed)
       : random_(seed), lab_({.flows = 16384, .entries = 8192, .buffers = 256, .servers = 5}) {
-    for (const Family f : {Family::kV4, Family::kV6}) lab_.world.scope(f).timeout = kTimeout;
+    for (const Family f : {Family::kV4, Family::kV6}) {
+      lab_.world.scope(f).timeout = kTimeout;
+      lab_.world.vs(f).udp_idle = kUdpIdle;
+      lab_.world.vs(f).tcp_idle = seconds(14400);  // open connections stay open in this world
+    }
     lab_.publish();
   }
 
@@ -62,11 +68,6 @@ class Soak {
   }
 
  private:
-  struct Open {
-    CoreLab::Connection connection;
-    bool tcp = false;
-  };
-
   std::string client(uint32_t c, Family f) const {
     return f == Family::kV4
                ? "10.1." + std::to_string(1 + c / 250) + "." + std::to_string(1 + c % 250)
@@ -94,9 +95,13 @@ class Soak {
     if (bound && !down_[e.server])
       require(c.server == e.server, "a client changed server", number_);
     e.server = c.server;
-    e.until = Instant::never();
+    if (!tcp) {
+      // The client walks away; the flow closes by itself when it has been idle.
+      e.until = std::max(e.until, lab_.clock.now() + kUdpIdle + kTimeout);
+      return;
+    }
     ++e.open;
-    open_.push_back({c, tcp});
+    open_.push_back(c);
     if (ending < 6) close(static_cast<uint32_t>(open_.size() - 1));
   }
 
@@ -117,7 +122,7 @@ class Soak {
       // Its close is an activity of a confirmed binding; when nobody answers, that is 10 s from
       // now.
       e.server = p.destination;
-      e.until = lab_.clock.now() + kTimeout;
+      e.until = std::max(e.until, lab_.clock.now() + kTimeout);
     }
     if (random_.below(2) == 0) {
       const support::Flow down{p.destination, p.destination_port, p.source, p.source_port};
@@ -126,23 +131,18 @@ class Soak {
   }
 
   void close(uint32_t which) {
-    const Open o = open_[which];
+    const CoreLab::Connection c = open_[which];
     open_[which] = open_.back();
     open_.pop_back();
-    Expected& e = expected_[o.connection.client];
+    Expected& e = expected_[c.client];
     require(e.open > 0, "the model lost count", number_);
     --e.open;
-    if (!o.tcp) {
-      // Walks away: the flow closes by itself after its idle time.
-      if (e.open == 0) e.until = lab_.clock.now() + kTimeout;
-      return;
-    }
     if (random_.below(3) == 0) {
-      lab_.reset(o.connection);
+      lab_.reset(c);
     } else {
-      lab_.finish(o.connection);
+      lab_.finish(c);
     }
-    if (e.open == 0) e.until = lab_.clock.now() + kTimeout;
+    e.until = std::max(e.until, lab_.clock.now() + kTimeout);
   }
 
   void toggle_server() {
@@ -176,7 +176,7 @@ class Soak {
   CoreLab lab_;
   std::unordered_map<std::string, Expected> expected_;
   std::unordered_map<std::string, bool> down_;
-  std::vector<Open> open_;
+  std::vector<CoreLab::Connection> open_;
   uint32_t next_port_ = 0;
   uint64_t number_ = 0;
 };
