@@ -116,6 +116,7 @@ struct Pool {
   uint32_t health_monitors_up_min = 0;  // min_health_monitors_up; 0: all of them
   bool enabled = true;                  // false: every server is disabled
   bool use_service_port = false;
+  bool tls_to_servers = false;      // ssl_profile_ref is given
   bool ignore_server_port = false;  // consistent hash over the servers' addresses alone
   // ALLOW_NEW_CONNECTION_IF_PERSISTENCE_PRESENT; false: DISALLOW_NEW_CONNECTION.
   bool draining_serves_persisted = false;
@@ -133,6 +134,7 @@ struct ApplicationProfile {
   std::string tenant;
   ApplicationType type = ApplicationType::kHttp;
   bool preserve_client_ip = false;
+  bool proxy_protocol = false;  // tcp_app_profile.proxy_protocol_enabled
 };
 
 enum class NetworkType : uint8_t {
