@@ -16,6 +16,9 @@ inline constexpr std::size_t kScopesMax = 65536;
 inline constexpr std::size_t kRoutesMax = 4096;
 inline constexpr std::size_t kNeighborsMax = 8192;
 inline constexpr std::size_t kSnatAddressesMax = 256;
+// Source NAT: one for each address, protocol and server ip:port. Each costs a worker a pointer, and
+// 6 bytes for each port that was ever freed.
+inline constexpr std::size_t kNatIdsMax = 262144;
 
 inline constexpr std::size_t kEventsKept = 10'000;
 inline constexpr std::size_t kRequestBodyBytesMax = 64u << 20;

@@ -1,0 +1,414 @@
+#include "control/compile/compile.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <iterator>
+#include <map>
+#include <tuple>
+#include <utility>
+
+#include "control/compile/servers.h"
+#include "control/config/identity.h"
+
+namespace limpet::compile {
+namespace {
+
+using config::Document;
+using net::Family;
+using snapshot::PoolIndex;
+using snapshot::ScopeSlot;
+using snapshot::Snapshot;
+
+// A flow counts its idle time in 16 bits of seconds: 18 hours stand for "never".
+constexpr timing::Duration kIdleMax = timing::seconds(UINT16_MAX);
+
+timing::Duration idle_of(const config::NetworkProfile& profile) {
+  const timing::Duration idle = profile.session_idle_timeout;
+  return idle == timing::Duration::zero() ? kIdleMax : std::min(idle, kIdleMax);
+}
+
+snapshot::Recovery recovery(config::Recovery r) {
+  switch (r) {
+    case config::Recovery::kContinue:
+      return snapshot::Recovery::kContinue;
+    case config::Recovery::kAbort:
+      return snapshot::Recovery::kAbort;
+    case config::Recovery::kPickNew:
+      break;
+  }
+  return snapshot::Recovery::kPickNew;
+}
+
+class Compiler {
+ public:
+  Compiler(const Document& document, const Environment& environment, Registry& registry)
+      : document_(document), environment_(environment), registry_(registry) {}
+
+  base::Result<Compiled> run();
+
+ private:
+  // A record of the virtual service in hand, and for which services it is.
+  struct Record {
+    uint32_t index;  // into Snapshot::virtual_services
+    Family family;
+    bool preserve_client;
+    const config::Service* tcp = nullptr;  // the first of the protocol
+    const config::Service* udp = nullptr;
+  };
+
+  std::string why_not_served(const config::VirtualService& vs) const;
+  void collect_addresses();
+  void virtual_service(uint32_t index);
+  Record& record_for(const config::VirtualService& vs, const snapshot::VirtualService& common,
+                     Family family, const config::Service& service, std::vector<Record>& records);
+  PoolIndex pool_for(const PoolUse& use);
+  ScopeSlot scope_for(const config::VirtualService& vs, PoolIndex pool, Family family);
+  void describe(snapshot::Scope& scope, const config::VirtualService& vs, const config::Pool& pool,
+                const config::Profile& profile, Family family) const;
+  void compile_pools();
+  void sort_listeners();
+  void index_slots();
+  void steer();
+
+  const Document& document_;
+  const Environment& environment_;
+  Registry& registry_;
+  Snapshot out_;
+  std::vector<std::string> why_not_;  // by index of the virtual service; empty: served
+  std::vector<PoolUse> uses_;         // by PoolIndex
+  std::map<std::tuple<uint32_t, int, bool>, PoolIndex> pool_of_use_;
+  Warnings warnings_;
+  base::Errors errors_;
+};
+
+base::Result<Compiled> Compiler::run() {
+  registry_.begin();
+  out_.generation = environment_.generation;
+  out_.version = environment_.version;
+  out_.ports = environment_.ports;
+  out_.routes = environment_.routes;
+  std::stable_sort(out_.routes.begin(), out_.routes.end(),
+                   [](const auto& a, const auto& b) { return a.prefix.length > b.prefix.length; });
+  for (const config::VirtualService& vs : document_.virtual_services)
+    why_not_.push_back(why_not_served(vs));
+  collect_addresses();
+  for (uint32_t i = 0; i < document_.virtual_services.size(); ++i) virtual_service(i);
+  compile_pools();
+  sort_listeners();
+  if (!errors_.empty()) return errors_;
+  registry_.finish();
+  index_slots();
+  steer();
+  return Compiled{std::make_shared<const Snapshot>(std::move(out_)), warnings_.take()};
+}
+
+// Why this engine does not serve the virtual service; empty when it does.
+std::string Compiler::why_not_served(const config::VirtualService& vs) const {
+  if (!vs.served) return vs.why_not.empty() ? "not served" : vs.why_not;
+  if (!vs.pool) return "it has no pool";
+  if (vs.group.value >= document_.groups.size()) return "";
+  const auto& engines = document_.groups[vs.group.value].engines;
+  // One owner on the wire at any time: without an election it is the first.
+  if (engines.empty() || engines.front() == environment_.engine) return "";
+  return fmt::format("engine {} serves its group", engines.front());
+}
+
+void Compiler::collect_addresses() {
+  using Kind = Snapshot::OwnAddress::Kind;
+  auto& own = out_.own_addresses;
+  for (const snapshot::Port& port : out_.ports) {
+    for (const net::Prefix& prefix : port.addresses) own.push_back({prefix.address, Kind::kPort});
+  }
+  for (const net::Address& address : environment_.snat) own.push_back({address, Kind::kSnat});
+  for (std::size_t i = 0; i < document_.virtual_services.size(); ++i) {
+    const config::VirtualService& vs = document_.virtual_services[i];
+    if (!why_not_[i].empty()) continue;
+    for (const net::Address& vip : vs.vips) {
+      own.push_back({vip, Kind::kVip});
+      if (std::find(environment_.snat.begin(), environment_.snat.end(), vip) !=
+          environment_.snat.end()) {
+        warnings_.add(
+            fmt::format("/VirtualService/{}", i),
+            fmt::format("VIP {} is also a source NAT address of this engine", vip.to_string()));
+      }
+    }
+    // The servers' gateway moves with the group; like a source NAT address it is answered for and
+    // announced, and has no services.
+    if (vs.group.value < document_.groups.size()) {
+      for (const net::Address& address : document_.groups[vs.group.value].floating_addresses)
+        own.push_back({address, Kind::kSnat});
+    }
+  }
+  // An address once: what clients may connect to counts as a VIP, whatever else it is.
+  const auto rank = [](Kind kind) { return kind == Kind::kVip ? 0 : kind == Kind::kPort ? 1 : 2; };
+  std::sort(own.begin(), own.end(), [&](const auto& a, const auto& b) {
+    return std::pair(a.address, rank(a.kind)) < std::pair(b.address, rank(b.kind));
+  });
+  own.erase(std::unique(own.begin(), own.end(),
+                        [](const auto& a, const auto& b) { return a.address == b.address; }),
+            own.end());
+}
+
+void Compiler::virtual_service(uint32_t index) {
+  const config::VirtualService& vs = document_.virtual_services[index];
+  const auto slot = registry_.virtual_services.acquire(vs.uuid);
+  if (!slot) {
+    errors_.push_back({fmt::format("/VirtualService/{}", index),
+                       fmt::format("more than {} virtual services, counting deleted ones whose "
+                                   "connections are being reset",
+                                   base::kVirtualServicesMax)});
+    return;
+  }
+  snapshot::VirtualService common;
+  common.name = vs.name;
+  common.uuid = vs.uuid;
+  common.slot = *slot;
+  common.pool = PoolIndex{snapshot::kNoIndex};
+  common.autogw = vs.autogw;
+  common.served = why_not_[index].empty();
+  common.why_not = why_not_[index];
+  if (!common.served) {
+    if (vs.pool) {
+      common.pool = pool_for({.pool = vs.pool->value, .family = std::nullopt});
+      // Clients keep their bindings while their virtual service is switched off.
+      for (const Family family : {Family::kV4, Family::kV6}) {
+        if (std::any_of(vs.vips.begin(), vs.vips.end(),
+                        [&](const net::Address& vip) { return vip.family() == family; })) {
+          const ScopeSlot scope = scope_for(vs, common.pool, family);
+          if (common.scope == snapshot::kNoScope) common.scope = scope;
+        }
+      }
+    }
+    out_.virtual_services.push_back(std::move(common));
+    return;
+  }
+
+  std::vector<Record> records;
+  for (const net::Address& vip : vs.vips) {
+    for (const config::Service& service : vs.services) {
+      const Record& record = record_for(vs, common, vip.family(), service, records);
+      out_.listeners.push_back({.address = vip,
+                                .protocol = static_cast<uint8_t>(service.protocol),
+                                .first_port = service.first_port,
+                                .last_port = service.last_port,
+                                .virtual_service = record.index});
+    }
+  }
+  for (const Record& record : records) {
+    const auto& servers = document_.pools[vs.pool->value].servers;
+    if (std::none_of(servers.begin(), servers.end(), [&](const config::Server& s) {
+          return !s.dns && s.address.family() == record.family;
+        })) {
+      const char* family = record.family == Family::kV4 ? "IPv4" : "IPv6";
+      warnings_.add(fmt::format("/VirtualService/{}", index),
+                    fmt::format("virtual service '{}' has an {} address, but pool '{}' has no {} "
+                                "server to serve it",
+                                vs.name, family, document_.pools[vs.pool->value].name, family));
+    }
+  }
+}
+
+// The record of this virtual service that treats connections as `service` asks; a new one if none
+// does.
+Compiler::Record& Compiler::record_for(const config::VirtualService& vs,
+                                       const snapshot::VirtualService& common, Family family,
+                                       const config::Service& service,
+                                       std::vector<Record>& records) {
+  const bool tcp = service.protocol == config::Protocol::kTcp;
+  const bool preserve = document_.preserves_client(service);
+  const config::NetworkProfile& profile = document_.network_profile_of(service);
+  const auto alike = [&](const config::Service* other) {
+    if (other == nullptr) return true;
+    const config::NetworkProfile& theirs = document_.network_profile_of(*other);
+    return idle_of(theirs) == idle_of(profile) && (tcp || theirs.per_packet == profile.per_packet);
+  };
+  auto it = std::find_if(records.begin(), records.end(), [&](const Record& r) {
+    return r.family == family && r.preserve_client == preserve && alike(tcp ? r.tcp : r.udp);
+  });
+  if (it == records.end()) {
+    const auto index = static_cast<uint32_t>(out_.virtual_services.size());
+    records.push_back({.index = index, .family = family, .preserve_client = preserve});
+    it = std::prev(records.end());
+    snapshot::VirtualService record = common;
+    record.preserve_client = preserve;
+    record.pool = pool_for({.pool = vs.pool->value, .family = family, .preserve_client = preserve});
+    record.scope = scope_for(vs, record.pool, family);
+    out_.virtual_services.push_back(std::move(record));
+  }
+  snapshot::VirtualService& record = out_.virtual_services[it->index];
+  if (tcp) {
+    it->tcp = &service;
+    record.tcp_idle = idle_of(profile);
+    uses_[record.pool.value].tcp = true;
+  } else {
+    it->udp = &service;
+    record.udp_idle = idle_of(profile);
+    record.per_packet = profile.per_packet;
+    uses_[record.pool.value].udp = true;
+  }
+  return *it;
+}
+
+PoolIndex Compiler::pool_for(const PoolUse& use) {
+  const int family = !use.family ? 0 : *use.family == Family::kV4 ? 4 : 6;
+  const PoolIndex next{static_cast<uint32_t>(uses_.size())};
+  const auto [it, fresh] =
+      pool_of_use_.try_emplace(std::tuple(use.pool, family, use.preserve_client), next);
+  if (fresh) uses_.push_back(use);
+  return it->second;
+}
+
+// The scope in which the virtual service's clients of this family are bound; kNoScope without
+// persistence.
+ScopeSlot Compiler::scope_for(const config::VirtualService& vs, PoolIndex pool, Family family) {
+  const config::Pool& from = document_.pools[uses_[pool.value].pool];
+  const config::Profile* profile = document_.profile_of(from);
+  if (profile == nullptr || profile->type != config::PersistenceType::kClientIp ||
+      profile->timeout == profile->timeout.zero()) {
+    return snapshot::kNoScope;
+  }
+  const snapshot::ScopeId id =
+      scope_id(profile->type, profile->shared ? "" : vs.uuid, from.uuid, profile->uuid, family);
+  const auto slot = registry_.scopes.acquire(id);
+  if (!slot) {
+    base::Error error{"", fmt::format("more than {} persistence scopes, counting those that left "
+                                      "and are being emptied",
+                                      base::kScopesMax)};
+    if (errors_.empty() || errors_.back() != error) errors_.push_back(std::move(error));
+    return snapshot::kNoScope;
+  }
+  if (out_.scopes.size() <= slot->value) out_.scopes.resize(slot->value + 1);
+  snapshot::Scope& scope = out_.scopes[slot->value];
+  if (!scope.live) {
+    scope.id = id;
+    scope.slot = *slot;
+    scope.pool = pool;
+    describe(scope, vs, from, *profile, family);
+  } else if (scope.virtual_service_uuid != vs.uuid) {
+    scope.virtual_service.clear();
+    scope.virtual_service_uuid.clear();
+  }
+  return *slot;
+}
+
+void Compiler::describe(snapshot::Scope& scope, const config::VirtualService& vs,
+                        const config::Pool& pool, const config::Profile& profile,
+                        Family family) const {
+  scope.live = true;
+  scope.type = config::to_string(profile.type);
+  scope.virtual_service = vs.name;
+  scope.virtual_service_uuid = vs.uuid;
+  scope.pool_name = pool.name;
+  scope.profile = profile.name;
+  scope.timeout = profile.timeout;
+  // Of the family that the scope does not have the mask stays whole, so it says nothing to
+  // steering.
+  if (family == Family::kV4) {
+    scope.mask_v4 = std::min<uint8_t>(profile.ip_mask.value_or(32), 32);
+  } else {
+    scope.mask_v6 = std::min<uint8_t>(profile.ip_mask.value_or(128), 128);
+  }
+  scope.down = recovery(profile.down);
+  scope.at_limit = recovery(profile.at_limit);
+  scope.draining = recovery(profile.draining.value_or(
+      pool.draining_serves_persisted ? config::Recovery::kContinue : config::Recovery::kPickNew));
+  scope.return_home = profile.return_home;
+  scope.purge = profile.purge;
+  scope.mirrored = profile.mirrored;
+}
+
+void Compiler::compile_pools() {
+  PoolCompiler pools(document_, environment_, out_, registry_, warnings_, errors_);
+  for (const PoolUse& use : uses_) out_.pools.push_back(pools.compile(use));
+}
+
+void Compiler::sort_listeners() {
+  auto& listeners = out_.listeners;
+  std::sort(listeners.begin(), listeners.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.address, a.protocol, a.first_port) <
+           std::tie(b.address, b.protocol, b.first_port);
+  });
+  // parse_document has refused this; a look-up that finds one of two would be a silent mistake.
+  const auto overlap =
+      std::adjacent_find(listeners.begin(), listeners.end(), [](const auto& a, const auto& b) {
+        return a.address == b.address && a.protocol == b.protocol && b.first_port <= a.last_port;
+      });
+  if (overlap == listeners.end()) return;
+  errors_.push_back({"", fmt::format("{} port {} is served twice", overlap->address.to_string(),
+                                     std::next(overlap)->first_port)});
+}
+
+// After finish(): what left is known.
+void Compiler::index_slots() {
+  out_.scopes.resize(registry_.scopes.size());
+  for (uint32_t i = 0; i < out_.scopes.size(); ++i) out_.scopes[i].slot = ScopeSlot{i};
+  out_.vs_by_slot.assign(registry_.virtual_services.size(), snapshot::kNoIndex);
+  for (std::size_t i = out_.virtual_services.size(); i-- > 0;) {
+    out_.vs_by_slot[out_.virtual_services[i].slot.value] = static_cast<uint32_t>(i);
+  }
+  out_.server_by_slot.assign(registry_.servers.size(), {});
+  // Of several pools that have a server one that is served is the one to name.
+  for (const bool served : {false, true}) {
+    for (uint32_t p = 0; p < out_.pools.size(); ++p) {
+      if (uses_[p].family.has_value() != served) continue;
+      for (uint32_t s = 0; s < out_.pools[p].servers.size(); ++s)
+        out_.server_by_slot[out_.pools[p].servers[s].slot.value] = {.pool = p, .index = s};
+    }
+  }
+  for (const config::ServerId id : environment_.graceful_over) {
+    if (const auto slot = registry_.servers.retired_slot(snapshot::ServerId{id.value}))
+      registry_.servers.doom(*slot);
+  }
+  out_.vs_reset = registry_.virtual_services.retired();
+  out_.servers_reset = registry_.servers.retired(/*doomed_only=*/true);
+}
+
+void Compiler::steer() {
+  snapshot::Steering needed;
+  for (const snapshot::Scope& scope : out_.scopes) {
+    if (!scope.live) continue;
+    needed.mask_v4 = std::min(needed.mask_v4, scope.mask_v4);
+    needed.mask_v6 = std::min(needed.mask_v6, scope.mask_v6);
+  }
+  out_.steering = steering_after(environment_.steering, needed);
+}
+
+}  // namespace
+
+std::vector<snapshot::Steering> steering_after(std::vector<snapshot::Steering> before,
+                                               snapshot::Steering needed) {
+  if (before.empty()) return {needed};
+  const snapshot::Steering last = before.back();
+  const snapshot::Steering next{.mask_v4 = std::min(last.mask_v4, needed.mask_v4),
+                                .mask_v6 = std::min(last.mask_v6, needed.mask_v6)};
+  if (next == last) return before;
+  before.push_back(before.size() + 1 < snapshot::kSteeringLevelsMax
+                       ? next
+                       : snapshot::Steering{.mask_v4 = 0, .mask_v6 = 0});
+  return before;
+}
+
+snapshot::ScopeId scope_id(config::PersistenceType type, std::string_view virtual_service_uuid,
+                           std::string_view pool_uuid, std::string_view profile_uuid,
+                           Family family) {
+  const std::string uuid = config::object_uuid(
+      fmt::format("scope {} {}", config::to_string(type), family == Family::kV4 ? 4 : 6),
+      virtual_service_uuid, fmt::format("{} {}", pool_uuid, profile_uuid));
+  std::string digits = uuid;
+  std::erase(digits, '-');
+  uint64_t id = 0;
+  std::from_chars(digits.data(), digits.data() + 16, id, 16);
+  return snapshot::ScopeId{std::max<uint64_t>(id, 1)};
+}
+
+base::Result<Compiled> compile(const Document& document, const Environment& environment,
+                               Registry& registry) {
+  Registry next = registry;
+  auto result = Compiler(document, environment, next).run();
+  if (result) registry = std::move(next);
+  return result;
+}
+
+}  // namespace limpet::compile

@@ -1,0 +1,72 @@
+// compile: a document, the engine's surroundings and what is known of the servers' health become a
+// Snapshot, the form in which workers use them. A pure function but for the registry, which gives
+// identities their slots.
+//
+// Runs on the helper thread; nothing else touches the registry meanwhile.
+//
+// What one thing of a document becomes
+//  - A virtual service: a record for each address family and combination of forwarding options that
+//    its VIPs and services need; all records share one VsSlot. One that is not served has one
+//    record without listeners, for status.
+//  - A pool: one for each family of VIPs and each forwarding mode (source NAT or the client's
+//  address)
+//    in which virtual services use it, so that selection never meets a server that cannot serve.
+//    The same server has the same identity and slot in all of them.
+//  - A persistence profile: a scope for each (VS, pool, family), or (pool, family) when shared.
+//  Keys of
+//    the two families never meet, so nobody can tell.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/base/result.h"
+#include "control/compile/registry.h"
+#include "control/config/codec.h"
+#include "control/config/document.h"
+#include "control/health/health.h"
+#include "dataplane/snapshot/snapshot.h"
+
+namespace limpet::compile {
+
+// Everything but the document that a snapshot depends on.
+struct Environment {
+  std::string engine;  // its name, as ServiceEngineGroup lists it
+  std::vector<snapshot::Port> ports;
+  std::vector<snapshot::Route> routes;
+  std::vector<net::Address> snat;  // both families, in the order of use
+  health::Health health;
+  std::vector<config::ServerId> graceful_over;  // Drains::due()
+  std::vector<snapshot::Steering> steering;     // of the snapshot before
+  uint64_t generation = 0;
+  uint64_t version = 0;
+};
+
+struct Compiled {
+  std::shared_ptr<const snapshot::Snapshot> snapshot;
+  std::vector<config::Warning> warnings;
+};
+
+// `document` is one that parse_document returned. On errors (something exceeds base/limits.h) the
+// registry is as before.
+base::Result<Compiled> compile(const config::Document& document, const Environment& environment,
+                               Registry& registry);
+
+// The identity of a persist scope, equal on all engines; `virtual_service_uuid` is empty for a
+// shared profile. The type is part of it: a profile whose type changes drops its entries
+// (SPEC 2.10).
+snapshot::ScopeId scope_id(config::PersistenceType type, std::string_view virtual_service_uuid,
+                           std::string_view pool_uuid, std::string_view profile_uuid,
+                           net::Family family);
+
+// The levels that follow `before` when the running document needs `needed`. A level is added only
+// when a mask gets shorter; it then keeps the shorter of both masks, so levels never get longer.
+// The last level there is room for steers by nothing at all, so that no level ever has to be
+// dropped.
+std::vector<snapshot::Steering> steering_after(std::vector<snapshot::Steering> before,
+                                               snapshot::Steering needed);
+
+}  // namespace limpet::compile

@@ -1,0 +1,635 @@
+#include "control/compile/compile.h"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <set>
+
+namespace limpet::compile {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::UnorderedElementsAre;
+
+using snapshot::NatId;
+using snapshot::ServerState;
+using snapshot::Snapshot;
+using snapshot::Steering;
+
+net::Address address(const char* text) {
+  return *net::Address::parse(text);
+}
+
+Environment environment() {
+  Environment e;
+  e.engine = "se1";
+  e.ports = {{.name = "front",
+              .index = 0,
+              .mac = {},
+              .addresses = {*net::Prefix::parse("10.1.0.1/24"), *net::Prefix::parse("fe80::1/64"),
+                            *net::Prefix::parse("fd00:1::1/64")}},
+             {.name = "back",
+              .index = 1,
+              .mac = {},
+              .addresses = {*net::Prefix::parse("10.2.0.1/24"), *net::Prefix::parse("10.3.0.1/24"),
+                            *net::Prefix::parse("fd00:2::1/64")}}};
+  e.routes = {{*net::Prefix::parse("0.0.0.0/0"), 0, address("10.1.0.254")},
+              {*net::Prefix::parse("10.9.0.0/16"), 1, address("10.3.0.254")}};
+  return e;
+}
+
+// A document under construction; every part has a usable default.
+struct Builder {
+  std::string profile = R"("ip_persistence_profile": {"ip_persistent_timeout": 5})";
+  std::string second_profile;
+  std::string pool =
+      R"("application_persistence_profile_ref": "/api/applicationpersistenceprofile/?name=sticky")";
+  std::vector<std::string> servers{"10.2.0.2", "10.2.0.3", "10.2.0.4"};
+  std::string other_pools;
+  std::string vips = "10.1.0.100";
+  std::string vs = R"("services": [{"port": 80}])";
+  std::string network = "System-TCP-Fast-Path";
+  std::string application = "System-L4-Application";
+  std::string other_vs;
+  std::string other_models;
+
+  std::string server_list() const {
+    std::string out;
+    for (const std::string& s : servers) {
+      if (!out.empty()) out += ",";
+      if (s.front() == '{') {
+        out += s;
+      } else {
+        out += fmt::format(R"({{"ip": {{"addr": "{}", "type": "{}"}}}})", s,
+                           s.find(':') == s.npos ? "V4" : "V6");
+      }
+    }
+    return out;
+  }
+  std::string vip_list() const {
+    std::string out;
+    std::size_t from = 0;
+    for (int id = 0; from < vips.size(); ++id) {
+      const std::size_t to = std::min(vips.find(' ', from), vips.size());
+      const std::string vip = vips.substr(from, to - from);
+      const bool v4 = vip.find(':') == vip.npos;
+      out += fmt::format(R"({}{{"vip_id": "{}", "{}": {{"addr": "{}", "type": "{}"}}}})",
+                         out.empty() ? "" : ",", id, v4 ? "ip_address" : "ip6_address", vip,
+                         v4 ? "V4" : "V6");
+      from = to + 1;
+    }
+    return out;
+  }
+  std::string json() const {
+    return fmt::format(
+        R"({{"ApplicationPersistenceProfile": [{{"name": "sticky",
+               "persistence_type": "PERSISTENCE_TYPE_CLIENT_IP_ADDRESS", {}}}{}],
+             "Pool": [{{"name": "pool", "default_server_port": 80, "servers": [{}]{}{}}}{}],
+             "VsVip": [{{"name": "vip", "vip": [{}]}}],
+             "VirtualService": [{{"name": "vs", "vsvip_ref": "/api/vsvip/?name=vip",
+               "pool_ref": "/api/pool/?name=pool",
+               "application_profile_ref": "/api/applicationprofile/?name={}",
+               "network_profile_ref": "/api/networkprofile/?name={}", {}}}{}]{}}})",
+        profile, second_profile, server_list(), pool.empty() ? "" : ",", pool, other_pools,
+        vip_list(), application, network, vs, other_vs, other_models);
+  }
+  config::Document build() const {
+    auto parsed = config::parse_document(json());
+    if (!parsed) {
+      for (const auto& e : parsed.errors()) ADD_FAILURE() << e.path << ": " << e.message;
+      return {};
+    }
+    return std::move(parsed.value().document);
+  }
+};
+
+// An engine that is given one document after the other.
+struct Engine {
+  Environment env = environment();
+  Registry registry;
+  Compiled last;
+
+  const Snapshot& apply(const Builder& builder) { return apply(builder.build()); }
+  const Snapshot& apply(const config::Document& document) {
+    auto result = compile(document, env, registry);
+    if (!result) {
+      for (const auto& e : result.errors()) ADD_FAILURE() << e.path << ": " << e.message;
+      std::abort();
+    }
+    last = std::move(result.value());
+    env.steering = last.snapshot->steering;
+    return *last.snapshot;
+  }
+  std::vector<std::string> warnings() const {
+    std::vector<std::string> out;
+    for (const auto& w : last.warnings) out.push_back(w.message);
+    return out;
+  }
+};
+
+const snapshot::Server& server_of(const Snapshot& s, const char* name) {
+  for (const auto& pool : s.pools) {
+    for (const auto& server : pool.servers) {
+      if (server.name == name) return server;
+    }
+  }
+  ADD_FAILURE() << "no server " << name;
+  std::abort();
+}
+
+std::vector<std::string> names(const snapshot::Pool& pool) {
+  std::vector<std::string> out;
+  for (const auto& server : pool.servers) out.push_back(server.name);
+  return out;
+}
+
+const snapshot::VirtualService* tcp(const Snapshot& s, const char* vip, uint16_t port) {
+  return s.find(address(vip), IPPROTO_TCP, port);
+}
+const snapshot::VirtualService* udp(const Snapshot& s, const char* vip, uint16_t port) {
+  return s.find(address(vip), IPPROTO_UDP, port);
+}
+
+// ---- listeners and addresses
+
+TEST(Compile, ServedVirtualServiceIsFoundByAddressProtocolAndPort) {
+  Engine engine;
+  const auto& s = engine.apply(Builder{});
+  ASSERT_NE(tcp(s, "10.1.0.100", 80), nullptr);
+  EXPECT_EQ(tcp(s, "10.1.0.100", 80)->name, "vs");
+  EXPECT_EQ(tcp(s, "10.1.0.100", 81), nullptr);
+  EXPECT_EQ(udp(s, "10.1.0.100", 80), nullptr);
+  EXPECT_THAT(engine.warnings(), IsEmpty());
+}
+
+TEST(Compile, PortRangesAndServicesOfOneVirtualServiceShareASlot) {
+  Engine engine;
+  const auto& s = engine.apply(
+      Builder{.vs = R"("services": [{"port": 8000, "port_range_end": 8999}, {"port": 80},
+               {"port": 53, "override_network_profile_ref": "/api/networkprofile/?name=System-UDP-Fast-Path"}])"});
+  for (const uint16_t port : std::initializer_list<uint16_t>{8000, 8500, 8999, 80})
+    EXPECT_NE(tcp(s, "10.1.0.100", port), nullptr);
+  EXPECT_EQ(tcp(s, "10.1.0.100", 9000), nullptr);
+  EXPECT_EQ(tcp(s, "10.1.0.100", 7999), nullptr);
+  EXPECT_NE(udp(s, "10.1.0.100", 53), nullptr);
+  EXPECT_EQ(tcp(s, "10.1.0.100", 80)->slot, udp(s, "10.1.0.100", 53)->slot);
+  EXPECT_EQ(tcp(s, "10.1.0.100", 80)->scope, udp(s, "10.1.0.100", 53)->scope);
+  EXPECT_EQ(s.virtual_service(tcp(s, "10.1.0.100", 80)->slot)->name, "vs");
+}
+
+TEST(Compile, ServiceKeepsTheOptionsOfItsOwnNetworkProfile) {
+  Engine engine;
+  const auto& s =
+      engine.apply(Builder{.vs = R"("services": [{"port": 80},
+               {"port": 53, "override_network_profile_ref": "/api/networkprofile/?name=System-UDP-Per-Pkt"},
+               {"port": 54, "override_network_profile_ref": "/api/networkprofile/?name=System-UDP-No-SNAT"},
+               {"port": 55, "override_network_profile_ref": "/api/networkprofile/?name=slow"}])",
+                           .other_models = R"(, "NetworkProfile": [{"name": "slow", "profile":
+        {"type": "PROTOCOL_TYPE_TCP_FAST_PATH",
+         "tcp_fast_path_profile": {"session_idle_timeout": 900}}}])"});
+  EXPECT_TRUE(udp(s, "10.1.0.100", 53)->per_packet);
+  EXPECT_FALSE(udp(s, "10.1.0.100", 53)->preserve_client);
+  EXPECT_TRUE(udp(s, "10.1.0.100", 54)->preserve_client);
+  EXPECT_FALSE(udp(s, "10.1.0.100", 54)->per_packet);
+  EXPECT_EQ(tcp(s, "10.1.0.100", 80)->tcp_idle, timing::seconds(300));
+  EXPECT_EQ(tcp(s, "10.1.0.100", 55)->tcp_idle, timing::seconds(900));
+  EXPECT_EQ(tcp(s, "10.1.0.100", 55)->slot, tcp(s, "10.1.0.100", 80)->slot);
+}
+
+TEST(Compile, OwnAddressesAreSortedAndVipsOnlyThoseServed) {
+  Engine engine;
+  engine.env.snat = {address("10.2.0.10"), address("10.2.0.11")};
+  const auto& s = engine.apply(Builder{.other_vs = R"(, {"name": "off", "enabled": false,
+      "vip": [{"vip_id": "0", "ip_address": {"addr": "10.1.0.101", "type": "V4"}}],
+      "services": [{"port": 80}], "pool_ref": "/api/pool/?name=pool",
+      "application_profile_ref": "/api/applicationprofile/?name=System-L4-Application",
+      "network_profile_ref": "/api/networkprofile/?name=System-TCP-Fast-Path"})"});
+  EXPECT_TRUE(std::is_sorted(s.own_addresses.begin(), s.own_addresses.end()));
+  EXPECT_TRUE(s.is_vip(address("10.1.0.100")));
+  EXPECT_EQ(s.own(address("10.1.0.101")), nullptr);
+  EXPECT_EQ(s.own(address("10.2.0.10"))->kind, Snapshot::OwnAddress::Kind::kSnat);
+  EXPECT_EQ(s.own(address("fd00:2::1"))->kind, Snapshot::OwnAddress::Kind::kPort);
+  EXPECT_EQ(tcp(s, "10.1.0.101", 80), nullptr);
+  const auto off = std::find_if(s.virtual_services.begin(), s.virtual_services.end(),
+                                [](const auto& vs) { return vs.name == "off"; });
+  ASSERT_NE(off, s.virtual_services.end());
+  EXPECT_FALSE(off->served);
+  EXPECT_FALSE(off->why_not.empty());
+}
+
+TEST(Compile, EngineThatIsNotFirstOfTheGroupDoesNotServeIt) {
+  const Builder builder{
+      .vs = R"("services": [{"port": 80}], "se_group_ref": "/api/serviceenginegroup/?name=g")",
+      .other_models = R"(, "ServiceEngineGroup": [{"name": "g", "engines": ["se1", "se2"],
+        "floating_intf_ip": [{"addr": "10.2.0.5", "type": "V4"}]}])"};
+  Engine first;
+  const auto& s1 = first.apply(builder);
+  EXPECT_NE(tcp(s1, "10.1.0.100", 80), nullptr);
+  EXPECT_NE(s1.own(address("10.2.0.5")), nullptr);
+  Engine second;
+  second.env.engine = "se2";
+  const auto& s2 = second.apply(builder);
+  EXPECT_EQ(tcp(s2, "10.1.0.100", 80), nullptr);
+  EXPECT_EQ(s2.own(address("10.2.0.5")), nullptr);
+  EXPECT_EQ(s2.virtual_services[0].why_not, "engine se1 serves its group");
+}
+
+// ---- identity
+
+TEST(Compile, ReorderingAddingAndRemovingServersKeepsIdentitiesAndSlots) {
+  Engine engine;
+  const auto first = engine.apply(Builder{});
+  const auto& s = engine.apply(Builder{.servers = {"10.2.0.9", "10.2.0.4", "10.2.0.2"}});
+  for (const char* name : {"10.2.0.2:80", "10.2.0.4:80"}) {
+    EXPECT_EQ(server_of(s, name).id, server_of(first, name).id) << name;
+    EXPECT_EQ(server_of(s, name).slot, server_of(first, name).slot) << name;
+    EXPECT_EQ(server_of(s, name).tcp_nat, server_of(first, name).tcp_nat) << name;
+    EXPECT_EQ(s.server(server_of(s, name).slot), &server_of(s, name)) << name;
+  }
+  EXPECT_EQ(s.server(server_of(first, "10.2.0.3:80").slot), nullptr);
+  EXPECT_NE(server_of(s, "10.2.0.9:80").slot, server_of(first, "10.2.0.3:80").slot);
+  EXPECT_EQ(engine.registry.retired().servers.size(), 1u);
+}
+
+TEST(Compile, ServersAreFoundByIdentity) {
+  Engine engine;
+  std::vector<std::string> servers;
+  for (int i = 0; i < 200; ++i) servers.push_back(fmt::format("10.2.{}.{}", i / 100, i % 100 + 2));
+  const auto& s = engine.apply(Builder{.servers = servers});
+  const auto& pool = s.pools[0];
+  ASSERT_EQ(pool.servers.size(), 200u);
+  for (const auto& server : pool.servers) EXPECT_EQ(pool.find(server.id), &server);
+  EXPECT_EQ(pool.find(snapshot::ServerId{12345}), nullptr);
+}
+
+TEST(Compile, EnginesAgreeOnServersAndScopes) {
+  Engine one;
+  Engine other;
+  other.env.engine = "se2";
+  const auto& a = one.apply(Builder{.servers = {"10.2.0.2", "10.2.0.3"}});
+  other.apply(Builder{.servers = {"10.2.0.7"}});
+  const auto& b = other.apply(Builder{.servers = {"10.2.0.3", "10.2.0.2"}});
+  EXPECT_EQ(server_of(a, "10.2.0.2:80").id, server_of(b, "10.2.0.2:80").id);
+  EXPECT_EQ(a.scope(a.virtual_services[0].scope)->id, b.scope(b.virtual_services[0].scope)->id);
+}
+
+TEST(Compile, DeletedVirtualServiceIsResetAndItsScopeBecomesAGap) {
+  Engine engine;
+  const auto first = engine.apply(Builder{});
+  const auto vs = first.virtual_services[0];
+  const auto& s = engine.apply(config::Document{});
+  EXPECT_THAT(s.vs_reset, ElementsAre(vs.slot));
+  EXPECT_EQ(s.virtual_service(vs.slot), nullptr);
+  EXPECT_EQ(s.scope(vs.scope), nullptr);
+  EXPECT_FALSE(s.is_vip(address("10.1.0.100")));
+
+  const auto& back = engine.apply(Builder{});
+  EXPECT_THAT(back.vs_reset, ElementsAre(vs.slot));
+  EXPECT_NE(back.virtual_services[0].slot, vs.slot);
+  EXPECT_NE(back.virtual_services[0].scope, vs.scope);
+  ASSERT_TRUE(engine.registry.recycle(vs.slot));
+  EXPECT_THAT(engine.apply(Builder{}).vs_reset, IsEmpty());
+}
+
+TEST(Compile, MoreThanTheLimitIsAnErrorAndLeavesTheRegistryAlone) {
+  config::Document d;
+  for (std::size_t i = 0; i <= base::kVirtualServicesMax; ++i) {
+    config::VirtualService vs;
+    vs.uuid = vs.name = std::to_string(i);
+    vs.served = false;
+    d.virtual_services.push_back(vs);
+  }
+  Registry registry;
+  const auto result = compile(d, environment(), registry);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.errors()[0].path, "/VirtualService/16384");
+  EXPECT_EQ(registry.virtual_services.size(), 0u);
+}
+
+// ---- families
+
+TEST(Compile, MixedPoolServesEachFamilyWithItsOwnServers) {
+  Engine engine;
+  const auto& s = engine.apply(
+      Builder{.servers = {"10.2.0.2", "fd00:2::2", "10.2.0.3"}, .vips = "10.1.0.100 fd00:1::100"});
+  const auto* v4 = tcp(s, "10.1.0.100", 80);
+  const auto* v6 = tcp(s, "fd00:1::100", 80);
+  ASSERT_NE(v4, nullptr);
+  ASSERT_NE(v6, nullptr);
+  EXPECT_THAT(names(s.pools[v4->pool.value]), ElementsAre("10.2.0.2:80", "10.2.0.3:80"));
+  EXPECT_THAT(names(s.pools[v6->pool.value]), ElementsAre("[fd00:2::2]:80"));
+  EXPECT_EQ(s.pools[v4->pool.value].uuid, s.pools[v6->pool.value].uuid);
+  EXPECT_EQ(v4->slot, v6->slot);
+  EXPECT_NE(v4->scope, v6->scope);
+  EXPECT_EQ(s.scope(v6->scope)->pool, v6->pool);
+  EXPECT_THAT(engine.warnings(), IsEmpty());
+}
+
+TEST(Compile, VipWithoutServersOfItsFamilyIsAWarning) {
+  Engine engine;
+  const auto& s = engine.apply(Builder{.vips = "10.1.0.100 fd00:1::100"});
+  ASSERT_NE(tcp(s, "fd00:1::100", 80), nullptr);
+  EXPECT_THAT(s.pools[tcp(s, "fd00:1::100", 80)->pool.value].servers, IsEmpty());
+  EXPECT_THAT(engine.warnings(), ElementsAre(HasSubstr("no IPv6 server")));
+}
+
+// ---- how servers are reached
+
+TEST(Compile, SnatAddressesOfTheFamilyAreTheSourcesInConsecutiveIds) {
+  Engine engine;
+  engine.env.snat = {address("10.2.0.10"), address("10.2.0.11"), address("fd00:2::10")};
+  const auto& s = engine.apply(
+      Builder{.servers = {"10.2.0.2", "10.2.0.3", "fd00:2::2"}, .vips = "10.1.0.100 fd00:1::100"});
+  const auto& two = server_of(s, "10.2.0.2:80");
+  const auto& three = server_of(s, "10.2.0.3:80");
+  EXPECT_THAT(two.sources, ElementsAre(address("10.2.0.10"), address("10.2.0.11")));
+  EXPECT_EQ(two.tcp_nat, NatId{0});
+  EXPECT_EQ(three.tcp_nat, NatId{2});
+  EXPECT_EQ(two.udp_nat, NatId{UINT32_MAX});
+  EXPECT_THAT(server_of(s, "[fd00:2::2]:80").sources, ElementsAre(address("fd00:2::10")));
+}
+
+TEST(Compile, WithoutSnatTheSourceIsThePortsAddressOnTheWayToTheServer) {
+  Engine engine;
+  const auto& s = engine.apply(
+      Builder{.servers = {"10.2.0.2", "10.3.0.2", "10.9.1.1", "192.0.2.1", "fd00:2::2"},
+              .vips = "10.1.0.100 fd00:1::100"});
+  EXPECT_THAT(server_of(s, "10.2.0.2:80").sources, ElementsAre(address("10.2.0.1")));
+  EXPECT_THAT(server_of(s, "10.3.0.2:80").sources, ElementsAre(address("10.3.0.1")));
+  EXPECT_THAT(server_of(s, "10.9.1.1:80").sources, ElementsAre(address("10.3.0.1")));
+  EXPECT_EQ(server_of(s, "10.9.1.1:80").hop.next_hop, address("10.3.0.254"));
+  EXPECT_EQ(server_of(s, "10.9.1.1:80").hop.port, 1);
+  EXPECT_THAT(server_of(s, "192.0.2.1:80").sources, ElementsAre(address("10.1.0.1")));
+  EXPECT_THAT(server_of(s, "[fd00:2::2]:80").sources, ElementsAre(address("fd00:2::1")));
+}
+
+TEST(Compile, LinkLocalAddressIsNoSourceTowardsAnotherScope) {
+  Engine engine;
+  engine.env.routes.push_back({*net::Prefix::parse("2001:db8::/32"), 0, address("fe80::99")});
+  const auto& s = engine.apply(Builder{.servers = {"2001:db8::1"}, .vips = "fd00:1::100"});
+  EXPECT_THAT(server_of(s, "[2001:db8::1]:80").sources, ElementsAre(address("fd00:1::1")));
+}
+
+TEST(Compile, PoolsWithTheSameServerShareItsSourcePorts) {
+  Engine engine;
+  const auto& s =
+      engine.apply(Builder{.other_pools = R"(, {"name": "twin", "default_server_port": 80,
+        "servers": [{"ip": {"addr": "10.2.0.3", "type": "V4"}}]})",
+                           .other_vs = R"(, {"name": "vs2", "vsvip_ref": "/api/vsvip/?name=vip",
+        "services": [{"port": 81}], "pool_ref": "/api/pool/?name=twin",
+        "application_profile_ref": "/api/applicationprofile/?name=System-L4-Application",
+        "network_profile_ref": "/api/networkprofile/?name=System-TCP-Fast-Path"})"});
+  const auto& pool = s.pools[tcp(s, "10.1.0.100", 80)->pool.value];
+  const auto& twin = s.pools[tcp(s, "10.1.0.100", 81)->pool.value];
+  EXPECT_EQ(twin.servers[0].tcp_nat, pool.servers[1].tcp_nat);
+  EXPECT_NE(twin.servers[0].slot, pool.servers[1].slot);
+}
+
+TEST(Compile, UseServicePortLeavesThePortToTheClient) {
+  Engine engine;
+  const auto& s =
+      engine.apply(Builder{.pool = R"("use_service_port": true)",
+                           .vs = R"("services": [{"port": 8000, "port_range_end": 8010}])"});
+  const auto& pool = s.pools[tcp(s, "10.1.0.100", 8005)->pool.value];
+  EXPECT_EQ(pool.servers[0].port, 0);
+  EXPECT_NE(pool.servers[0].tcp_nat, pool.servers[1].tcp_nat);
+}
+
+TEST(Compile, PreservedClientsNeedNoSource) {
+  Engine engine;
+  engine.env.snat = {address("10.2.0.10")};
+  const auto& s = engine.apply(
+      Builder{.application = "keep", .other_models = R"(, "ApplicationProfile": [{"name": "keep",
+        "type": "APPLICATION_PROFILE_TYPE_L4", "preserve_client_ip": true}])"});
+  EXPECT_TRUE(tcp(s, "10.1.0.100", 80)->preserve_client);
+  EXPECT_THAT(server_of(s, "10.2.0.2:80").sources, IsEmpty());
+  EXPECT_EQ(engine.registry.nats.size(), 0u);
+}
+
+TEST(Compile, PoolThatIsUsedWithAndWithoutSourceNatIsCompiledForBoth) {
+  Engine engine;
+  const auto& s = engine.apply(Builder{.vs = R"("services": [{"port": 80},
+               {"port": 53, "override_network_profile_ref": "/api/networkprofile/?name=System-UDP-No-SNAT"}])"});
+  const auto& translated = s.pools[tcp(s, "10.1.0.100", 80)->pool.value];
+  const auto& preserved = s.pools[udp(s, "10.1.0.100", 53)->pool.value];
+  EXPECT_EQ(translated.servers[0].sources.size(), 1u);
+  EXPECT_THAT(preserved.servers[0].sources, IsEmpty());
+  EXPECT_EQ(translated.servers[0].slot, preserved.servers[0].slot);
+  EXPECT_EQ(translated.servers[0].id, preserved.servers[0].id);
+  EXPECT_EQ(tcp(s, "10.1.0.100", 80)->scope, udp(s, "10.1.0.100", 53)->scope);
+}
+
+TEST(Compile, ServerWithoutARouteIsUnreachableAndAWarning) {
+  Engine engine;
+  engine.env.routes.clear();
+  const auto& s = engine.apply(Builder{.servers = {"10.2.0.2", "192.0.2.1"}});
+  EXPECT_TRUE(server_of(s, "10.2.0.2:80").reachable);
+  EXPECT_FALSE(server_of(s, "192.0.2.1:80").reachable);
+  EXPECT_THAT(engine.warnings(), ElementsAre(HasSubstr("192.0.2.1:80 cannot be reached")));
+}
+
+TEST(Compile, ServerWithAnAddressOfTheEngineIsUnreachable) {
+  Engine engine;
+  const auto& s = engine.apply(Builder{.servers = {"10.2.0.2", "10.1.0.100", "10.2.0.1"}});
+  EXPECT_FALSE(server_of(s, "10.1.0.100:80").reachable);
+  EXPECT_FALSE(server_of(s, "10.2.0.1:80").reachable);
+  EXPECT_EQ(engine.warnings().size(), 2u);
+}
+
+// ---- states
+
+TEST(Compile, MarkedServerIsDownAndDisabledOneDrains) {
+  Engine engine;
+  const Builder builder{
+      .servers = {"10.2.0.2", "10.2.0.3",
+                  R"({"ip": {"addr": "10.2.0.4", "type": "V4"}, "enabled": false})"}};
+  const auto document = builder.build();
+  ASSERT_TRUE(engine.env.health.apply(
+      document, std::vector<health::MarkRequest>{{"pool", "10.2.0.3", false, ""}}));
+  const auto& s = engine.apply(document);
+  EXPECT_EQ(server_of(s, "10.2.0.2:80").state, ServerState::kUp);
+  EXPECT_EQ(server_of(s, "10.2.0.3:80").state, ServerState::kDown);
+  EXPECT_EQ(server_of(s, "10.2.0.4:80").state, ServerState::kDisabled);
+}
+
+TEST(Compile, ConnectionsOfADisabledServerAreResetWhenItsTimeIsOver) {
+  Engine engine;
+  const auto document =
+      Builder{.servers = {"10.2.0.2",
+                          R"({"ip": {"addr": "10.2.0.3", "type": "V4"}, "enabled": false})"}}
+          .build();
+  EXPECT_FALSE(server_of(engine.apply(document), "10.2.0.3:80").reset_connections);
+  engine.env.graceful_over = {document.pools[0].servers[1].id};
+  const auto& s = engine.apply(document);
+  EXPECT_TRUE(server_of(s, "10.2.0.3:80").reset_connections);
+  EXPECT_FALSE(server_of(s, "10.2.0.2:80").reset_connections);
+}
+
+TEST(Compile, ConnectionsOfARemovedServerAreResetWhenItsTimeIsOver) {
+  Engine engine;
+  const auto before = Builder{}.build();
+  const auto slot = server_of(engine.apply(before), "10.2.0.4:80").slot;
+  const Builder without{.servers = {"10.2.0.2", "10.2.0.3"}};
+  EXPECT_THAT(engine.apply(without).servers_reset, IsEmpty());
+  engine.env.graceful_over = {before.pools[0].servers[2].id};
+  EXPECT_THAT(engine.apply(without).servers_reset, ElementsAre(slot));
+  // Drains forgets it; until the owner has seen that nobody uses the slot, resets go on.
+  engine.env.graceful_over = {};
+  EXPECT_THAT(engine.apply(without).servers_reset, ElementsAre(slot));
+  const auto& back = engine.apply(Builder{});
+  EXPECT_THAT(back.servers_reset, ElementsAre(slot));
+  EXPECT_NE(server_of(back, "10.2.0.4:80").slot, slot);
+  ASSERT_TRUE(engine.registry.recycle(slot));
+  EXPECT_THAT(engine.apply(Builder{}).servers_reset, IsEmpty());
+}
+
+TEST(Compile, MaglevHoldsOnlyServersThatTakeNewClientsAndKeepsItsSize) {
+  Engine engine;
+  const auto document =
+      Builder{.pool = R"("lb_algorithm": "LB_ALGORITHM_CONSISTENT_HASH")"}.build();
+  const auto all = engine.apply(document).pools[0].maglev;
+  ASSERT_TRUE(engine.env.health.apply(
+      document, std::vector<health::MarkRequest>{{"pool", "10.2.0.3", false, ""}}));
+  const auto two = engine.apply(document).pools[0].maglev;
+  EXPECT_EQ(std::set<uint16_t>(all.begin(), all.end()), (std::set<uint16_t>{0, 1, 2}));
+  EXPECT_EQ(std::set<uint16_t>(two.begin(), two.end()), (std::set<uint16_t>{0, 2}));
+  EXPECT_EQ(all.size(), two.size());
+}
+
+TEST(Compile, IgnoredServerPortMakesPoolsOnTheSameHostsAgree) {
+  const auto table = [](int port) {
+    Engine engine;
+    return engine
+        .apply(Builder{.pool = fmt::format(R"("lb_algorithm": "LB_ALGORITHM_CONSISTENT_HASH",
+                                              "ignore_server_port": true, "uuid": "pool-{}")",
+                                           port),
+                       .servers = {fmt::format(R"({{"ip": {{"addr": "10.2.0.2", "type": "V4"}},
+                                                   "port": {}}})",
+                                               port),
+                                   fmt::format(R"({{"ip": {{"addr": "10.2.0.3", "type": "V4"}},
+                                                   "port": {}}})",
+                                               port)}})
+        .pools[0]
+        .maglev;
+  };
+  EXPECT_EQ(table(80), table(8080));
+}
+
+// ---- persistence
+
+TEST(Compile, ScopeSaysWhatTheProfileSays) {
+  Engine engine;
+  const auto& s = engine.apply(Builder{
+      .profile = R"("server_hm_down_recovery": "HM_DOWN_ABORT_CONNECTION",
+        "ip_persistence_profile": {"ip_persistent_timeout": 7, "ip_mask": 24})",
+      .pool =
+          R"("application_persistence_profile_ref": "/api/applicationpersistenceprofile/?name=sticky",
+        "server_disable_type": "ALLOW_NEW_CONNECTION_IF_PERSISTENCE_PRESENT")"});
+  const auto* scope = s.scope(tcp(s, "10.1.0.100", 80)->scope);
+  ASSERT_NE(scope, nullptr);
+  EXPECT_EQ(scope->timeout, timing::minutes(7));
+  EXPECT_EQ(scope->mask_v4, 24);
+  EXPECT_EQ(scope->down, snapshot::Recovery::kAbort);
+  EXPECT_EQ(scope->at_limit, snapshot::Recovery::kAbort);
+  EXPECT_EQ(scope->draining, snapshot::Recovery::kContinue);
+  EXPECT_EQ(scope->type, "PERSISTENCE_TYPE_CLIENT_IP_ADDRESS");
+  EXPECT_EQ(scope->virtual_service, "vs");
+  EXPECT_EQ(scope->pool_name, "pool");
+  EXPECT_EQ(scope->profile, "sticky");
+}
+
+TEST(Compile, TimeoutOfZeroTurnsPersistenceOff) {
+  Engine engine;
+  const auto& s =
+      engine.apply(Builder{.profile = R"("ip_persistence_profile": {"ip_persistent_timeout": 0})"});
+  EXPECT_EQ(tcp(s, "10.1.0.100", 80)->scope, snapshot::kNoScope);
+}
+
+constexpr const char* kSecondVs = R"(, {"name": "vs2", "vsvip_ref": "/api/vsvip/?name=vip",
+    "services": [{"port": 81}], "pool_ref": "/api/pool/?name=pool",
+    "application_profile_ref": "/api/applicationprofile/?name=System-L4-Application",
+    "network_profile_ref": "/api/networkprofile/?name=System-TCP-Fast-Path"})";
+
+TEST(Compile, VirtualServicesHaveScopesOfTheirOwn) {
+  Engine engine;
+  const auto& s = engine.apply(Builder{.other_vs = kSecondVs});
+  EXPECT_NE(tcp(s, "10.1.0.100", 80)->scope, tcp(s, "10.1.0.100", 81)->scope);
+  EXPECT_EQ(s.scope(tcp(s, "10.1.0.100", 81)->scope)->virtual_service, "vs2");
+}
+
+TEST(Compile, SharedProfileIsOneScopeForAllVirtualServicesOfThePool) {
+  Engine engine;
+  const auto& s = engine.apply(Builder{.profile = R"("persistence_shared": true,
+        "ip_persistence_profile": {"ip_persistent_timeout": 5})",
+                                       .other_vs = kSecondVs});
+  EXPECT_EQ(tcp(s, "10.1.0.100", 80)->scope, tcp(s, "10.1.0.100", 81)->scope);
+  EXPECT_EQ(s.scope(tcp(s, "10.1.0.100", 81)->scope)->virtual_service, "");
+}
+
+TEST(Compile, ChangedTimeoutKeepsTheScope) {
+  Engine engine;
+  const auto before = engine.apply(Builder{});
+  const auto& s =
+      engine.apply(Builder{.profile = R"("ip_persistence_profile": {"ip_persistent_timeout": 9})"});
+  EXPECT_EQ(tcp(s, "10.1.0.100", 80)->scope, tcp(before, "10.1.0.100", 80)->scope);
+  EXPECT_EQ(s.scope(tcp(s, "10.1.0.100", 80)->scope)->timeout, timing::minutes(9));
+}
+
+TEST(Compile, ScopeIdsTellTypesVirtualServicesPoolsProfilesAndFamiliesApart) {
+  using enum config::PersistenceType;
+  const auto v4 = net::Family::kV4;
+  std::set<snapshot::ScopeId> ids{
+      scope_id(kClientIp, "v", "p", "f", v4), scope_id(kAppCookie, "v", "p", "f", v4),
+      scope_id(kClientIp, "", "p", "f", v4),  scope_id(kClientIp, "v", "q", "f", v4),
+      scope_id(kClientIp, "v", "p", "g", v4), scope_id(kClientIp, "v", "p", "f", net::Family::kV6)};
+  EXPECT_EQ(ids.size(), 6u);
+  // Engines of different builds must agree: never to change.
+  EXPECT_EQ(scope_id(kClientIp, "v", "p", "f", v4).value, 7793783597064280453u);
+}
+
+TEST(Compile, VirtualServiceThatIsSwitchedOffKeepsItsBindings) {
+  Engine engine;
+  const auto before = engine.apply(Builder{});
+  const auto& s =
+      engine.apply(Builder{.vs = R"("services": [{"port": 80}], "traffic_enabled": false)"});
+  EXPECT_EQ(tcp(s, "10.1.0.100", 80), nullptr);
+  EXPECT_NE(s.scope(before.virtual_services[0].scope), nullptr);
+}
+
+// ---- steering
+
+TEST(Steering, WithoutMasksClientsAreSteeredByTheirWholeAddress) {
+  Engine engine;
+  EXPECT_THAT(engine.apply(Builder{}).steering, ElementsAre(Steering{32, 128}));
+}
+
+TEST(Steering, ShortestMaskOfTheFamilyCounts) {
+  Engine engine;
+  const auto& s = engine.apply(Builder{
+      .profile = R"("ip_persistence_profile": {"ip_persistent_timeout": 5, "ip_mask": 24})"});
+  EXPECT_THAT(s.steering, ElementsAre(Steering{24, 128}));
+}
+
+TEST(Steering, LevelIsAddedOnlyWhenAMaskGetsShorter) {
+  EXPECT_THAT(steering_after({{32, 128}}, {24, 128}),
+              ElementsAre(Steering{32, 128}, Steering{24, 128}));
+  EXPECT_THAT(steering_after({{24, 128}}, {32, 128}), ElementsAre(Steering{24, 128}));
+  EXPECT_THAT(steering_after({{24, 128}}, {32, 64}),
+              ElementsAre(Steering{24, 128}, Steering{24, 64}));
+}
+
+TEST(Steering, LastLevelThereIsRoomForSteersByNothing) {
+  const auto levels = steering_after({{32, 128}, {24, 128}, {24, 64}}, {16, 64});
+  EXPECT_THAT(levels,
+              ElementsAre(Steering{32, 128}, Steering{24, 128}, Steering{24, 64}, Steering{0, 0}));
+  EXPECT_EQ(steering_after(levels, {8, 8}), levels);
+  static_assert(snapshot::kSteeringLevelsMax == 4);
+}
+
+}  // namespace
+}  // namespace limpet::compile
