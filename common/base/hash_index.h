@@ -52,7 +52,7 @@ class HashIndex {
 
   // The first value in the home bucket with this hash, unverified: worth prefetching. kNone if
   // none.
-  uint32_t likely(uint32_t hash) const {
+  uint32_t candidate(uint32_t hash) const {
     const Bucket& b = buckets_[home(hash)];
     const uint32_t found = b.matching(hash);
     return found == 0 ? kNone : b.values[__builtin_ctz(found)];

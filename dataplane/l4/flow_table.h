@@ -62,7 +62,7 @@ class FlowTable {
   // find.
   void prefetch_bucket(uint32_t hash) const { index_.prefetch(hash); }
   void prefetch_flow(uint32_t hash) const {
-    const uint32_t value = index_.likely(hash);
+    const uint32_t value = index_.candidate(hash);
     if (value == base::HashIndex::kNone) return;
     const Flow* flow = &flows_[value >> 1];
     __builtin_prefetch(flow);

@@ -283,19 +283,25 @@ Flow* Forwarder::open(Buffer* buffer, const snapshot::VirtualService& vs, const 
   if (!client_side(*flow, m, vs)) {
     *why = DropReason::kNoRoute;
   } else if (!server.sources.empty()) {
-    if (open_translated(*flow, server, now)) return flow;
+    if (open_translated(*flow, server, now)) return opened(flow);
     ++server_counters_[server.slot.value].snat_exhausted;
     *why = DropReason::kSnatExhausted;
   } else {
     flow->source = flow->client;
     flow->source_port = flow->client_port;
-    if (flows_.insert(*flow)) return flow;
+    if (flows_.insert(*flow)) return opened(flow);
     // The same client and port towards the same server by another virtual service: the answers
     // could not be told apart.
     *why = DropReason::kSnatExhausted;
   }
   flows_.discard(*flow);
   return nullptr;
+}
+
+Flow* Forwarder::opened(Flow* flow) {
+  ++vs_counters_[flow->virtual_service.value].flows;
+  ++server_counters_[flow->server_slot.value].flows;
+  return flow;
 }
 
 bool Forwarder::client_side(Flow& flow, const Meta& m, const snapshot::VirtualService& vs) {
@@ -388,6 +394,8 @@ void Forwarder::close(Flow& flow, Instant now) {
   wheel_.remove(
       flows_.index_of(flow), [this](uint32_t f) -> auto& { return links(f); });
   if (flow.nat != kNoNat) nats_[flow.nat.value]->give_back(flow.source_port, now);
+  --vs_counters_[flow.virtual_service.value].flows;
+  --server_counters_[flow.server_slot.value].flows;
   flows_.erase(flow);
 }
 

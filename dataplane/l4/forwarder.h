@@ -35,13 +35,15 @@ inline constexpr timing::Duration kHalfClosedTimeout = timing::seconds(120);
 inline constexpr timing::Duration kTimeWaitTimeout = timing::seconds(10);
 
 struct VsCounters {
-  telemetry::Counter32 open;
+  telemetry::Counter32 flows;  // records, those in TIME_WAIT and translations included
+  telemetry::Counter32 open;   // connections
   telemetry::Counter total;
   telemetry::Counter refused_table_full;
   telemetry::Counter refused_no_server;
 };
 
 struct ServerCounters {
+  telemetry::Counter32 flows;
   telemetry::Counter total;
   telemetry::Counter snat_exhausted;
 };
@@ -121,8 +123,10 @@ class Forwarder {
   void icmp(packet::Buffer* buffer);
   void no_listener(packet::Buffer* buffer, timing::Instant now);
 
+  // Makes and inserts the flow of a choice; null and `why` when it cannot be.
   Flow* open(packet::Buffer* buffer, const snapshot::VirtualService& vs, const Choice& choice,
              timing::Instant now, packet::DropReason* why);
+  Flow* opened(Flow* flow);
   bool open_translated(Flow& flow, const snapshot::Server& server, timing::Instant now);
   bool client_side(Flow& flow, const packet::Meta& m, const snapshot::VirtualService& vs);
   Flow* reclaim(timing::Instant now);

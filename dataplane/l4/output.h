@@ -14,6 +14,13 @@ namespace limpet::l4 {
 
 using DropCounters = std::array<telemetry::Counter, packet::kDropReasons>;
 
+struct PortCounters {
+  telemetry::Counter rx_packets;
+  telemetry::Counter rx_bytes;
+  telemetry::Counter tx_packets;
+  telemetry::Counter tx_bytes;
+};
+
 class Output {
  public:
   static constexpr uint32_t kTransmitFramesMax = 2048;  // a port and turn
@@ -48,11 +55,13 @@ class Output {
   std::vector<packet::Buffer*>& tx(std::size_t port) { return tx_[port]; }
   std::vector<packet::Buffer*>& punted() { return punted_; }
   const DropCounters& drops(std::size_t port) const { return drops_by_port_[port]; }
+  PortCounters& port(std::size_t port) { return ports_[port]; }
 
  private:
   std::vector<std::vector<packet::Buffer*>> tx_;
   std::vector<packet::Buffer*> punted_;
   std::vector<DropCounters> drops_by_port_{tx_.size()};
+  std::vector<PortCounters> ports_{tx_.size()};
 };
 
 }  // namespace limpet::l4

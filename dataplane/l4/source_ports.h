@@ -13,6 +13,7 @@
 #include <memory>
 
 #include "common/base/random.h"
+#include "common/telemetry/counter.h"
 #include "common/timing/time.h"
 
 namespace limpet::l4 {
@@ -98,7 +99,7 @@ class SourcePorts {
   uint32_t never_used_ = 0;  // counts up
   uint32_t head_ = 0;
   uint32_t queued_ = 0;
-  uint32_t in_use_ = 0;
+  telemetry::Counter32 in_use_;     // the control thread reads it
   std::unique_ptr<Freed[]> freed_;  // a ring; uninitialised beyond what was freed
 };
 

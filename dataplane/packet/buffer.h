@@ -61,9 +61,19 @@ Header* at(Buffer* buffer, std::size_t offset) {
   return rte_pktmbuf_mtod_offset(buffer, Header*, offset);
 }
 
+// Bytes of the whole frame, over all segments.
+inline uint32_t length(const Buffer* buffer) {
+  return rte_pktmbuf_pkt_len(buffer);
+}
+
 // An empty buffer with headroom; null when the pool is empty.
 inline Buffer* allocate(rte_mempool* pool) {
   return rte_pktmbuf_alloc(pool);
+}
+
+// Brings a frame's first line into the cache.
+inline void prefetch(const Buffer* buffer) {
+  __builtin_prefetch(rte_pktmbuf_mtod(buffer, const void*));
 }
 
 inline void release(Buffer* buffer) {

@@ -37,7 +37,11 @@ Core::~Core() {
 }
 
 void Core::arrive(Buffer* frame, const packet::IngressSet& ports) {
+  const auto bytes = packet::length(frame);
   const auto wrong = packet::parse(frame, ports);
+  l4::PortCounters& counters = output_.port(packet::meta(frame).port);
+  ++counters.rx_packets;
+  counters.rx_bytes += bytes;
   if (wrong) return output_.drop(frame, *wrong, packet::meta(frame).port);
   packet::meta(frame).steer_level = 0;
   arrived_.push_back(frame);
@@ -129,18 +133,35 @@ void Core::end() {
 }
 
 void Core::work_on_job() {
-  Job& job = *jobs_.front();
-  switch (job.kind) {
+  switch (jobs_.front()->kind) {
     case Job::Kind::kList:
-      list_slice();
-      break;
+      return list_slice();
     case Job::Kind::kDelete:
-      delete_slice();
-      break;
+      return delete_slice();
     case Job::Kind::kExplain:
-      explain();
-      break;
+      return explain();
+    case Job::Kind::kCensus:
+      return census_slice();
   }
+}
+
+// Ends a slice of a walk; the job is done when it has reached the end of the table.
+void Core::after_slice(Job& job) {
+  if (job.at < forwarder_.table().places()) return;
+  jobs_.erase(jobs_.begin());
+  job.done.store(true, std::memory_order_release);
+}
+
+void Core::census_slice() {
+  Job& job = *jobs_.front();
+  const auto visit = [&](const persist::Entry& e) {
+    const auto* scope = snapshot_->scope(e.scope);
+    const auto* server = snapshot_->pools[scope->pool.value].find(e.server);
+    if (e.scope.value < job.by_scope.size()) ++job.by_scope[e.scope.value];
+    if (server->slot.value < job.by_server.size()) ++job.by_server[server->slot.value];
+  };
+  job.at = forwarder_.table().walk(*snapshot_, now_, job.at, kJobEntriesPerTurn, visit);
+  after_slice(job);
 }
 
 void Core::list_slice() {
@@ -158,9 +179,7 @@ void Core::list_slice() {
     job.next = table.index_of(&e) + 1;
   };
   job.at = table.walk(*snapshot_, now_, job.at, kJobEntriesPerTurn, visit);
-  if (job.at < table.places()) return;
-  jobs_.erase(jobs_.begin());
-  job.done.store(true, std::memory_order_release);
+  after_slice(job);
 }
 
 void Core::delete_slice() {
@@ -173,9 +192,7 @@ void Core::delete_slice() {
     table.remove(&e);
   };
   job.at = table.walk(*snapshot_, now_, job.at, kJobEntriesPerTurn, visit);
-  if (job.at < table.places()) return;
-  jobs_.erase(jobs_.begin());
-  job.done.store(true, std::memory_order_release);
+  after_slice(job);
 }
 
 void Core::explain() {

@@ -96,6 +96,8 @@ class Core {
   void place(packet::Buffer* buffer);
   void judge_fragment(packet::Buffer* fragment);
   void work_on_job();
+  void after_slice(Job& job);
+  void census_slice();
   void list_slice();
   void delete_slice();
   void explain();

@@ -35,7 +35,7 @@ struct EntryFilter {
 };
 
 struct Job {
-  enum class Kind : uint8_t { kList, kDelete, kExplain } kind = Kind::kList;
+  enum class Kind : uint8_t { kList, kDelete, kExplain, kCensus } kind = Kind::kList;
   std::atomic<bool> done{false};
 
   // kList, kDelete. `at` is the place to look at next: kList counts from the start but keeps rows
@@ -48,6 +48,10 @@ struct Job {
   uint32_t matched = 0;
   uint32_t next = 0;  // kList: the place after the last row
   bool more = false;  // kList: entries beyond `limit` matched
+
+  // kCensus: entries by ScopeSlot and ServerSlot; sized by the control thread.
+  std::vector<uint32_t> by_scope;
+  std::vector<uint32_t> by_server;
 
   // kExplain
   snapshot::VsSlot virtual_service;

@@ -50,6 +50,11 @@ class Steerer {
     return of(m.destination, m.destination_port, m.source, m.protocol, m.steer_level, s);
   }
 
+  // The core where a client's connections are judged at this level.
+  uint32_t home(const net::Address& address, std::size_t level, const snapshot::Snapshot& s) const {
+    return cores_ == 1 ? 0 : client(address, static_cast<uint8_t>(level), s).core;
+  }
+
  private:
   static uint8_t last(const snapshot::Snapshot& s) {
     return static_cast<uint8_t>(s.steering.size() - 1);

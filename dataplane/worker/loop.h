@@ -1,0 +1,83 @@
+// Loop: a worker's thread: brings a Core its packets from devices and rings and takes away what it
+// decided. Wiring: the rings of one engine.
+//
+// Threads: a Loop belongs to its worker; of the rings each end has one owner, as named below.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "common/timing/time.h"
+#include "dataplane/port/devices.h"
+#include "dataplane/ring/ring.h"
+#include "dataplane/snapshot/publisher.h"
+#include "dataplane/worker/core.h"
+
+namespace limpet::worker {
+
+// Everything that crosses threads besides snapshots and counters.
+struct Wiring {
+  static constexpr uint32_t kPacketRing = 2048;
+  static constexpr uint32_t kMessageRing = 1024;
+
+  Wiring(uint32_t workers, std::pmr::memory_resource* memory)
+      : steered(workers, kPacketRing, memory), handed(workers, kPacketRing, memory) {
+    for (uint32_t w = 0; w < workers; ++w) {
+      punted.emplace_back(kPacketRing, memory);
+      injected.emplace_back(kPacketRing, memory);
+      messages.emplace_back(kMessageRing, memory);
+    }
+  }
+  static std::size_t bytes_for(uint32_t workers) {
+    using Packets = ring::Ring<packet::Buffer*>;
+    return 2 * ring::Mesh<packet::Buffer*>::bytes_for(workers, kPacketRing) +
+           workers * (2 * Packets::bytes_for(kPacketRing) +
+                      ring::Ring<ControlMessage>::bytes_for(kMessageRing));
+  }
+
+  ring::Mesh<packet::Buffer*> steered;  // worker to worker: parsed, to be judged there
+  ring::Mesh<packet::Buffer*> handed;   // worker to worker: complete frames, to be sent there
+  std::vector<ring::Ring<packet::Buffer*>> punted;    // worker to control thread
+  std::vector<ring::Ring<packet::Buffer*>> injected;  // control thread to worker: complete frames
+  std::vector<ring::Ring<ControlMessage>> messages;   // control thread to worker
+};
+
+class Loop {
+ public:
+  struct Options {
+    uint32_t worker = 0;
+    timing::Duration idle_sleep{};
+  };
+
+  Loop(const Options& options, Core& core, Wiring& wiring, const port::Devices& devices,
+       snapshot::Reader reader, const timing::Clock& clock);
+
+  // Turns until `stop`; then gives back what it holds.
+  void run(const std::atomic<bool>& stop);
+
+ private:
+  static constexpr uint32_t kEmptyTurnsBeforeSleep = 64;
+
+  // One turn; true when it found something to do.
+  bool turn(timing::Instant now);
+  bool receive();
+  bool collect();
+  bool take_messages();
+  void flush();
+  void transmit(uint8_t port, std::vector<packet::Buffer*>& frames);
+  template <class Ring>
+  void push_or_drop(Ring& ring, std::vector<packet::Buffer*>& buffers, packet::DropReason reason);
+  void sleep();
+
+  const Options options_;
+  Core& core_;
+  Wiring& wiring_;
+  const port::Devices& devices_;
+  snapshot::Reader reader_;
+  const timing::Clock& clock_;
+  std::vector<std::vector<packet::Ingress>> ingress_;  // by device
+};
+
+}  // namespace limpet::worker
