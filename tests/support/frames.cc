@@ -7,6 +7,7 @@
 
 #include "common/base/assert.h"
 #include "dataplane/packet/headers.h"
+#include "tests/support/asan.h"
 
 namespace limpet::support {
 namespace {
@@ -197,6 +198,14 @@ Frame arp(uint16_t operation, std::string_view sender, std::string_view sender_m
   return f;
 }
 
+// The pool unpoisons a buffer whenever it hands it out.
+void poison_behind([[maybe_unused]] packet::Buffer* buffer, [[maybe_unused]] std::size_t offset) {
+#ifdef LIMPET_TESTS_WITH_ASAN
+  ASAN_POISON_MEMORY_REGION(static_cast<char*>(buffer->buf_addr) + offset,
+                            buffer->buf_len - offset);
+#endif
+}
+
 void put_link_layer_option(Bytes& out, uint8_t type, const net::Mac& m) {
   put8(out, type);
   put8(out, 1);
@@ -379,7 +388,9 @@ packet::Buffer* make_buffer_at_end(rte_mempool* pool, std::span<const uint8_t> f
     rte_pktmbuf_free(buffer);
     return nullptr;
   }
-  buffer->data_off = static_cast<uint16_t>(buffer->buf_len - frame.size());
+  // Devices place frames at even addresses, and headers rely on it: one byte may be left over.
+  buffer->data_off = static_cast<uint16_t>((buffer->buf_len - frame.size()) & ~std::size_t{1});
+  poison_behind(buffer, buffer->data_off + frame.size());
   buffer->data_len = static_cast<uint16_t>(frame.size());
   buffer->pkt_len = buffer->data_len;
   if (!frame.empty()) std::memcpy(rte_pktmbuf_mtod(buffer, char*), frame.data(), frame.size());

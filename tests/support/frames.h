@@ -14,6 +14,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -95,10 +96,10 @@ struct Frame {
   std::optional<std::size_t> frame_bytes;              // cuts or pads (with zeros) the frame
 
   // A copy with one member changed.
-  template <class Member, class Value>
-  Frame with(Member Frame::*member, Value&& value) const {
+  template <class Member>
+  Frame with(Member Frame::*member, std::type_identity_t<Member> value) const {
     Frame copy = *this;
-    copy.*member = std::forward<Value>(value);
+    copy.*member = std::move(value);
     return copy;
   }
   // A copy with the byte at `offset` of the finished frame replaced, checksums left alone.

@@ -12,17 +12,7 @@
 
 #include "common/base/assert.h"
 #include "dataplane/packet/buffer.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define LIMPET_TESTS_WITH_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define LIMPET_TESTS_WITH_ASAN 1
-#endif
-#endif
-#ifdef LIMPET_TESTS_WITH_ASAN
-#include <sanitizer/asan_interface.h>
-#endif
+#include "tests/support/asan.h"
 
 namespace limpet::support {
 
