@@ -3,7 +3,8 @@
 
 usage: check_headers.py [--build FOLDER] [--jobs N] [--self-test]
 
-Each header becomes a translation unit of one line, compiled with -fsyntax-only and the flags that
+A header that a source of the build includes first has been compiled alone by the build itself. Each
+other header becomes a translation unit of one line, compiled with -fsyntax-only and the flags that
 compile_commands.json gives a source of the same folder (else of the nearest one above it).
 What passed is remembered in FOLDER/header-check.json with a hash of all files it read, so that
 only what changed is compiled again.
@@ -13,17 +14,18 @@ import concurrent.futures
 import hashlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 import tempfile
 
-from source_tree import ROOT, TemporaryTree, expect, read, sources
+from source_tree import ROOT, TemporaryTree, code_only, expect, read, sources
 
 
 def commands(build, root):
-    """{folder of sources: (compiler and flags, working folder)}"""
-    found = {}
+    """({folder of sources: (compiler and flags, working folder)}, headers some source includes first)"""
+    found, proven = {}, set()
     with open(os.path.join(build, "compile_commands.json"), encoding="utf-8") as file:
         entries = json.load(file)
     for entry in entries:
@@ -41,11 +43,15 @@ def commands(build, root):
         if kept and os.path.basename(kept[0]) == "ccache":
             kept = kept[1:]  # it does not cache -fsyntax-only
         folder = os.path.dirname(os.path.relpath(source, root))
+        if os.path.exists(source):
+            first = re.search(r'^[ \t]*#[ \t]*include[ \t]*[<"]([^">]+)', code_only(read(root, source), True), re.M)
+            if first:
+                proven.add(first.group(1))
         # The one with the most include folders serves every header of the folder.
         best = found.get(folder)
         if best is None or len(kept) > len(best[0]):
             found[folder] = (kept, entry["directory"])
-    return found
+    return found, proven
 
 
 def command_for(path, by_folder):
@@ -94,7 +100,7 @@ def compile_header(root, path, command):
 
 def check(root, build, jobs):
     headers = sources(root, suffixes=(".h",))
-    by_folder = commands(build, root)
+    by_folder, proven = commands(build, root)
     memory_path = os.path.join(build, "header-check.json")
     try:
         with open(memory_path, encoding="utf-8") as file:
@@ -104,6 +110,8 @@ def check(root, build, jobs):
     problems, passed = [], {}
 
     def one(path):
+        if path in proven:
+            return path, None, None
         command = command_for(path, by_folder)
         flags = " ".join(command[0])
         old = memory.get(path)
@@ -118,7 +126,7 @@ def check(root, build, jobs):
                 problems.append(f'{path}:1: has no "#pragma once"; put it before the first include')
             if problem:
                 problems.append(problem)
-            else:
+            elif entry:
                 passed[path] = entry
     with open(memory_path + ".new", "w", encoding="utf-8") as file:
         json.dump(passed, file)

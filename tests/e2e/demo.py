@@ -62,7 +62,7 @@ class Story:
 
     def show(self, *rounds, titles):
         print(f"     {'client':<12}" + "".join(
-            f"{title + ' ' + service:<16}" for title in titles for service in SERVICES))
+            f"{title + ' ' + service:<16}" for title in titles for service in SERVICES).rstrip())
         for client in self.clients:
             cells, before = "", {}
             for reached in rounds:

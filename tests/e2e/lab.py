@@ -119,9 +119,10 @@ class Engine:
             if self.process.poll() is not None:
                 raise RuntimeError(f"limpet-se ended with status {self.process.returncode}:\n{self.log()}")
             try:
-                return self.api("GET", "/v1/status")
+                self.api("GET", "/v1/status")
+                return True
             except (OSError, http.client.HTTPException):
-                return None
+                return False
         try:
             wait_until(answers, 60, "the engine's API")
         except TimeoutError as error:
