@@ -36,7 +36,7 @@ uint64_t weight_sum(const std::vector<MaglevServer>& servers) {
 }
 
 RC_GTEST_PROP(Maglev, EveryShareIsWithinTwoSlotsOfItsWeight, ()) {
-  const auto servers = any_servers(60, 20);
+  const auto servers = any_servers(40, 6);
   const std::size_t size = maglev_size(servers);
   const auto table = build_maglev(servers, size);
   RC_ASSERT(table.size() == size);
@@ -49,7 +49,7 @@ RC_GTEST_PROP(Maglev, EveryShareIsWithinTwoSlotsOfItsWeight, ()) {
 }
 
 RC_GTEST_PROP(Maglev, OrderOfTheServersChangesNothing, ()) {
-  auto servers = any_servers(40, 20);
+  auto servers = any_servers(40, 6);
   const auto before = build_maglev(servers, 4093);
   std::shuffle(servers.begin(), servers.end(), std::mt19937(*rc::gen::arbitrary<uint32_t>()));
   RC_ASSERT(build_maglev(servers, 4093) == before);
@@ -74,7 +74,7 @@ RC_GTEST_PROP(Maglev, RemovalOfAServerDisturbsFewSlotsOfTheOthers, ()) {
 }
 
 RC_GTEST_PROP(Maglev, RemovalOfAWeightedServerDisturbsFewSlotsOfTheOthers, ()) {
-  auto servers = any_servers(40, 20);
+  auto servers = any_servers(40, 6);
   const std::size_t size = maglev_size(servers);
   const auto before = build_maglev(servers, size);
   const uint16_t gone_index = servers.back().index;
