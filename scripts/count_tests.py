@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Counts single tests in a Meson test log: "PASSED FAILED".
+"""Counts single tests in a Meson test log: "PASSED FAILED SKIPPED".
 
 usage: count_tests.py testlog.json STATUS
 
 A GoogleTest program counts as many tests as it ran, a Python unittest program likewise, any other
-program as one. STATUS is the exit status of "meson test": when it says failure and the log shows
+program as one; SKIPPED counts programs. STATUS is the exit status of "meson test": when it says failure and the log shows
 none (the build failed, no test ran), one failure is counted.
 """
 import json
@@ -32,18 +32,20 @@ def count(test):
 
 
 def main():
-    passed = failed = 0
+    passed = failed = skipped = 0
     try:
         with open(sys.argv[1]) as log:
             for line in log:
-                one = count(json.loads(line))
+                test = json.loads(line)
+                skipped += test["result"] == "SKIP"
+                one = count(test)
                 passed += one[0]
                 failed += one[1]
     except FileNotFoundError:
         pass
     if sys.argv[2] != "0" and failed == 0:
         failed = 1
-    print(passed, failed)
+    print(passed, failed, skipped)
 
 
 if __name__ == "__main__":
