@@ -1,0 +1,660 @@
+// Devices that need no privileges, in a small Eal that all tests of this program share (DPDK
+// starts once in a process), and the parts of port/ that need none.
+#include <gtest/gtest.h>
+#include <pcap/pcap.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <numeric>
+#include <optional>
+#include <sstream>
+
+#include "dataplane/port/clock.h"
+#include "dataplane/port/devices.h"
+#include "dataplane/port/eal.h"
+#include "dataplane/port/memory.h"
+#include "dataplane/port/pool.h"
+#include "dataplane/port/replay.h"
+#include "dataplane/port/workers.h"
+
+namespace limpet::port {
+namespace {
+
+using testing::Test;
+
+// What a Result that must be good holds.
+template <class T>
+T must(base::Result<T> result) {
+  if (!result.ok()) ADD_FAILURE() << result.errors().front().message;
+  return std::move(result.value());
+}
+
+DeviceArgs device(const std::string& text) {
+  return must(parse_device(text));
+}
+
+// ---- text and numbers, without an Eal ----
+
+TEST(DeviceArgs, PciAddressGetsItsDomain) {
+  const DeviceArgs args = device("3B:00.1,dv_flow_en=0");
+  EXPECT_TRUE(args.pci);
+  EXPECT_EQ(args.name, "0000:3b:00.1");
+  EXPECT_EQ(args.text(), "0000:3b:00.1,dv_flow_en=0");
+}
+
+TEST(DeviceArgs, VirtualDeviceKeepsItsArgumentsInOrder) {
+  const DeviceArgs args = device("net_pcap0,rx_pcap=a.pcap,rx_pcap=b.pcap,infinite_rx=1");
+  EXPECT_FALSE(args.pci);
+  EXPECT_EQ(args.name, "net_pcap0");
+  EXPECT_EQ(args.value("rx_pcap"), "a.pcap");
+  EXPECT_EQ(args.value("absent"), "");
+  EXPECT_EQ(args.argument_text(), "rx_pcap=a.pcap,rx_pcap=b.pcap,infinite_rx=1");
+  EXPECT_TRUE(args.is("net_pcap"));
+}
+
+TEST(DeviceArgs, ArgumentWithoutAValueIsKept) {
+  EXPECT_EQ(device("net_x0,flag").text(), "net_x0,flag");
+}
+
+TEST(DeviceArgs, NonsenseIsRefused) {
+  for (const char* text : {"", ",a=b", "eth0", "0000:3b:00.9", "3b:0.1", "net_null0,=1",
+                           "net_null0,", "net_null0,,a=b", "net_a b", "zz:00.1", "../net_null0"}) {
+    EXPECT_FALSE(parse_device(text).ok()) << text;
+  }
+}
+
+TEST(ReplayDevice, LosesItsOutputFiles) {
+  const ReplayDevice replay = for_replay(device("net_pcap0,rx_pcap=a.pcap,tx_pcap=b.pcap"));
+  EXPECT_EQ(replay.device.text(), "net_pcap0,rx_pcap=a.pcap");
+  EXPECT_EQ(replay.outputs, std::vector<std::string>{"b.pcap"});
+}
+
+TEST(ReplayDevice, WithOutputOnlyBecomesOneThatReceivesNothing) {
+  const ReplayDevice replay = for_replay(device("net_pcap1,tx_pcap=b.pcap"));
+  EXPECT_EQ(replay.device.text(), "net_null_net_pcap1,no-rx=1");
+  EXPECT_EQ(replay.outputs, std::vector<std::string>{"b.pcap"});
+}
+
+TEST(ReplayDevice, OtherDriversStayAsTheyAre) {
+  EXPECT_EQ(for_replay(device("net_ring0")).device.text(), "net_ring0");
+}
+
+TEST(Queues, ReceiveQueueGoesToDevicePlusQueueModuloWorkers) {
+  const std::array<QueueCounts, 3> devices{{{4, 1}, {2, 1}, {1, 1}}};
+  const Queues queues = assign_queues(devices, 3);
+  EXPECT_EQ(queues.receive[0], (std::vector<ReceiveQueue>{{0, 0}, {0, 3}}));
+  EXPECT_EQ(queues.receive[1], (std::vector<ReceiveQueue>{{0, 1}, {1, 0}}));
+  EXPECT_EQ(queues.receive[2], (std::vector<ReceiveQueue>{{0, 2}, {1, 1}, {2, 0}}));
+}
+
+TEST(Queues, WorkersWithoutATransmitQueueHandOverToOneThatHas) {
+  const std::array<QueueCounts, 2> devices{{{1, 1}, {1, 2}}};
+  const Queues queues = assign_queues(devices, 4);
+  EXPECT_EQ(queues.transmit[0], (std::vector<TransmitQueue>{{0, 0}, {0, 0}, {0, 0}, {0, 0}}));
+  // Queues 0 and 1 belong to workers 1 and 2; 3 and 0 are spread over them.
+  EXPECT_EQ(queues.transmit[1], (std::vector<TransmitQueue>{{2, 1}, {1, 0}, {2, 1}, {1, 0}}));
+}
+
+TEST(Queues, EveryTransmitQueueHasOneWorkerWhateverTheNumbers) {
+  for (uint32_t workers = 1; workers <= 9; ++workers) {
+    for (uint16_t count = 1; count <= 9; ++count) {
+      const std::array<QueueCounts, 3> devices{{{count, count}, {1, count}, {count, 1}}};
+      const Queues queues = assign_queues(devices, workers);
+      for (const auto& by_worker : queues.transmit) {
+        std::array<std::optional<uint16_t>, 9> owner{};
+        for (const TransmitQueue& t : by_worker) {
+          EXPECT_EQ(by_worker[t.worker], t) << "handed to a worker that hands on";
+          EXPECT_EQ(owner[t.queue].value_or(t.worker), t.worker);
+          owner[t.queue] = t.worker;
+        }
+      }
+      std::size_t received = 0;
+      for (const auto& by_worker : queues.receive) received += by_worker.size();
+      EXPECT_EQ(received, 2u * count + 1);
+    }
+  }
+}
+
+TEST(Queues, WorkersUseDifferentTransmitQueuesWhereThereAreEnough) {
+  const std::array<QueueCounts, 2> devices{{{1, 3}, {1, 3}}};
+  const Queues queues = assign_queues(devices, 3);
+  for (uint16_t w = 0; w < 3; ++w) EXPECT_EQ(queues.transmit[1][w].worker, w);
+}
+
+TEST(EalArguments, WithoutHugepagesOrPci) {
+  const EalOptions options{.name = "se1",
+                           .control_core = 0,
+                           .worker_cores = {0, 1},
+                           .hugepages = false,
+                           .memory_mb = 512,
+                           .pci_devices = {},
+                           .extra = {"--iova-mode=va"}};
+  EXPECT_EQ(
+      eal_arguments(options),
+      (std::vector<std::string>{"limpet-se", "--file-prefix=limpet-se1", "--lcores", "0@0,1@0,2@1",
+                                "--main-lcore=0", "-m", "512", "--no-huge", "--no-shconf",
+                                "--no-pci", "--log-level=*:error", "--iova-mode=va"}));
+}
+
+TEST(EalArguments, WithHugepagesAndPci) {
+  const EalOptions options{.name = "se1",
+                           .control_core = 3,
+                           .worker_cores = {4},
+                           .hugepages = true,
+                           .memory_mb = 1024,
+                           .pci_devices = {"0000:3b:00.0", "0000:3b:00.1,a=b"},
+                           .extra = {}};
+  EXPECT_EQ(
+      eal_arguments(options),
+      (std::vector<std::string>{"limpet-se", "--file-prefix=limpet-se1", "--lcores", "0@3,1@4",
+                                "--main-lcore=0", "-m", "1024", "--in-memory", "-a", "0000:3b:00.0",
+                                "-a", "0000:3b:00.1,a=b", "--log-level=*:error"}));
+}
+
+TEST(TickRate, IsExactOverHoursAndDoesNotOverflow) {
+  constexpr uint64_t kHz = 2'899'999'871;
+  constexpr TickRate rate(kHz);
+  EXPECT_NEAR(static_cast<double>(rate.nanoseconds(kHz)), 1e9, 1.0);
+  constexpr uint64_t kDay = 86'400;
+  EXPECT_NEAR(static_cast<double>(rate.nanoseconds(kHz * kDay)), 1e9 * kDay, 86'400.0);
+  constexpr uint64_t kCentury = kDay * 36'500;
+  EXPECT_NEAR(static_cast<double>(rate.nanoseconds(kHz * kCentury)) / (1e9 * kCentury), 1.0, 1e-9);
+}
+
+TEST(TickRate, NeverGoesBack) {
+  constexpr TickRate rate(3'000'000'000);
+  int64_t last = 0;
+  for (uint64_t ticks = 0; ticks < 10'000; ++ticks) {
+    const int64_t now = rate.nanoseconds(ticks);
+    EXPECT_GE(now, last);
+    last = now;
+  }
+}
+
+TEST(MemoryCheck, AddsUpAndNamesEachNeed) {
+  const std::array<MemoryNeed, 2> needs{
+      {{"packet buffers, 65536", 168u << 20},
+       {"persist tables, 2 x 1048576 entries", (144u << 20) + 1}}};
+  const MemoryCheck check = check_memory(needs, 512);
+  EXPECT_TRUE(check.fits);
+  EXPECT_EQ(check.needed_bytes, (312u << 20) + 1);
+  EXPECT_EQ(check.table,
+            "  packet buffers, 65536                     168 MB\n"
+            "  persist tables, 2 x 1048576 entries       145 MB\n"
+            "  total                                     313 MB of 512 MB (memory.size_mb)\n");
+}
+
+TEST(MemoryCheck, OneByteTooMuchDoesNotFit) {
+  const std::array<MemoryNeed, 1> exact{{{"a", 64u << 20}}};
+  EXPECT_TRUE(check_memory(exact, 64).fits);
+  const std::array<MemoryNeed, 1> more{{{"a", (64u << 20) + 1}}};
+  EXPECT_FALSE(check_memory(more, 64).fits);
+}
+
+TEST(BufferPoolSizes, FitTheLargestFrame) {
+  EXPECT_EQ(BufferPool::data_bytes(1500), 2048);
+  EXPECT_GE(BufferPool::data_bytes(9000), 9026);
+  EXPECT_EQ(BufferPool::data_bytes(65535), UINT16_MAX - RTE_PKTMBUF_HEADROOM);
+}
+
+TEST(BufferPoolSizes, CachesNeverHoldMoreThanAnEighthOfThePool) {
+  EXPECT_EQ(BufferPool::cache_buffers(65536, 3), 256u);
+  EXPECT_EQ(BufferPool::cache_buffers(2048, 4), 64u);
+  EXPECT_EQ(BufferPool::cache_buffers(4, 4), 0u);
+}
+
+TEST(TableMemory, GivesAlignedMemoryAndTakesItBack) {
+  TableMemory memory(false, 0);
+  for (const std::size_t bytes : {std::size_t{64}, std::size_t{4096}, std::size_t{5} << 20}) {
+    void* at = memory.allocate(bytes, 64);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(at) % 64, 0u);
+    std::memset(at, 1, bytes);
+    EXPECT_EQ(memory.in_use(), bytes);
+    memory.deallocate(at, bytes, 64);
+    EXPECT_EQ(memory.in_use(), 0u);
+  }
+}
+
+// ---- order of a replay, without an Eal ----
+
+struct Script {
+  std::vector<std::vector<int64_t>> times;  // by source; negative: no capture time
+  std::vector<std::size_t> at;
+  std::vector<std::unique_ptr<rte_mbuf>> buffers;
+  std::vector<std::pair<const rte_mbuf*, int64_t>> time_of;
+
+  explicit Script(std::vector<std::vector<int64_t>> t) : times(std::move(t)), at(times.size()) {}
+
+  ReplayReader reader() {
+    return ReplayReader(
+        static_cast<uint32_t>(times.size()),
+        [this](uint32_t source) -> packet::Buffer* {
+          if (at[source] == times[source].size()) return nullptr;
+          buffers.push_back(std::make_unique<rte_mbuf>());
+          time_of.emplace_back(buffers.back().get(), times[source][at[source]++]);
+          return buffers.back().get();
+        },
+        [this](const packet::Buffer* b) -> std::optional<timing::WallTime> {
+          for (const auto& [buffer, time] : time_of) {
+            if (buffer == b) return timing::WallTime{time};
+          }
+          return {};
+        });
+  }
+};
+
+TEST(ReplayReader, EarliestGoesFirstAndTiesInPortOrder) {
+  Script script({{10, 20, 50}, {10, 15, 20}, {}});
+  ReplayReader reader = script.reader();
+  std::vector<std::pair<uint32_t, int64_t>> order;
+  while (const auto packet = reader.next()) order.emplace_back(packet->source, packet->time.ns);
+  EXPECT_EQ(order, (std::vector<std::pair<uint32_t, int64_t>>{
+                       {0, 10}, {1, 10}, {1, 15}, {0, 20}, {1, 20}, {0, 50}}));
+}
+
+TEST(ReplayReader, PeekSaysWhenTheNextPacketIsDue) {
+  Script script({{7, 9}});
+  ReplayReader reader = script.reader();
+  EXPECT_EQ(reader.peek()->ns, 7);
+  reader.next();
+  EXPECT_EQ(reader.peek()->ns, 9);
+  reader.next();
+  EXPECT_FALSE(reader.peek());
+}
+
+TEST(ReplayReader, TimesThatGoBackAreHandedOnInTheOrderOfTheFile) {
+  Script script({{10, 5, 20}, {8}});
+  ReplayReader reader = script.reader();
+  std::vector<int64_t> order;
+  while (const auto packet = reader.next()) order.push_back(packet->time.ns);
+  EXPECT_EQ(order, (std::vector<int64_t>{8, 10, 5, 20}));
+}
+
+// ---- with an Eal ----
+
+class EalEnvironment final : public testing::Environment {
+ public:
+  void SetUp() override {
+    const uint32_t last = static_cast<uint32_t>(sysconf(_SC_NPROCESSORS_ONLN)) - 1;
+    base::Result<Eal> started = Eal::start({.name = "test-" + std::to_string(getpid()),
+                                            .control_core = 0,
+                                            .worker_cores = {0, last},
+                                            .hugepages = false,
+                                            .memory_mb = 96,
+                                            .pci_devices = {},
+                                            .extra = {"--no-telemetry", "--", "rest"}});
+    ASSERT_TRUE(started.ok()) << started.errors().front().message;
+    eal_.emplace(std::move(started.value()));
+    EXPECT_EQ(eal_->leftovers(), std::vector<std::string>{"rest"});
+  }
+  void TearDown() override { eal_.reset(); }
+
+ private:
+  std::optional<Eal> eal_;
+};
+
+[[maybe_unused]] const testing::Environment* const kEnvironment =
+    testing::AddGlobalTestEnvironment(new EalEnvironment);
+
+struct PortTest : Test {
+  BufferPool pool = must(BufferPool::create({.name = "test", .buffers = 2048, .lcores = 3}));
+  std::filesystem::path folder;
+
+  PortTest() {
+    std::string name = std::filesystem::temp_directory_path() / "limpet-port-XXXXXX";
+    folder = mkdtemp(name.data());
+  }
+  ~PortTest() override {
+    EXPECT_EQ(pool.available(), pool.size()) << "buffers leaked";
+    std::filesystem::remove_all(folder);
+  }
+
+  DevicesOptions options(std::vector<PortOptions> ports, uint32_t workers = 1) {
+    return {
+        .ports = std::move(ports), .workers = workers, .pool = pool.get(), .engine_name = "se1"};
+  }
+
+  struct Record {
+    int64_t us;
+    uint8_t fill;
+  };
+  std::string capture(const std::string& name, const std::vector<Record>& records) {
+    const std::string path = folder / name;
+    pcap_t* handle = pcap_open_dead(DLT_EN10MB, 65535);
+    pcap_dumper_t* dumper = pcap_dump_open(handle, path.c_str());
+    for (const Record& r : records) {
+      std::array<u_char, 60> frame;
+      frame.fill(r.fill);
+      pcap_pkthdr header{};
+      header.ts.tv_sec = r.us / 1'000'000;
+      header.ts.tv_usec = r.us % 1'000'000;
+      header.caplen = header.len = frame.size();
+      pcap_dump(reinterpret_cast<u_char*>(dumper), &header, frame.data());
+    }
+    pcap_dump_close(dumper);
+    pcap_close(handle);
+    return path;
+  }
+
+  packet::Buffer* frame(uint8_t fill, uint16_t bytes = 60) {
+    packet::Buffer* buffer = packet::allocate(pool.get());
+    std::memset(rte_pktmbuf_append(buffer, bytes), fill, bytes);
+    return buffer;
+  }
+};
+
+TEST_F(PortTest, NullDeviceReceivesAndSends) {
+  Devices devices =
+      must(Devices::open(options({{.name = "front", .device = device("net_null0")}})));
+  ASSERT_TRUE(devices.start().ok());
+  std::array<packet::Buffer*, 8> buffers;
+  EXPECT_EQ(devices.receive(0, 0, buffers.data(), 8), 8u);
+  EXPECT_EQ(devices.transmit(0, 0, buffers.data(), 8), 8u);
+  EXPECT_EQ(devices.stats(0).received_packets, 8u);
+  EXPECT_EQ(devices.stats(0).sent_packets, 8u);
+  EXPECT_TRUE(devices.link_up(0));
+}
+
+TEST_F(PortTest, DeviceHasAQueueForEachWorkerWhereItCan) {
+  const Devices devices =
+      must(Devices::open(options({{.name = "front", .device = device("net_null1")}}, 2)));
+  EXPECT_EQ(devices.devices()[0].driver, "net_null");
+  EXPECT_EQ(devices.devices()[0].receive_queues, 2);
+  EXPECT_EQ(devices.devices()[0].transmit_queues, 2);
+  EXPECT_EQ(devices.queues().receive[1], (std::vector<ReceiveQueue>{{0, 1}}));
+  EXPECT_FALSE(devices.devices()[0].rss);
+}
+
+TEST_F(PortTest, RingDeviceGivesBackWhatWasSentOnEveryQueue) {
+  Devices devices =
+      must(Devices::open(options({{.name = "loop", .device = device("net_ring0")}}, 2)));
+  ASSERT_TRUE(devices.start().ok());
+  const DeviceInfo& info = devices.devices()[0];
+  for (uint16_t q = 0; q < info.transmit_queues; ++q) {
+    packet::Buffer* sent = frame(static_cast<uint8_t>(q));
+    ASSERT_EQ(devices.transmit(0, q, &sent, 1), 1u);
+    packet::Buffer* received = nullptr;
+    ASSERT_EQ(devices.receive(0, q, &received, 1), 1u);
+    EXPECT_EQ(received, sent);
+    packet::release(received);
+  }
+}
+
+TEST_F(PortTest, PortsOfOneDeviceDifferByVlan) {
+  const DeviceArgs shared = device("net_null2,no-rx=1");
+  const net::Mac mac = *net::Mac::parse("02:00:00:00:00:07");
+  const Devices devices =
+      must(Devices::open(options({{.name = "a", .device = shared, .mtu = 1400, .mac = mac},
+                                  {.name = "b", .device = shared, .mtu = 1500, .vlan = 100},
+                                  {.name = "c", .device = device("net_null3,no-rx=1")}})));
+  ASSERT_EQ(devices.devices().size(), 2u);
+  EXPECT_EQ(devices.ports()[0].device, 0);
+  EXPECT_EQ(devices.ports()[1].device, 0);
+  EXPECT_EQ(devices.ports()[2].device, 1);
+  EXPECT_EQ(devices.ports()[0].vlan, 0);
+  EXPECT_EQ(devices.ports()[1].vlan, 100);
+  EXPECT_EQ(devices.devices()[0].mtu, 1500);
+  EXPECT_EQ(devices.ports()[0].mac, mac);
+  EXPECT_EQ(devices.ports()[1].mac, mac) << "without an address of its own it takes the device's";
+}
+
+TEST_F(PortTest, SecondAddressOnADeviceWithoutFilterIsKeptInSoftware) {
+  const DeviceArgs shared = device("net_null4,no-rx=1");
+  const Devices devices = must(Devices::open(
+      options({{.name = "a", .device = shared, .mac = net::Mac::parse("02:00:00:00:00:07")},
+               {.name = "b",
+                .device = shared,
+                .mac = net::Mac::parse("02:00:00:00:00:08"),
+                .vlan = 100}})));
+  EXPECT_EQ(devices.ports()[0].mac.to_string(), "02:00:00:00:00:07");
+  EXPECT_EQ(devices.ports()[1].mac.to_string(), "02:00:00:00:00:08");
+}
+
+TEST_F(PortTest, DeviceWithoutAnAddressGetsTheSameOneEachTime) {
+  std::array<net::Mac, 2> macs;
+  for (net::Mac& mac : macs) {
+    const Devices devices =
+        must(Devices::open(options({{.name = "loop", .device = device("net_ring1")}})));
+    mac = devices.ports()[0].mac;
+  }
+  EXPECT_FALSE(macs[0].is_zero());
+  EXPECT_FALSE(macs[0].is_multicast());
+  EXPECT_EQ(macs[0], macs[1]);
+}
+
+TEST_F(PortTest, ReplayHasTheSameAddressesEachTime) {
+  std::array<net::Mac, 2> macs;
+  for (net::Mac& mac : macs) {
+    DevicesOptions o = options({{.name = "front", .device = device("net_null5,no-rx=1")}});
+    o.fixed_macs = true;
+    mac = must(Devices::open(o)).ports()[0].mac;
+  }
+  EXPECT_EQ(macs[0], macs[1]);
+}
+
+TEST_F(PortTest, UnknownDeviceIsAnErrorOfItsPort) {
+  const auto devices = Devices::open(options({{.name = "a", .device = device("net_null6")},
+                                              {.name = "b", .device = device("net_nothing0")}}));
+  ASSERT_FALSE(devices.ok());
+  EXPECT_EQ(devices.errors().front().path, "/ports/1/device");
+  EXPECT_NE(devices.errors().front().message.find("net_nothing0"), std::string::npos);
+}
+
+TEST_F(PortTest, DeviceNamedTwiceWithOtherArgumentsIsAnError) {
+  const auto devices =
+      Devices::open(options({{.name = "a", .device = device("net_null7")},
+                             {.name = "b", .device = device("net_null7,no-rx=1")}}));
+  ASSERT_FALSE(devices.ok());
+  EXPECT_EQ(devices.errors().front().path, "/ports/1/device");
+}
+
+TEST_F(PortTest, PciDeviceThatIsNotThereIsAnError) {
+  const auto devices = Devices::open(options({{.name = "a", .device = device("0000:ff:1f.7")}}));
+  ASSERT_FALSE(devices.ok());
+  EXPECT_EQ(devices.errors().front().path, "/ports/0/device");
+}
+
+TEST_F(PortTest, CaptureFileIsReadWithItsTimesToItsEnd) {
+  const std::string in = capture("in.pcap", {{1'000'010, 1}, {1'000'020, 2}, {2'500'000, 3}});
+  Devices devices = must(
+      Devices::open(options({{.name = "front", .device = device("net_pcap0,rx_pcap=" + in)}})));
+  const CaptureTimes times = CaptureTimes::find().value();
+  ASSERT_TRUE(devices.start().ok());
+  std::vector<int64_t> seen;
+  packet::Buffer* buffer = nullptr;
+  while (devices.receive(0, 0, &buffer, 1) == 1) {
+    seen.push_back(times.of(buffer)->ns);
+    packet::release(buffer);
+  }
+  EXPECT_EQ(seen, (std::vector<int64_t>{1'000'010'000, 1'000'020'000, 2'500'000'000}));
+  EXPECT_EQ(devices.receive(0, 0, &buffer, 1), 0u) << "the end stays the end";
+}
+
+TEST_F(PortTest, AllCaptureFilesOfADeviceAreReadByOneWorker) {
+  const std::string a = capture("a.pcap", {{1, 1}});
+  const std::string b = capture("b.pcap", {{2, 2}});
+  Devices devices = must(Devices::open(
+      options({{.name = "front", .device = device("net_pcap1,rx_pcap=" + a + ",rx_pcap=" + b)}})));
+  EXPECT_EQ(devices.devices()[0].receive_queues, 2);
+  EXPECT_EQ(devices.queues().receive[0].size(), 2u);
+  ASSERT_TRUE(devices.start().ok());
+  for (uint16_t q = 0; q < 2; ++q) {
+    packet::Buffer* buffer = nullptr;
+    ASSERT_EQ(devices.receive(0, q, &buffer, 1), 1u);
+    packet::release(buffer);
+  }
+}
+
+TEST_F(PortTest, CaptureDeviceWithoutOutputDropsWhatIsSent) {
+  const std::string in = capture("in.pcap", {{1, 1}});
+  Devices devices = must(
+      Devices::open(options({{.name = "front", .device = device("net_pcap2,rx_pcap=" + in)}}, 2)));
+  EXPECT_EQ(devices.devices()[0].transmit_queues, 1);
+  ASSERT_TRUE(devices.start().ok());
+  packet::Buffer* sent = frame(1);
+  EXPECT_EQ(devices.transmit(0, 0, &sent, 1), 1u);
+}
+
+TEST_F(PortTest, PacketsWithoutACaptureTimeEndTheirSourceOfAReplay) {
+  Devices devices = must(Devices::open(options({{.name = "a", .device = device("net_null8")}})));
+  const CaptureTimes times = CaptureTimes::find().value();
+  ASSERT_TRUE(devices.start().ok());
+  ReplayReader reader(
+      1,
+      [&](uint32_t) {
+        packet::Buffer* buffer = nullptr;
+        return devices.receive(0, 0, &buffer, 1) == 1 ? buffer : nullptr;
+      },
+      [&](const packet::Buffer* b) { return times.of(b); });
+  EXPECT_FALSE(reader.next());
+}
+
+TEST_F(PortTest, ReplayedFramesAreWrittenWithTheirTimesAndTheSameEachRun) {
+  const std::string in = capture("in.pcap", {{1'000'010, 1}, {1'000'020, 2}});
+  std::array<std::string, 2> files;
+  for (int run = 0; run < 2; ++run) {
+    const std::string out = folder / ("out" + std::to_string(run) + ".pcap");
+    const ReplayDevice replay = for_replay(device("net_pcap3,rx_pcap=" + in + ",tx_pcap=" + out));
+    Devices devices = must(Devices::open(options({{.name = "front", .device = replay.device}})));
+    const CaptureTimes times = CaptureTimes::find().value();
+    ASSERT_TRUE(devices.start().ok());
+    ReplayWriter writer = must(ReplayWriter::open(replay.outputs.at(0)));
+    ReplayReader reader(
+        1,
+        [&](uint32_t) {
+          packet::Buffer* buffer = nullptr;
+          return devices.receive(0, 0, &buffer, 1) == 1 ? buffer : nullptr;
+        },
+        [&](const packet::Buffer* b) { return times.of(b); });
+    while (const auto packet = reader.next()) {
+      writer.write(packet->buffer, packet->time + timing::milliseconds(1));
+      packet::release(packet->buffer);
+    }
+    EXPECT_TRUE(writer.finish().ok());
+    EXPECT_EQ(writer.frames(), 2u);
+    std::ifstream file(out, std::ios::binary);
+    files[static_cast<std::size_t>(run)] = (std::ostringstream() << file.rdbuf()).str();
+  }
+  EXPECT_EQ(files[0], files[1]);
+  EXPECT_EQ(files[0].size(), 24u + 2 * (16 + 60));
+
+  std::array<char, PCAP_ERRBUF_SIZE> error{};
+  pcap_t* read = pcap_open_offline((folder / "out0.pcap").c_str(), error.data());
+  ASSERT_NE(read, nullptr) << error.data();
+  pcap_pkthdr* header = nullptr;
+  const u_char* data = nullptr;
+  ASSERT_EQ(pcap_next_ex(read, &header, &data), 1);
+  EXPECT_EQ(header->ts.tv_sec, 1);
+  EXPECT_EQ(header->ts.tv_usec, 1'010);
+  EXPECT_EQ(header->len, 60u);
+  EXPECT_EQ(data[59], 1);
+  pcap_close(read);
+}
+
+TEST_F(PortTest, FramesOfSeveralSegmentsAreWrittenWhole) {
+  const std::string out = folder / "out.pcap";
+  ReplayWriter writer = must(ReplayWriter::open(out));
+  packet::Buffer* chain = frame(1, 100);
+  ASSERT_EQ(rte_pktmbuf_chain(chain, frame(2, 50)), 0);
+  writer.write(chain, timing::WallTime{1'000'000});
+  packet::release(chain);
+  EXPECT_TRUE(writer.finish().ok());
+  EXPECT_EQ(std::filesystem::file_size(out), 24u + 16 + 150);
+}
+
+TEST_F(PortTest, OutputThatCannotBeWrittenIsAnError) {
+  EXPECT_FALSE(ReplayWriter::open(folder / "absent" / "out.pcap").ok());
+  ReplayWriter writer = must(ReplayWriter::open("/dev/full"));
+  packet::Buffer* buffer = frame(1, 1000);
+  for (int i = 0; i < 10; ++i) writer.write(buffer, timing::WallTime{0});
+  packet::release(buffer);
+  EXPECT_FALSE(writer.finish().ok());
+}
+
+TEST_F(PortTest, PoolHasPrivateAreaAndExactlyItsBuffers) {
+  EXPECT_EQ(pool.size(), 2048u);
+  EXPECT_EQ(rte_pktmbuf_priv_size(pool.get()), packet::kMetaBytes);
+  std::vector<packet::Buffer*> all(2048);
+  ASSERT_EQ(rte_pktmbuf_alloc_bulk(pool.get(), all.data(), 2048), 0);
+  EXPECT_EQ(packet::allocate(pool.get()), nullptr);
+  for (packet::Buffer* buffer : all) packet::release(buffer);
+}
+
+TEST_F(PortTest, PoolTooLargeForItsMemoryIsAnError) {
+  const auto large = BufferPool::create({.name = "large", .buffers = 1u << 20});
+  ASSERT_FALSE(large.ok());
+  EXPECT_NE(large.errors().front().message.find("1048576 packet buffers"), std::string::npos);
+}
+
+TEST(EalTest, StartsOnceInAProcess) {
+  const auto again = Eal::start({.name = "again", .worker_cores = {}, .hugepages = false});
+  ASSERT_FALSE(again.ok());
+  EXPECT_FALSE(again.errors().front().message.empty());
+}
+
+TEST(WorkersTest, RunOnTheirCoresAndAreJoined) {
+  Workers workers(2);
+  std::array<std::atomic<int>, 2> ran{};
+  for (uint32_t w = 0; w < 2; ++w) ASSERT_TRUE(workers.launch(w, [&ran, w] { ran[w] = 1; }).ok());
+  workers.join();
+  EXPECT_EQ(ran[0] + ran[1], 2);
+  ASSERT_TRUE(workers.launch(1, [&ran] { ran[1] = 5; }).ok());
+  workers.join();
+  EXPECT_EQ(ran[1], 5);
+}
+
+TEST(WorkersTest, BusyWorkerTakesNothingElse) {
+  Workers workers(1);
+  std::atomic<bool> stop{false};
+  ASSERT_TRUE(workers
+                  .launch(0,
+                          [&] {
+                            while (!stop) pause();
+                          })
+                  .ok());
+  EXPECT_FALSE(workers.launch(0, [] {}).ok());
+  stop = true;
+  workers.join();
+}
+
+TEST(WorkersTest, WorkerWithoutACoreIsAnError) {
+  Workers workers(3);
+  EXPECT_FALSE(workers.launch(2, [] {}).ok());
+}
+
+TEST(TscClock, KeepsPaceWithTheSystemsClock) {
+  const TscClock clock;
+  const timing::Instant begin = clock.now();
+  timespec t0{};
+  clock_gettime(CLOCK_MONOTONIC, &t0);
+  timing::Instant last = begin;
+  double system_ns = 0;
+  do {
+    const timing::Instant now = clock.now();
+    EXPECT_GE(now, last);
+    last = now;
+    timespec t1{};
+    clock_gettime(CLOCK_MONOTONIC, &t1);
+    system_ns = static_cast<double>(t1.tv_sec - t0.tv_sec) * 1e9 +
+                static_cast<double>(t1.tv_nsec - t0.tv_nsec);
+  } while (system_ns < 20e6);
+  const auto ns = static_cast<double>((clock.now() - begin).count());
+  EXPECT_GE(ns, 20e6 * 0.999);
+  EXPECT_NEAR(static_cast<double>(clock.wall().ns) * 1e-9, static_cast<double>(time(nullptr)), 2.0);
+}
+
+TEST(TscClock, IdleSleepGivesTheCpuAwayForAsLongAsAsked) {
+  const TscClock clock;
+  const timing::Instant begin = clock.now();
+  idle_sleep(std::chrono::microseconds(200));
+  EXPECT_GE(clock.now() - begin, std::chrono::microseconds(200));
+}
+
+}  // namespace
+}  // namespace limpet::port
