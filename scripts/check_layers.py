@@ -88,8 +88,8 @@ SYSTEM_HEADERS = [
     (r"rte_(hash_crc|jhash|prefetch|branch_prediction|common|byteorder|vect|pause)\.h",
      ["dataplane/", "tests/"]),
     (r"rte_hash\.h", ["tests/bench/"]),
-    # The telemetry socket is the EAL's own; its test has to start one.
-    (r"rte_eal\.h", ["dataplane/port/", "tests/bench/", "tests/unit/api_telemetry_test.cc"]),
+    # Telemetry's socket and the fragment tables need an EAL; their tests have to start one.
+    (r"rte_eal\.h", ["dataplane/port/", "tests/"]),
     # Everything else of DPDK: devices, EAL, the TSC.
     (r"rte_\w+\.h", ["dataplane/port/", "tests/bench/"]),
     (r"boost/(asio|beast)(/|\.hpp).*", ["control/", "tests/"]),
