@@ -65,7 +65,9 @@ Verdict parse_arp(Buffer* buffer, Meta& m) {
   m.l3_bytes = m.l4_bytes = sizeof(ArpHeader);
   trim_to(buffer, m.l3_offset + m.l3_bytes);
   const uint32_t target = net::byte_swap(m.destination.v4_word());
-  if (is_nowhere_v4(target)) return DropReason::kMalformed;
+  // Who asks without an address of its own (RFC 5227 2.1.1) is answered at 0.0.0.0.
+  const bool to_probe = target == 0 && operation == kArpReply;
+  if (is_nowhere_v4(target) && !to_probe) return DropReason::kMalformed;
   // A probe asks from 0.0.0.0 (RFC 5227 2.1.1); nobody answers from there.
   const bool probe = m.source.v4_word() == 0 && operation == kArpRequest;
   if (!probe && is_martian_v4(net::byte_swap(m.source.v4_word())))
