@@ -2,6 +2,7 @@
 // to make and to remove.
 #include "control/api/server.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <openssl/ssl.h>
 #include <sys/stat.h>
@@ -26,6 +27,11 @@ using Generic = asio::generic::stream_protocol;
 
 constexpr std::chrono::milliseconds kAcceptRetry{100};  // after running out of descriptors
 constexpr mode_t kSocketMode = 0660;
+
+// A process started by the engine must not keep its sockets open (Asio does not ask for this).
+void close_on_exec(int descriptor) {
+  ::fcntl(descriptor, F_SETFD, FD_CLOEXEC);
+}
 
 // The unix socket's file: removed at the end if it is still ours.
 class SocketFile {
@@ -78,6 +84,7 @@ class Listener final : public Server {
         tls_(std::move(tls)),
         sessions_(std::move(sessions)),
         connections_max_(connections_max) {
+    close_on_exec(acceptor_.native_handle());
     accept();
   }
   ~Listener() override { close(); }
@@ -125,6 +132,7 @@ class Listener final : public Server {
   }
 
   void admit(typename Protocol::socket socket) {
+    close_on_exec(socket.native_handle());
     if (sessions_->all.size() >= connections_max_) {
       if (sessions_->quiet.empty()) return;  // all are being served: the newcomer goes
       AnySession* longest = sessions_->quiet.front();
