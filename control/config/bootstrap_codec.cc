@@ -45,11 +45,7 @@ void read_cores(const Fields& fields, Bootstrap* out, std::vector<base::Error>* 
   const auto control = fields.integer("control_core", {0, kCoreMax});
   out->control_core = static_cast<uint32_t>(control.value_or(0));
   fields.require("worker_cores");
-  const auto cores = fields.array("worker_cores");
-  if (fields.has("worker_cores") && (cores.empty() || cores.size() > base::kWorkersMax)) {
-    fields.error("worker_cores", fmt::format("must have 1 to {} cores", base::kWorkersMax));
-    return;
-  }
+  const auto cores = fields.array("worker_cores", {1, base::kWorkersMax});
   const Path list = fields.at("worker_cores");
   std::size_t index = 0;
   for (const Json& item : cores) {

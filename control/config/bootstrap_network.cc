@@ -14,7 +14,7 @@ namespace {
 
 using std::filesystem::path;
 
-constexpr std::size_t kAddressesPerPortMax = 64;
+constexpr int64_t kAddressesPerPortMax = 64;
 constexpr uint16_t kIpv6MtuMin = 1'280;  // RFC 8200 5
 
 bool is_host_address(const net::Address& address) {
@@ -94,11 +94,7 @@ class PortsReader {
 
   void read() {
     fields_.require("ports");
-    const auto ports = fields_.array("ports");
-    if (fields_.has("ports") && (ports.empty() || ports.size() > base::kPortsMax)) {
-      fields_.error("ports", fmt::format("must have 1 to {} ports", base::kPortsMax));
-      return;
-    }
+    const auto ports = fields_.array("ports", {1, base::kPortsMax});
     const Path list = fields_.at("ports");
     std::size_t index = 0;
     for (const Json& item : ports) {
@@ -173,11 +169,7 @@ class PortsReader {
   }
 
   void read_addresses(const Fields& fields, PortOptions* port) {
-    const auto addresses = fields.array("addresses");
-    if (addresses.size() > kAddressesPerPortMax) {
-      fields.error("addresses", fmt::format("at most {} are allowed", kAddressesPerPortMax));
-      return;
-    }
+    const auto addresses = fields.array("addresses", {0, kAddressesPerPortMax});
     const Path list = fields.at("addresses");
     std::size_t index = 0;
     for (const Json& item : addresses) {
@@ -307,11 +299,7 @@ std::optional<RouteOptions> read_route(const Fields& fields, const Bootstrap& b)
 }
 
 void read_routes(const Fields& fields, Bootstrap* out) {
-  const auto routes = fields.array("routes");
-  if (routes.size() > base::kRoutesMax) {
-    fields.error("routes", fmt::format("at most {} are allowed", base::kRoutesMax));
-    return;
-  }
+  const auto routes = fields.array("routes", {0, base::kRoutesMax});
   const Path list = fields.at("routes");
   std::set<net::Prefix> seen;
   std::size_t index = 0;
@@ -328,11 +316,7 @@ void read_routes(const Fields& fields, Bootstrap* out) {
 }
 
 void read_neighbors(const Fields& fields, Bootstrap* out) {
-  const auto neighbors = fields.array("neighbors");
-  if (neighbors.size() > base::kNeighborsMax) {
-    fields.error("neighbors", fmt::format("at most {} are allowed", base::kNeighborsMax));
-    return;
-  }
+  const auto neighbors = fields.array("neighbors", {0, base::kNeighborsMax});
   const Path list = fields.at("neighbors");
   std::set<std::pair<net::Address, uint32_t>> seen;
   std::size_t index = 0;

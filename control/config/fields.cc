@@ -190,11 +190,16 @@ std::optional<net::Address> Fields::address(std::string_view key) const {
   return parsed;
 }
 
-std::span<const Json> Fields::array(std::string_view key) const {
+std::span<const Json> Fields::array(std::string_view key, Range size) const {
   const Json* value = find(key);
   if (value == nullptr) return {};
-  if (value->kind == Json::Kind::kArray) return value->items();
-  wrong_kind(*value, at(key), "an array", problems_);
+  if (value->kind != Json::Kind::kArray) {
+    wrong_kind(*value, at(key), "an array", problems_);
+    return {};
+  }
+  const std::span<const Json> items = value->items();
+  if (size.contains(static_cast<int64_t>(items.size()))) return items;
+  error(key, fmt::format("has {} elements, must have {}", items.size(), size.to_string()));
   return {};
 }
 

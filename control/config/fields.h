@@ -82,8 +82,8 @@ class Fields {
     report_choice(key, *given, texts);
     return std::nullopt;
   }
-  // The element objects of an array of objects; nothing when absent or wrong.
-  std::span<const Json> array(std::string_view key) const;
+  // The elements of an array; none when it is absent, wrong, or has not as many as it may.
+  std::span<const Json> array(std::string_view key, Range size = {0, INT64_MAX}) const;
   Fields object(std::string_view key) const;
 
   // Reports that the field is missing, if it is.

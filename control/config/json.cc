@@ -183,6 +183,11 @@ std::optional<JsonTree> JsonTree::parse(std::string_view text, Problems* problem
     problems->error("", fmt::format("larger than {} bytes", base::kRequestBodyBytesMax));
     return std::nullopt;
   }
+  // The parser would take a NUL for the end and not look behind it.
+  if (const auto nul = text.find('\0'); nul != std::string_view::npos) {
+    problems->error("", fmt::format("byte {} is NUL, which is no JSON", nul));
+    return std::nullopt;
+  }
   std::optional<JsonTree> tree(std::in_place);
   TreeBuilder builder(&*tree, problems);
   if (!nlohmann::json::sax_parse(text.begin(), text.end(), &builder)) return std::nullopt;

@@ -117,12 +117,7 @@ std::optional<Server> read_server(const Fields& fields, const Pool& pool, uint16
 }
 
 void read_servers(const Fields& fields, uint16_t default_port, Pool* pool) {
-  const auto servers = fields.array("servers");
-  if (servers.size() > kServersPerPoolMax) {
-    fields.error("servers", fmt::format("has {} servers: at most {} fit a pool", servers.size(),
-                                        kServersPerPoolMax));
-    return;
-  }
+  const auto servers = fields.array("servers", {0, kServersPerPoolMax});
   const Path list = fields.at("servers");
   std::map<ServerId, std::size_t> seen;
   std::size_t index = 0;

@@ -8,8 +8,8 @@
 namespace limpet::config {
 namespace {
 
-constexpr std::size_t kServicesMax = 2'048;  // Avi's schema
-constexpr std::size_t kVipsMax = 256;
+constexpr int64_t kServicesMax = 2'048;  // Avi's schema
+constexpr int64_t kVipsMax = 256;
 
 enum class VsType : uint8_t { kNormal, kVirtualHosting };
 constexpr std::array<Choice<VsType>, 3> kVsTypes = {{
@@ -89,11 +89,7 @@ bool persistence_is_usable(PersistenceType type, ApplicationType application, bo
 
 // Reads `vip`, an array of Avi's Vip.
 void read_vip_list(const Fields& parent, std::string_view key, Vips* out) {
-  const auto vips = parent.array(key);
-  if (vips.size() > kVipsMax) {
-    parent.error(key, fmt::format("has {} entries: at most {} are allowed", vips.size(), kVipsMax));
-    return;
-  }
+  const auto vips = parent.array(key, {0, kVipsMax});
   const Path list = parent.at(key);
   std::set<net::Address> seen;
   std::size_t index = 0;
@@ -217,12 +213,7 @@ class VirtualServiceReader {
   }
 
   void read_services() {
-    const auto services = fields_.array("services");
-    if (services.size() > kServicesMax) {
-      fields_.error("services", fmt::format("has {} services: at most {} are allowed",
-                                            services.size(), kServicesMax));
-      return;
-    }
+    const auto services = fields_.array("services", {0, kServicesMax});
     const Path list = fields_.at("services");
     std::size_t index = 0;
     for (const Json& item : services) {
