@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <string_view>
 
@@ -70,6 +71,40 @@ std::optional<uint32_t> kernel_mtu(unsigned if_index) {
   return static_cast<uint32_t>(request.ifr_mtu);
 }
 
+uint32_t buffer_bytes(rte_mempool* pool) {
+  return static_cast<uint32_t>(rte_pktmbuf_data_room_size(pool)) - RTE_PKTMBUF_HEADROOM;
+}
+
+// net_af_packet copies frames of up to this many bytes into a buffer without asking how much it
+// holds; 0 for other drivers.
+uint32_t frame_bytes(const DeviceArgs& args, std::string_view driver) {
+  constexpr uint32_t kDefault = 2048;
+  if (driver != "net_af_packet") return 0;
+  const std::string_view text = args.value("framesz");
+  uint32_t bytes = kDefault;
+  std::from_chars(text.data(), text.data() + text.size(), bytes);
+  return bytes;
+}
+
+// The largest MTU that rte_eth_dev_configure() accepts.
+uint32_t configured_mtu_max(const rte_eth_dev_info& info) {
+  const uint32_t overhead = info.max_mtu == UINT16_MAX || info.max_rx_pktlen <= info.max_mtu
+                                ? RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN
+                                : info.max_rx_pktlen - info.max_mtu;
+  return std::min<uint32_t>(info.max_mtu, info.max_rx_pktlen - overhead);
+}
+
+// The largest MTU whose frames arrive whole. net_af_packet names 1,500 whatever its frames hold:
+// `framesz` less 66 bytes of the kernel's, less the ethernet header and a tag.
+uint32_t carried_mtu(const rte_eth_dev_info& info, const DeviceArgs& args,
+                     std::string_view driver) {
+  constexpr uint32_t kKernelBytes = 66;
+  constexpr uint32_t kHeaderBytes = RTE_ETHER_HDR_LEN + RTE_VLAN_HLEN;
+  const uint32_t frame = frame_bytes(args, driver);
+  if (frame == 0) return configured_mtu_max(info);
+  return frame > kKernelBytes + kHeaderBytes ? frame - kKernelBytes - kHeaderBytes : 0;
+}
+
 // Locally administered, the same for the same names (FNV-1a).
 net::Mac made_up_mac(std::string_view engine, std::string_view port) {
   uint64_t hash = 0xcbf29ce484222325u;
@@ -107,6 +142,13 @@ bool is_unsupported(int error) {
   return error == -ENOTSUP || error == -ENOSYS;
 }
 
+// Many drivers answer -1 whatever went wrong, which as an error number would be "not permitted".
+std::string driver_error(int error) {
+  if (error != -1) return error_text(error);
+  return "the driver failed, for reasons above (often the interface, the peer or a right is "
+         "missing)";
+}
+
 // Creates the device, or finds the PCI device that Eal probed.
 base::Result<uint16_t> attach(const DeviceArgs& device) {
   uint16_t id = 0;
@@ -120,7 +162,7 @@ base::Result<uint16_t> attach(const DeviceArgs& device) {
         rte_eal_hotplug_add("vdev", device.name.c_str(), device.argument_text().c_str());
     if (error != 0)
       return Error{"",
-                   fmt::format("device {} does not open: {}", device.text(), error_text(error))};
+                   fmt::format("device {} does not open: {}", device.text(), driver_error(error))};
   }
   if (rte_eth_dev_get_port_by_name(device.name.c_str(), &id) != 0) {
     return Error{
@@ -204,9 +246,10 @@ base::Status Devices::configure(const DevicesOptions& options, uint16_t index) {
   const uint16_t id = ids_[index];
   std::size_t port = 0;
   while (ports_[port].device != index) ++port;
+  const DeviceArgs& args = options.ports[port].device;
   const auto failed = [&](std::string_view what, int error) {
     return port_error(port, "device",
-                      fmt::format("device {}: {}: {}", device.name, what, error_text(error)));
+                      fmt::format("device {}: {}: {}", device.name, what, driver_error(error)));
   };
 
   rte_eth_dev_info info{};
@@ -216,12 +259,18 @@ base::Status Devices::configure(const DevicesOptions& options, uint16_t index) {
   device.transmit_queues = counts.transmit;
 
   rte_eth_conf conf{};
-  if (device.mtu > info.max_mtu) {
-    return port_error(
-        port, "mtu",
-        fmt::format("device {} carries at most an MTU of {}", device.name, info.max_mtu));
+  const uint32_t mtu_max = carried_mtu(info, args, device.driver);
+  if (device.mtu > mtu_max) {
+    return port_error(port, "mtu",
+                      fmt::format("device {} carries at most an MTU of {}", device.name, mtu_max));
   }
-  conf.rxmode.mtu = std::max(device.mtu, info.min_mtu);
+  if (frame_bytes(args, device.driver) > buffer_bytes(options.pool)) {
+    return port_error(port, "device",
+                      fmt::format("framesz must not exceed {}, the size of a packet buffer at this "
+                                  "mtu",
+                                  buffer_bytes(options.pool)));
+  }
+  conf.rxmode.mtu = std::clamp<uint32_t>(device.mtu, info.min_mtu, configured_mtu_max(info));
   // net_tap's checksum judgement is software too, and does not know fragments as the parser does.
   constexpr uint64_t kChecksums = RTE_ETH_RX_OFFLOAD_CHECKSUM;
   device.receive_checksums =
@@ -255,9 +304,22 @@ base::Status Devices::configure(const DevicesOptions& options, uint16_t index) {
     if (error != 0) return failed(fmt::format("transmit queue {}", q), error);
   }
 
+  return set_mtu(port, index);
+}
+
+base::Status Devices::set_mtu(std::size_t port, uint16_t index) {
+  const DeviceInfo& device = devices_[index];
+  rte_eth_dev_info info{};
+  if (rte_eth_dev_info_get(ids_[index], &info) != 0) return base::Done{};
   // A kernel interface that carries more already is left as it is: it is not ours alone.
-  if (const auto mtu = kernel_mtu(info.if_index); mtu && *mtu >= device.mtu) return base::Done{};
-  error = rte_eth_dev_set_mtu(id, device.mtu);
+  const std::optional<uint32_t> kernel = kernel_mtu(info.if_index);
+  if (kernel && *kernel >= device.mtu) return base::Done{};
+  if (kernel && device.mtu > configured_mtu_max(info)) {
+    return port_error(port, "mtu",
+                      fmt::format("the interface of device {} has an MTU of {}; set it to {}",
+                                  device.name, *kernel, device.mtu));
+  }
+  const int error = rte_eth_dev_set_mtu(ids_[index], device.mtu);
   if (error != 0 && !is_unsupported(error)) {
     return port_error(port, "mtu",
                       fmt::format("device {} refuses an MTU of {}: {}", device.name, device.mtu,
@@ -312,7 +374,7 @@ base::Status Devices::start() {
     if (error != 0) {
       stop();
       return Error{
-          "", fmt::format("device {} does not start: {}", devices_[i].name, error_text(error))};
+          "", fmt::format("device {} does not start: {}", devices_[i].name, driver_error(error))};
     }
   }
   return base::Done{};

@@ -14,7 +14,10 @@
 // What DPDK 22.11's drivers do, tried: dev_info's queue maxima of net_pcap are overwritten by the
 // first configuration, so they are read before and a device is configured once; net_af_packet,
 // net_pcap and net_af_xdp receive into all queues they were created with, so all of them must be
-// polled, whatever the number of workers.
+// polled, whatever the number of workers. net_af_xdp keeps 2,048 packet buffers a queue until the
+// pool goes, does not send chains, and counts only "combined" channels, of which a veth has one.
+// net_af_packet and net_af_xdp leave VLAN tags in the frame. net_tap complains about a missing
+// `multiq` qdisc and does without.
 #pragma once
 
 #include <rte_ethdev.h>
@@ -130,6 +133,7 @@ class Devices {
 
   base::Status open_device(const DevicesOptions& options, std::size_t first_port);
   base::Status configure(const DevicesOptions& options, uint16_t device);
+  base::Status set_mtu(std::size_t port, uint16_t device);
   base::Status set_addresses(const DevicesOptions& options, uint16_t device);
   // Replaces chains by copies in one segment; returns how many of the first are such now.
   uint32_t flatten(packet::Buffer** buffers, uint32_t count) const;

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <utility>
 
@@ -35,8 +37,17 @@ std::vector<std::string> eal_arguments(const EalOptions& options) {
       arguments.push_back(device);
     }
   }
-  // Warnings there are about hosts, not about us: missing hugepage sizes, telemetry and the like.
-  arguments.emplace_back("--log-level=*:error");
+  const bool own_levels =
+      std::any_of(options.extra.begin(), options.extra.end(),
+                  [](const std::string& a) { return a.starts_with("--log-level"); });
+  if (!own_levels) {
+    // Warnings there are about hosts, not about us: missing hugepage sizes, telemetry and the like.
+    // The two drivers report errors whenever they succeed: no secondary process, no `multiq` qdisc.
+    // All of it goes when `extra` has levels, because of several patterns for a driver DPDK 22.11
+    // obeys the first.
+    for (const char* level : {"error", "pmd.net.tap:critical", "pmd.net.memif:critical"})
+      arguments.push_back(std::string("--log-level=") + level);
+  }
   arguments.insert(arguments.end(), options.extra.begin(), options.extra.end());
   return arguments;
 }
@@ -76,7 +87,11 @@ Eal::Eal(Eal&& other) noexcept
       leftovers_(std::move(other.leftovers_)) {}
 
 Eal::~Eal() {
-  if (running_) rte_eal_cleanup();
+  if (!running_) return;
+  const std::string folder = rte_eal_get_runtime_dir();
+  rte_eal_cleanup();
+  // DPDK leaves it behind. Not empty (telemetry, whose socket goes at exit): then it stays.
+  rmdir(folder.c_str());
 }
 
 }  // namespace limpet::port

@@ -90,7 +90,7 @@ MemoryCheck check_memory(std::span<const MemoryNeed> needs, uint64_t size_mb) {
 }
 
 uint64_t eal_overhead_bytes(uint32_t devices, uint32_t queues) {
-  return 16 * kMb + devices * kMb + queues * (kMb / 2);
+  return 8 * kMb + devices * 2 * kMb + queues * (kMb / 2);
 }
 
 }  // namespace limpet::port

@@ -4,6 +4,7 @@
 #include <pcap/pcap.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdio>
@@ -139,7 +140,16 @@ TEST(EalArguments, WithoutHugepagesOrPci) {
       eal_arguments(options),
       (std::vector<std::string>{"limpet-se", "--file-prefix=limpet-se1", "--lcores", "0@0,1@0,2@1",
                                 "--main-lcore=0", "-m", "512", "--no-huge", "--no-shconf",
-                                "--no-pci", "--log-level=*:error", "--iova-mode=va"}));
+                                "--no-pci", "--log-level=error", "--log-level=pmd.net.tap:critical",
+                                "--log-level=pmd.net.memif:critical", "--iova-mode=va"}));
+}
+
+TEST(EalArguments, LogLevelsOfTheOperatorReplaceOurs) {
+  const std::vector<std::string> arguments = eal_arguments(
+      {.name = "se1", .worker_cores = {}, .extra = {"--log-level=pmd.net.tap:debug"}});
+  EXPECT_EQ(std::count_if(arguments.begin(), arguments.end(),
+                          [](const std::string& a) { return a.starts_with("--log-level"); }),
+            1);
 }
 
 TEST(EalArguments, WithHugepagesAndPci) {
@@ -150,11 +160,12 @@ TEST(EalArguments, WithHugepagesAndPci) {
                            .memory_mb = 1024,
                            .pci_devices = {"0000:3b:00.0", "0000:3b:00.1,a=b"},
                            .extra = {}};
-  EXPECT_EQ(
-      eal_arguments(options),
-      (std::vector<std::string>{"limpet-se", "--file-prefix=limpet-se1", "--lcores", "0@3,1@4",
-                                "--main-lcore=0", "-m", "1024", "--in-memory", "-a", "0000:3b:00.0",
-                                "-a", "0000:3b:00.1,a=b", "--log-level=*:error"}));
+  EXPECT_EQ(eal_arguments(options),
+            (std::vector<std::string>{"limpet-se", "--file-prefix=limpet-se1", "--lcores",
+                                      "0@3,1@4", "--main-lcore=0", "-m", "1024", "--in-memory",
+                                      "-a", "0000:3b:00.0", "-a", "0000:3b:00.1,a=b",
+                                      "--log-level=error", "--log-level=pmd.net.tap:critical",
+                                      "--log-level=pmd.net.memif:critical"}));
 }
 
 TEST(TickRate, IsExactOverHoursAndDoesNotOverflow) {
@@ -384,6 +395,31 @@ TEST_F(PortTest, RingDeviceGivesBackWhatWasSentOnEveryQueue) {
     EXPECT_EQ(received, sent);
     packet::release(received);
   }
+}
+
+TEST_F(PortTest, MemifConnectsTwoDevicesAndCarriesFrames) {
+  const std::string socket = ",socket-abstract=no,socket=" + (folder / "memif.sock").string();
+  Devices devices = must(
+      Devices::open(options({{.name = "a", .device = device("net_memif0,role=server" + socket)},
+                             {.name = "b", .device = device("net_memif1,role=client" + socket)}},
+                            2)));
+  ASSERT_TRUE(devices.start().ok());
+  const TscClock clock;
+  const timing::Instant end = clock.now() + timing::seconds(10);
+  while (!(devices.link_up(0) && devices.link_up(1)) && clock.now() < end) pause();
+  ASSERT_TRUE(devices.link_up(0) && devices.link_up(1));
+  packet::Buffer* buffer = frame(7);
+  // The receiving client is who offers the server room to send into.
+  packet::Buffer* received = nullptr;
+  bool sent = false;
+  while (received == nullptr && clock.now() < end) {
+    sent = sent || devices.transmit(0, 0, &buffer, 1) == 1;
+    devices.receive(1, 0, &received, 1);
+  }
+  ASSERT_NE(received, nullptr);
+  EXPECT_EQ(received->data_len, 60);
+  EXPECT_EQ(*packet::at<uint8_t>(received, 59), 7);
+  packet::release(received);
 }
 
 TEST_F(PortTest, PortsOfOneDeviceDifferByVlan) {
