@@ -45,8 +45,7 @@ std::vector<NeighborKey> SlowPath::next_hops(const snapshot::Snapshot& snapshot)
     }
   }
   std::ranges::sort(hops);
-  const auto doubles = std::ranges::unique(hops);
-  hops.erase(doubles.begin(), doubles.end());
+  hops.erase(std::unique(hops.begin(), hops.end()), hops.end());
   std::erase_if(hops, [&](const NeighborKey& k) { return own_.find(k.address) != nullptr; });
   if (hops.size() > base::kNeighborsMax) hops.resize(base::kNeighborsMax);
   return hops;
