@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <utility>
 
@@ -65,8 +66,9 @@ base::Result<Eal> Eal::start(const EalOptions& options) {
   rte_errno = 0;
   const int taken = rte_eal_init(static_cast<int>(eal.texts_.size()), eal.arguments_.data());
   if (taken < 0) {
+    rmdir(rte_eal_get_runtime_dir());
     std::string message = "DPDK did not start: " + error_text(rte_errno);
-    if (rte_errno == ENOMEM && options.hugepages) {
+    if ((rte_errno == ENOMEM || rte_errno == EACCES) && options.hugepages) {
       message += fmt::format(
           "; are there hugepages for {} MB (/proc/meminfo)? \"memory\": {{\"hugepages\": false}} "
           "does without",
