@@ -44,9 +44,12 @@ struct FamilyTraits<Family::kV4> {
     h.checksum = delta.apply(h.checksum);
   }
   static void decrement_ttl(Header& h, ChecksumDelta& delta) {
-    const auto before = load<uint16_t>(&h.ttl);  // TTL is the first byte: the low one
-    h.ttl = static_cast<uint8_t>(h.ttl - 1);
-    delta.replace(before, load<uint16_t>(&h.ttl));
+    // As one word with the protocol behind it: a byte written and then read as part of a word would
+    // stall. TTL is the first byte, the low one.
+    const auto before = load<uint16_t>(&h.ttl);
+    const auto after = static_cast<uint16_t>((before & 0xff00u) | ((before - 1u) & 0xffu));
+    std::memcpy(&h.ttl, &after, sizeof after);
+    delta.replace(before, after);
   }
 
   // A header without options in front of `l4_bytes`; never to be fragmented, so its

@@ -3,6 +3,8 @@
 // the first segment; the offsets in Meta are only set to what was checked.
 #include "dataplane/packet/parse.h"
 
+#include <cstring>
+
 #include "dataplane/packet/headers.h"
 #include "dataplane/packet/parse_transport.h"
 #include "dataplane/packet/segments.h"
@@ -20,15 +22,36 @@ bool is_martian_v4(uint32_t host_order) {
   return first == 0 || first == 127 || first >> 4 == 0xe || host_order == 0xffffffffu;
 }
 
-bool is_martian_v6(const net::Address& a) {
-  return a.is_multicast() || a.is_loopback() || a.is_v4() ||
-         (a.word(0) == 0 && a.word(1) == 0 && a.word(2) == 0 && a.word(3) == 0);
-}
+// An IPv6 address in two words, as they lie in memory.
+struct Words {
+  uint64_t high = 0;
+  uint64_t low = 0;
+
+  explicit Words(const uint8_t* bytes)
+      : high(load<uint64_t>(bytes)), low(load<uint64_t>(bytes + 8)) {}
+  friend bool operator==(const Words&, const Words&) = default;
+
+  bool is_unspecified() const { return (high | low) == 0; }
+  bool is_multicast() const { return (high & 0xff) == 0xff; }
+  // ff00::/8, ::, ::1, and IPv4 in disguise (::ffff:0:0/96), which must not come as IPv6.
+  bool is_martian() const {
+    if (high != 0) return is_multicast();
+    return low == 0 || low == 0x0100000000000000u || (low & 0xffffffffu) == 0xffff0000u;
+  }
+};
 
 // Destinations that can be nobody's here; multicast is judged by who may use it.
 bool is_nowhere_v4(uint32_t host_order) {
   return is_martian_v4(host_order);
 }
+
+// Two loads instead of a call of memcmp().
+uint64_t mac_word(const net::Mac& m) {
+  return load<uint32_t>(&m.bytes[0]) | static_cast<uint64_t>(load<uint16_t>(&m.bytes[4])) << 32;
+}
+
+// Copied, not constructed: compilers make `rep stos` of the latter, which takes 30 cycles to start.
+constexpr Meta kFreshMeta{};
 
 const Ingress* find_ingress(const IngressSet& ports, uint16_t vlan) {
   for (uint32_t i = 0; i < ports.count; ++i) {
@@ -220,11 +243,13 @@ Verdict parse_ipv6(Buffer* buffer, Meta& m, bool verify) {
   m.ttl = ip.hop_limit;
   m.l3_bytes = total_bytes;
   m.dont_fragment = !m.reassembled;
-  const bool unspecified = m.source == net::Address{};  // only neighbour discovery may
-  if ((!unspecified && is_martian_v6(m.source)) || m.source == m.destination)
+  const Words source(ip.source);
+  const Words destination(ip.destination);
+  const bool unspecified = source.is_unspecified();  // only neighbour discovery may
+  if ((!unspecified && source.is_martian()) || source == destination)
     return DropReason::kMartianSource;
-  const bool multicast = m.destination.is_multicast();
-  if (!multicast && is_martian_v6(m.destination)) return DropReason::kNotForUs;
+  const bool multicast = destination.is_multicast();
+  if (!multicast && destination.is_martian()) return DropReason::kNotForUs;
 
   ExtensionWalk walk;
   walk.offset = l3 + static_cast<uint32_t>(sizeof(Ipv6Header));
@@ -259,7 +284,7 @@ Verdict parse(Buffer* buffer, const IngressSet& ports) {
   if (buffer->data_len < sizeof(EthernetHeader)) return DropReason::kTruncated;
   const auto& ethernet = *at<EthernetHeader>(buffer, 0);
   Meta& m = meta(buffer);
-  m = Meta{};
+  std::memcpy(&m, &kFreshMeta, sizeof m);
   m.l3_offset = sizeof(EthernetHeader);
   m.source_mac = ethernet.source;
   uint16_t type = ethernet.type;
@@ -278,8 +303,9 @@ Verdict parse(Buffer* buffer, const IngressSet& ports) {
   m.port = ingress->port;
 
   const bool to_group = ethernet.destination.is_multicast();
-  if (!to_group && ethernet.destination != ingress->mac) return DropReason::kNotForUs;
-  if (ethernet.source.is_multicast() || ethernet.source.is_zero())
+  if (!to_group && mac_word(ethernet.destination) != mac_word(ingress->mac))
+    return DropReason::kNotForUs;
+  if (ethernet.source.is_multicast() || mac_word(ethernet.source) == 0)
     return DropReason::kMartianSource;
 
   Verdict verdict = DropReason::kUnknownEthertype;

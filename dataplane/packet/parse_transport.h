@@ -20,24 +20,32 @@ bool transport_sum_right(const Buffer* buffer, const Meta& m, uint32_t bytes) {
               sum_of(buffer, m.l4_offset, bytes)) == 0xffff;
 }
 
-// Judges a TCP or UDP checksum at `field` over `bytes` bytes from l4_offset, by the device's word
-// where it gave one. A device that says NONE vouches for the data but not for the field (a virtual
-// machine on the same host left it to hardware that never was): the field is filled in.
+// A device that says NONE vouches for the data but not for the field (a virtual machine on the same
+// host left it to hardware that never was): the field is filled in.
 template <Family F>
-Verdict judge_transport_sum(Buffer* buffer, const Meta& m, uint32_t bytes, uint16_t& field,
-                            bool verify) {
-  const uint64_t vouched = buffer->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
-  if (vouched == RTE_MBUF_F_RX_L4_CKSUM_GOOD) return kGoOn;
-  if (vouched == RTE_MBUF_F_RX_L4_CKSUM_BAD) return DropReason::kBadChecksum;
-  const bool unfilled = vouched == RTE_MBUF_F_RX_L4_CKSUM_NONE;
-  if (!verify && !unfilled) return kGoOn;
+[[gnu::noinline, gnu::cold]] Verdict fill_transport_sum(const Buffer* buffer, const Meta& m,
+                                                        uint32_t bytes, uint16_t& field) {
   if (transport_sum_right<F>(buffer, m, bytes)) return kGoOn;
-  if (!unfilled) return DropReason::kBadChecksum;
   field = 0;
   const uint16_t sum = checksum_of(pseudo_sum<F>(m.source, m.destination, m.protocol, bytes) +
                                    sum_of(buffer, m.l4_offset, bytes));
   field = sum == 0 && m.protocol == kProtocolUdp ? uint16_t{0xffff} : sum;
   return kGoOn;
+}
+
+// Judges a TCP or UDP checksum at `field` over `bytes` bytes from l4_offset, by the device's word
+// where it gave one.
+template <Family F>
+Verdict judge_transport_sum(const Buffer* buffer, const Meta& m, uint32_t bytes, uint16_t& field,
+                            bool verify) {
+  const uint64_t vouched = buffer->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
+  if (vouched == RTE_MBUF_F_RX_L4_CKSUM_UNKNOWN) [[likely]] {
+    if (!verify || transport_sum_right<F>(buffer, m, bytes)) return kGoOn;
+    return DropReason::kBadChecksum;
+  }
+  if (vouched == RTE_MBUF_F_RX_L4_CKSUM_GOOD) return kGoOn;
+  if (vouched == RTE_MBUF_F_RX_L4_CKSUM_BAD) return DropReason::kBadChecksum;
+  return fill_transport_sum<F>(buffer, m, bytes, field);
 }
 
 template <Family F>

@@ -583,6 +583,10 @@ std::vector<Row> neighbor_rows() {
        .frame = advertisement.build(),
        .says = "neighbor port 3 proto 58 [fd00:1::2]:0 > [fd00:1::1]:0 l3 14+72 l4 54+32 ttl 255 "
                "df"},
+      {.name = "v4/parse answer to an address probe",
+       .no_twin = "a duplicate is advertised to all nodes: v6/parse announcement",
+       .frame = arp_reply("10.1.0.2", kClientMac, "0.0.0.0", kEngineMac).build(),
+       .says = "neighbor port 3 proto 0 10.1.0.2:0 > 0.0.0.0:0 l3 14+28 l4 14+28 ttl 0"},
       {.name = "v4/parse address probe",
        .frame = arp_request("0.0.0.0", "10.1.0.1").build(),
        .says = "neighbor port 3 proto 0 0.0.0.0:0 > 10.1.0.1:0 l3 14+28 l4 14+28 ttl 0"},
