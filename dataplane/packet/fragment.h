@@ -1,5 +1,6 @@
 // Fragments: reassembly before a flow is looked up, fragmentation towards a smaller MTU. Over
-// rte_ip_frag; one Reassembler per core, bounded, needs an initialised EAL.
+// rte_ip_frag; one Reassembler per core, bounded, needs an initialised EAL. A datagram of more than
+// eight pieces, or with a piece that overlaps another or comes twice, is given up.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +29,8 @@ class Reassembler {
   // counted below.
   Buffer* add(Buffer* fragment, timing::Instant now);
 
-  // Releases what was given up since the last call, at most `count` buffers; called every turn.
+  // Releases the pieces of datagrams that timed out, at most `count` buffers (but room for the
+  // eight of one datagram); called every turn. Costs one comparison when nothing is held.
   void release_expired(timing::Instant now, uint32_t count);
 
   uint64_t invalid() const { return invalid_; }        // pieces of datagrams that failed
@@ -42,10 +44,11 @@ class Reassembler {
   uint64_t table_full_ = 0;
 };
 
-// Cuts the IP packet in `buffer` into pieces of at most `mtu` bytes (of IP), each with room for an
-// Ethernet header in front and meta copied; releases `buffer`. `id` is the identification to use
-// for every piece: IPv4 low 16 bits, IPv6 all 32. Returns the number of pieces (0: out of buffers
-// or more than `pieces_max`; the original is released all the same).
+// Cuts the IP packet in `buffer` into pieces of at most `mtu` bytes (of IP; at least 68, for IPv6
+// 1280), each one segment from `pool` that starts at its IP header (l3_offset 0) with headroom for
+// write_ethernet(), and meta describing it; releases `buffer`. IPv4 must not have DF set. `id` is
+// the identification to use for every piece: IPv4 low 16 bits, IPv6 all 32. Returns the number of
+// pieces (0: out of buffers or more than `pieces_max`; the original is released all the same).
 uint32_t fragment(Buffer* buffer, uint16_t mtu, uint32_t id, rte_mempool* pool, Buffer** pieces,
                   uint32_t pieces_max);
 

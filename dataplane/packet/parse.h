@@ -30,7 +30,10 @@ struct IngressSet {
 // else why it must be dropped; the caller releases it. Trailing Ethernet padding is cut off. IPv4
 // options and IPv6 hop-by-hop, destination and routing headers are skipped, bounded; anything that
 // could make a datagram be read past its end is an error. Multicast frames pass only for ARP and
-// neighbour discovery.
+// neighbour discovery, which are kNeighbor with protocol 0 and 58, validated as RFC 826, 5227 and
+// 4861 say. An IPv6 fragment header on a whole datagram (RFC 6946) is skipped like any other.
+// Checksums the device calls BAD are believed; a transport checksum it says was never filled in
+// (NONE) is written.
 std::optional<DropReason> parse(Buffer* buffer, const IngressSet& ports);
 
 // Parses again from l3_offset on: after reassembly, when the datagram lies in a chain.

@@ -52,9 +52,6 @@ Frame frame_of(bool v4, bool tcp, std::size_t payload_bytes) {
 
 void per_packet(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kPackets));
-  state.counters["ns_per_packet"] =
-      benchmark::Counter(static_cast<double>(state.iterations()) * kPackets * 1e-9,
-                         benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
 }
 
 void parse_burst(benchmark::State& state, bool v4, bool tcp, std::size_t payload, uint64_t flags) {
