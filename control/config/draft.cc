@@ -10,6 +10,8 @@
 namespace limpet::config {
 namespace {
 
+constexpr std::size_t kObjectsMax = 65'536;  // of one model
+
 struct Model {
   std::string_view name;
   Target target;
@@ -132,9 +134,11 @@ void register_objects(const Json& root, Origin origin, Draft* draft) {
     const Path path(top, model.name);
     const Json* objects = objects_of(root, model.name, path, draft->problems);
     if (objects == nullptr) continue;
-    if (model.target == Target::kVirtualService && objects->count > base::kVirtualServicesMax) {
-      draft->problems->error(path, fmt::format("has {} objects: at most {} are allowed",
-                                               objects->count, base::kVirtualServicesMax));
+    const std::size_t objects_max =
+        model.target == Target::kVirtualService ? base::kVirtualServicesMax : kObjectsMax;
+    if (objects->count > objects_max) {
+      draft->problems->error(
+          path, fmt::format("has {} objects: at most {} are allowed", objects->count, objects_max));
       continue;
     }
     std::size_t index = 0;

@@ -74,6 +74,12 @@ TEST(HostileText, TheNumberOfWarningsIsBounded) {
   EXPECT_NE(p.warnings.back().message.find("49000 more"), std::string::npos);
 }
 
+TEST(HostileText, TheNumberOfObjectsOfAModelIsBounded) {
+  std::string text = R"({"Pool": [{})";
+  for (int i = 0; i < 65'536; ++i) text += ",{}";
+  EXPECT_EQ(error_paths(parse_document(text + "]}")), std::vector<std::string>{"/Pool"});
+}
+
 TEST(HostileText, VipsTimesServicesAreBounded) {
   JsonValue vips = JsonValue::array();
   for (int i = 0; i < 250; ++i) {
