@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 namespace limpet::slowpath {
 namespace {
@@ -71,10 +72,8 @@ std::vector<Own> OwnAddresses::collect(const Ports& ports,
   return owned;
 }
 
-void OwnAddresses::update(const Ports& ports,
-                          std::span<const snapshot::Snapshot::OwnAddress> served,
-                          timing::Instant now) {
-  std::vector<Own> before = std::exchange(owned_, collect(ports, served));
+void OwnAddresses::update(std::vector<Own> collected, timing::Instant now) {
+  const std::vector<Own> before = std::exchange(owned_, std::move(collected));
   auto old = before.begin();
   for (Own& own : owned_) {
     for (; old != before.end() && old->address < own.address; ++old)

@@ -10,8 +10,7 @@
 //     ports where it is answered. One that leaves in between is announced no more.
 //  3. An address is defended at most every 10 seconds (RFC 5227 2.4 (b)).
 //
-// Cost: find() is a binary search. update() sorts: n log n in the number of addresses, plus one
-// search per subnet of a port.
+// Cost: find() is a binary search. collect() sorts; update() is linear, and n log n in what is new.
 #pragma once
 
 #include <cstdint>
@@ -56,10 +55,12 @@ class OwnAddresses {
     timing::Instant defend_from{};  // not again before
   };
 
-  // Takes the ports' own addresses, and from a snapshot the VIPs and snat addresses; announces
-  // those that are new.
-  void update(const Ports& ports, std::span<const snapshot::Snapshot::OwnAddress> served,
-              timing::Instant now);
+  // The addresses that are to be ours, sorted: the ports' own ones and `served`, VIPs and snat
+  // addresses. A pure function: the expensive half of an update.
+  static std::vector<Own> collect(const Ports& ports,
+                                  std::span<const snapshot::Snapshot::OwnAddress> served);
+  // Takes what collect() made; announces those that are new.
+  void update(std::vector<Own> collected, timing::Instant now);
 
   // Announces everything on one port anew: its link came up.
   void announce(uint8_t port, timing::Instant now);
@@ -90,8 +91,6 @@ class OwnAddresses {
   std::size_t size() const { return owned_.size(); }
 
  private:
-  static std::vector<Own> collect(const Ports& ports,
-                                  std::span<const snapshot::Snapshot::OwnAddress> served);
   Own* find_mutable(const net::Address& address);
   void start(Own& own, PortSet ports, timing::Instant now);
 

@@ -17,22 +17,16 @@ using timing::Instant;
 void SlowPath::configure(std::vector<snapshot::Port> ports,
                          std::span<const StaticNeighbor> neighbors, Instant now) {
   ports_ = Ports(std::move(ports));
-  own_.update(ports_, {}, now);
+  own_.update(OwnAddresses::collect(ports_, {}), now);
   for (const StaticNeighbor& n : neighbors) {
     if (ports_.find(n.port) == nullptr || own_.find(n.address) != nullptr) continue;
     cache_.add_static({n.port, n.address}, n.mac);
   }
 }
 
-void SlowPath::update(const std::shared_ptr<const snapshot::Snapshot>& snapshot, Instant now) {
-  own_.update(ports_, snapshot->own_addresses, now);
-  cache_.forget_if([&](const NeighborKey& key) { return own_.find(key.address) != nullptr; });
-  cache_.pin(next_hops(*snapshot), now);
-}
-
-// Sorted, without doubles, none of them ours; as many as the table can hold.
-std::vector<NeighborKey> SlowPath::next_hops(const snapshot::Snapshot& snapshot) const {
-  std::vector<NeighborKey> hops;
+SlowPath::Plan SlowPath::plan(const snapshot::Snapshot& snapshot) const {
+  Plan plan{.own = OwnAddresses::collect(ports_, snapshot.own_addresses), .next_hops = {}};
+  std::vector<NeighborKey>& hops = plan.next_hops;
   const auto add = [&](uint8_t port, const net::Address& address) {
     const NeighborKey key{port, address};
     if (!hops.empty() && hops.back() == key) return;  // servers behind one gateway
@@ -46,9 +40,17 @@ std::vector<NeighborKey> SlowPath::next_hops(const snapshot::Snapshot& snapshot)
   }
   std::ranges::sort(hops);
   hops.erase(std::unique(hops.begin(), hops.end()), hops.end());
-  std::erase_if(hops, [&](const NeighborKey& k) { return own_.find(k.address) != nullptr; });
+  std::erase_if(hops, [&](const NeighborKey& key) {
+    return std::ranges::binary_search(plan.own, key.address, {}, &OwnAddresses::Own::address);
+  });
   if (hops.size() > base::kNeighborsMax) hops.resize(base::kNeighborsMax);
-  return hops;
+  return plan;
+}
+
+void SlowPath::update(Plan plan, Instant now) {
+  own_.update(std::move(plan.own), now);
+  cache_.forget_if([&](const NeighborKey& key) { return own_.find(key.address) != nullptr; });
+  cache_.pin(std::move(plan.next_hops), now);
 }
 
 void SlowPath::receive(packet::Buffer* frame, Instant now) {

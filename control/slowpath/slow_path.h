@@ -19,8 +19,9 @@
 //     and the frames that waited for its answer.
 //
 // Cost: receive(): O(log n). tick(): at most kAnnouncementsPerTick announcements and
-// NeighborCache::kActionsPerTick questions, whatever is due. update(): n log n in the number of own
-// addresses and next hops, about 100 ns each; sends nothing.
+// NeighborCache::kActionsPerTick questions, whatever is due. plan() sorts own addresses and next
+// hops: tens of milliseconds for the largest document, so it belongs on the helper thread. update()
+// merges two sorted lists into two others, and sends nothing.
 #pragma once
 
 #include <cstdint>
@@ -65,9 +66,20 @@ class SlowPath {
   void configure(std::vector<snapshot::Port> ports, std::span<const StaticNeighbor> neighbors,
                  timing::Instant now);
 
-  // A snapshot was published: VIPs and snat addresses come and go, and so do the next hops
-  // (servers' and routes') that are resolved ahead of use.
-  void update(const std::shared_ptr<const snapshot::Snapshot>& snapshot, timing::Instant now);
+  // What a snapshot means for the slow path. Reads nothing that changes after configure(), so any
+  // thread may call it.
+  struct Plan {
+    std::vector<OwnAddresses::Own> own;  // sorted
+    std::vector<NeighborKey> next_hops;  // sorted; servers' and routes', none of them ours
+  };
+  Plan plan(const snapshot::Snapshot& snapshot) const;
+
+  // A snapshot was published, and this is its plan: VIPs and snat addresses come and go, and so do
+  // the next hops that are resolved ahead of use.
+  void update(Plan plan, timing::Instant now);
+  void update(const std::shared_ptr<const snapshot::Snapshot>& snapshot, timing::Instant now) {
+    update(plan(*snapshot), now);
+  }
 
   // The link of a port came up: what was announced before nobody heard.
   void link_up(uint8_t port, timing::Instant now) { own_.announce(port, now); }
@@ -85,7 +97,6 @@ class SlowPath {
   std::size_t frames_waiting() const { return cache_.frames_waiting(); }
 
  private:
-  std::vector<NeighborKey> next_hops(const snapshot::Snapshot& snapshot) const;
   void resolve(packet::Buffer* frame, timing::Instant now);
   void handle_neighbor(packet::Buffer* frame, timing::Instant now);
   void handle_question(const packet::Meta& m, const NeighborMessage& question, timing::Instant now);
