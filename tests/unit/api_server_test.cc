@@ -221,7 +221,7 @@ TEST_F(ServerTest, answers_garbage_with_400_and_closes) {
   for (const std::string& garbage :
        {std::string("\r\n\r\n\r\nhello\r\n\r\n"), std::string("GET\r\n\r\n"),
         std::string("GET /v1/status HTTP/9.9\r\n\r\n"), std::string(200, '\0'),
-        std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS hello", 30),
+        std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS hello", 23),
         request("PUT /v1/config", "", "Content-Length: -1\r\n"),
         request("PUT /v1/config", "", "Content-Length: 1\r\nContent-Length: 2\r\n"),
         request("PUT /v1/config", "", "Transfer-Encoding: chunked\r\n") + "zz\r\n"}) {
