@@ -11,7 +11,8 @@
 // 2. A callback may be called after its client has gone, and may be destroyed uncalled (that closes
 //    the client's connection). Callbacks keep what they need alive; the backend owes them nothing.
 // 3. No function takes longer than a few milliseconds: bodies are handed over as text, so that the
-//    backend parses them on its helper thread.
+//    backend parses them on its helper thread, and frees them there: giving 64 MiB back to the
+//    system takes longer than a step of the control loop may.
 //
 // Names (virtual services, pools, ports) are as written in the documents; servers are "ip:port" or
 // "[ip]:port".
@@ -273,7 +274,7 @@ struct MetricsView {
   std::vector<PortMetrics> ports;
   std::vector<ReasonCount> drops;  // over all ports and workers; every reason, also those at 0
   std::vector<VirtualServiceMetrics> virtual_services;
-  std::vector<ServerMetrics> servers;
+  std::vector<ServerMetrics> servers;  // each (pool, server) once, however many services use it
   std::vector<WorkerMetrics> workers;
   std::vector<PeerMetrics> peers;
 
