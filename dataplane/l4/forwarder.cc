@@ -165,6 +165,7 @@ void Forwarder::fresh(Buffer* buffer, Instant now) {
     return refuse(buffer, why, now);
   }
   flow->gauged = choice.gauged;
+  if (choice.beyond) ++server_counters_[choice.server->slot.value].over_limit;
   count(*flow, choice.entry);
   const bool tcp = m.protocol == packet::kProtocolTcp;
   const auto lifetime = tcp ? kSynTimeout : timing::Duration(timing::seconds(flow->idle_s));

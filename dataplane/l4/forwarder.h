@@ -46,6 +46,7 @@ struct ServerCounters {
   telemetry::Counter32 flows;
   telemetry::Counter total;
   telemetry::Counter snat_exhausted;
+  telemetry::Counter over_limit;  // persisted clients let in above the connection limit
 };
 
 // Replies that anybody can ask for (resets, ICMP errors) share a bucket of tokens.
@@ -102,6 +103,7 @@ class Forwarder {
 
   NeighborTable& neighbors() { return neighbors_; }
   persist::Table& table() { return table_; }
+  const persist::Table& table() const { return table_; }
   const Gauges& gauges() const { return gauges_; }
   FlowTable& flows() { return flows_; }
   // By NatId: set by the control thread before a snapshot names the id.

@@ -56,6 +56,7 @@ class Output {
   std::vector<packet::Buffer*>& punted() { return punted_; }
   const DropCounters& drops(std::size_t port) const { return drops_by_port_[port]; }
   PortCounters& port(std::size_t port) { return ports_[port]; }
+  const PortCounters& port(std::size_t port) const { return ports_[port]; }
 
  private:
   std::vector<std::vector<packet::Buffer*>> tx_;

@@ -35,8 +35,13 @@ Judgement judge(const Pool& pool, const Scope* scope, const Entry* entry, const 
   }
   const Server* server = pool.find(entry->server);
   if (server == nullptr) return {Action::kPick, nullptr, Reason::kNew};
+  // Without a route there is no way to go on with it, whatever the policy.
+  if (!server->reachable && scope->down == Recovery::kContinue)
+    return {Action::kRefuse, nullptr, Reason::kDown};
   if (server->state == ServerState::kDown || !server->reachable)
     return by_policy(scope->down, *server, Reason::kDown);
+  // Its time is over: whom it keeps would be reset at once.
+  if (server->reset_connections) return {Action::kPick, nullptr, Reason::kMoved};
   if (server->state == ServerState::kDisabled)
     return by_policy(scope->draining, *server, Reason::kDraining);
   if (gauges.at_limit(*server)) return by_policy(scope->at_limit, *server, Reason::kAtLimit);
@@ -45,9 +50,8 @@ Judgement judge(const Pool& pool, const Scope* scope, const Entry* entry, const 
 
 bool Selector::reserve(const Server& server, bool exceed, Choice* choice) {
   if (server.connections_max == 0) return true;
-  const bool beyond = exceed && gauges_.at_limit(server);
+  choice->beyond = exceed && gauges_.at_limit(server);
   if (!gauges_.reserve(server, exceed)) return false;
-  if (beyond) ++counters_.exceeded_limit;
   choice->gauged = true;
   return true;
 }

@@ -73,6 +73,7 @@ struct Choice {
   persist::Entry* entry = nullptr;           // null: no persistence
   Reason reason = Reason::kNew;
   bool gauged = false;   // a place in the server's limit was taken
+  bool beyond = false;   // ... beyond the limit
   bool created = false;  // the entry is new
 };
 
@@ -82,7 +83,6 @@ struct LookupCounters {
   telemetry::Counter moved;
   telemetry::Counter returned_home;
   telemetry::Counter refused;
-  telemetry::Counter exceeded_limit;
 };
 
 class Selector {

@@ -92,7 +92,8 @@ Eal::~Eal() {
   if (!running_) return;
   const std::string folder = rte_eal_get_runtime_dir();
   rte_eal_cleanup();
-  // DPDK leaves it behind. Not empty (telemetry, whose socket goes at exit): then it stays.
+  // DPDK leaves the folder behind, and removes telemetry's socket only when the process exits.
+  unlink((folder + "/dpdk_telemetry.v2").c_str());
   rmdir(folder.c_str());
 }
 

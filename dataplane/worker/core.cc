@@ -1,5 +1,7 @@
 #include "dataplane/worker/core.h"
 
+#include <utility>
+
 namespace limpet::worker {
 
 using packet::Buffer;
@@ -82,7 +84,7 @@ void Core::place(Buffer* buffer) {
     case Kind::kNeighbor:
       return output_.punt(buffer);
     case Kind::kEcho:
-      if (snapshot_->own(m.destination) == nullptr)
+      if (snapshot_->own(m.destination) == nullptr && !m.destination.is_link_local())
         return output_.drop(buffer, DropReason::kNotForUs);
       return output_.punt(buffer);
     case Kind::kOther:
@@ -108,11 +110,8 @@ void Core::place(Buffer* buffer) {
 void Core::judge_fragment(Buffer* fragment) {
   if (reassembler_ == nullptr) return output_.drop(fragment, DropReason::kFragmentTableFull);
   const uint8_t port = packet::meta(fragment).port;
-  const uint64_t invalid = reassembler_->invalid();
-  const uint64_t full = reassembler_->table_full();
   Buffer* whole = reassembler_->add(fragment, now_);
-  output_.count(DropReason::kFragmentInvalid, port, reassembler_->invalid() - invalid);
-  output_.count(DropReason::kFragmentTableFull, port, reassembler_->table_full() - full);
+  count_fragments(port);
   if (whole == nullptr) return;
   const auto wrong = packet::parse_datagram(whole, true);
   if (wrong) return output_.drop(whole, *wrong, port);
@@ -122,10 +121,23 @@ void Core::judge_fragment(Buffer* fragment) {
   place(whole);
 }
 
+// What the reassembler gave up since the last time.
+void Core::count_fragments(uint8_t port) {
+  output_.count(
+      DropReason::kFragmentInvalid, port,
+      reassembler_->invalid() - std::exchange(fragments_invalid_, reassembler_->invalid()));
+  output_.count(
+      DropReason::kFragmentTableFull, port,
+      reassembler_->table_full() - std::exchange(fragments_refused_, reassembler_->table_full()));
+}
+
 void Core::end() {
   forwarder_.advance(now_, !did_work_);
   if (forwarder_.sweep(now_)) stats_.swept_version.set(snapshot_->version);
-  if (reassembler_ != nullptr) reassembler_->release_expired(now_, base::kBurstPacketsMax);
+  if (reassembler_ != nullptr) {
+    reassembler_->release_expired(now_, base::kBurstPacketsMax);
+    count_fragments(0);  // which port a late piece came by is not kept
+  }
   if (!jobs_.empty()) work_on_job();
   stats_.flows.set(forwarder_.flows().size());
   stats_.entries.set(forwarder_.table().size());
@@ -175,7 +187,7 @@ void Core::list_slice() {
       job.more = true;
       return;
     }
-    job.rows.push_back(e);
+    job.rows.push_back({e, table.index_of(&e)});
     job.next = table.index_of(&e) + 1;
   };
   job.at = table.walk(*snapshot_, now_, job.at, kJobEntriesPerTurn, visit);
@@ -197,8 +209,8 @@ void Core::delete_slice() {
 
 void Core::explain() {
   Job& job = *jobs_.front();
-  const auto* vs = snapshot_->virtual_service(job.virtual_service);
-  if (vs != nullptr) {
+  if (job.virtual_service < snapshot_->virtual_services.size()) {
+    const auto* vs = &snapshot_->virtual_services[job.virtual_service];
     const auto* scope = snapshot_->scope(vs->scope);
     const snapshot::Pool& pool = snapshot_->pools[vs->pool.value];
     persist::Entry* entry = nullptr;

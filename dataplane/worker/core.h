@@ -83,6 +83,7 @@ class Core {
   // Packets for core `to`, filled by judge(); the Loop empties it.
   std::vector<packet::Buffer*>& steered(uint32_t to) { return steered_[to]; }
   l4::Output& output() { return output_; }
+  const l4::Output& output() const { return output_; }
   l4::Forwarder& forwarder() { return forwarder_; }
   const l4::Forwarder& forwarder() const { return forwarder_; }
   CoreStats& stats() { return stats_; }
@@ -95,6 +96,7 @@ class Core {
  private:
   void place(packet::Buffer* buffer);
   void judge_fragment(packet::Buffer* fragment);
+  void count_fragments(uint8_t port);
   void work_on_job();
   void after_slice(Job& job);
   void census_slice();
@@ -109,6 +111,8 @@ class Core {
   l4::Output output_;
   l4::Forwarder forwarder_;
   std::unique_ptr<packet::Reassembler> reassembler_;
+  uint64_t fragments_invalid_ = 0;  // of the reassembler's counts: already in output_
+  uint64_t fragments_refused_ = 0;
   CoreStats stats_;
 
   const snapshot::Snapshot* snapshot_ = nullptr;

@@ -44,7 +44,11 @@ struct Job {
   uint32_t at = 0;
   uint32_t from = 0;
   uint32_t limit = 0;
-  std::vector<persist::Entry> rows;
+  struct Row {
+    persist::Entry entry;
+    uint32_t place = 0;
+  };
+  std::vector<Row> rows;
   uint32_t matched = 0;
   uint32_t next = 0;  // kList: the place after the last row
   bool more = false;  // kList: entries beyond `limit` matched
@@ -54,7 +58,7 @@ struct Job {
   std::vector<uint32_t> by_server;
 
   // kExplain
-  snapshot::VsSlot virtual_service;
+  uint32_t virtual_service = 0;  // index in the snapshot
   net::Address client;
   uint16_t client_port = 0;
   std::optional<persist::Entry> entry;

@@ -150,13 +150,17 @@ CoreLab::CoreLab(const Options& options)
 
 CoreLab::~CoreLab() = default;
 
-void CoreLab::publish() {
+std::vector<Sent> CoreLab::publish() {
   world.index();
   auto next = std::make_shared<snapshot::Snapshot>(*world.snapshot);
   next->version = running_ ? running_->version + 1 : 1;
   if (running_) old_.push_back(running_);
   running_ = next;
-  for (int i = 0; i < 64; ++i) turn();
+  std::vector<Sent> out;
+  for (int i = 0; i < 64; ++i) {
+    for (Sent& s : turn()) out.push_back(std::move(s));
+  }
+  return out;
 }
 
 void CoreLab::neighbor(uint8_t port, const net::Address& address, bool valid) {
@@ -219,13 +223,15 @@ std::vector<Sent> CoreLab::send(const std::vector<Bytes>& frames, uint8_t port) 
   return out;
 }
 
-void CoreLab::advance(timing::Duration by, timing::Duration step) {
+std::vector<Sent> CoreLab::advance(timing::Duration by, timing::Duration step) {
+  std::vector<Sent> out;
   while (by > timing::Duration::zero()) {
     const auto now = std::min(by, step);
     clock.advance(now);
     by -= now;
-    turn();
+    for (Sent& s : turn()) out.push_back(std::move(s));
   }
+  return out;
 }
 
 uint64_t CoreLab::drops(packet::DropReason reason) const {

@@ -67,15 +67,15 @@ class CoreLab {
   World world;
   timing::ManualClock clock{timing::Instant{1'000'000'000}};
 
-  // Makes a copy of `world` the running snapshot and lets the cores sweep.
-  void publish();
+  // Makes a copy of `world` the running snapshot and lets the cores sweep; returns what they sent.
+  std::vector<Sent> publish();
   // Lets `frame` arrive by `port` and runs turns until nothing moves; returns what was sent.
   std::vector<Sent> send(const Frame& frame, uint8_t port = 0);
   std::vector<Sent> send(const std::vector<Bytes>& frames, uint8_t port);
   // Runs one turn on each core.
   std::vector<Sent> turn();
-  // Moves the clock in steps, with a turn after each.
-  void advance(timing::Duration by, timing::Duration step = timing::milliseconds(100));
+  // Moves the clock in steps, with a turn after each; returns what was sent.
+  std::vector<Sent> advance(timing::Duration by, timing::Duration step = timing::milliseconds(100));
 
   worker::Core& core(uint32_t i = 0) { return *cores_[i]; }
   uint32_t cores() const { return static_cast<uint32_t>(cores_.size()); }

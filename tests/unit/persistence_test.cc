@@ -197,7 +197,7 @@ TEST_P(Persistence, AtItsLimitAServerTakesNobodyNewAndByPolicyItsOwn) {
   lab.world.scope(GetParam()).at_limit = Recovery::kContinue;
   lab.publish();
   EXPECT_EQ(connect(lab, 0, 1002), moved);
-  EXPECT_EQ(lab.core().forwarder().lookups().exceeded_limit.get(), 1u);
+  EXPECT_EQ(lab.core().forwarder().server(server_at(lab, moved).slot).over_limit.get(), 1u);
   EXPECT_NE(connect(lab, 1, 1000), "");
   EXPECT_EQ(connect(lab, 2, 1000), "") << "every server is full";
   lab.world.scope(GetParam()).at_limit = Recovery::kAbort;
@@ -346,7 +346,7 @@ TEST_P(Persistence, DeletingByFilterForgetsExactlyThose) {
   list.limit = 100;
   lab.run_job(0, &list);
   EXPECT_EQ(list.matched, 5u);
-  for (const auto& e : list.rows) EXPECT_NE(e.key.to_string(), client(2));
+  for (const auto& r : list.rows) EXPECT_NE(r.entry.key.to_string(), client(2));
 }
 
 TEST_P(Persistence, AListingInPagesShowsEachEntryOnce) {
@@ -362,7 +362,7 @@ TEST_P(Persistence, AListingInPagesShowsEachEntryOnce) {
     lab.run_job(0, &list);
     EXPECT_EQ(list.matched, 9u);
     EXPECT_EQ(list.more, page < 2);
-    for (const auto& e : list.rows) EXPECT_TRUE(seen.insert(e.key.to_string()).second);
+    for (const auto& r : list.rows) EXPECT_TRUE(seen.insert(r.entry.key.to_string()).second);
     from = list.next;
   }
   EXPECT_EQ(seen.size(), 9u);
@@ -372,7 +372,7 @@ TEST_P(Persistence, ExplainingChangesNothing) {
   CoreLab lab;
   worker::Job job;
   job.kind = worker::Job::Kind::kExplain;
-  job.virtual_service = lab.world.vs(GetParam()).slot;
+  job.virtual_service = lab.world.vs(GetParam()).slot.value;
   job.client = support::address(client(0));
   lab.run_job(0, &job);
   EXPECT_FALSE(job.entry);

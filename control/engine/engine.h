@@ -1,0 +1,196 @@
+// Engine: the composition root. Puts the parts together, runs the control loop, and stands between
+// the outside (API, slow path, signals) and the workers.
+//
+// Thread: everything here runs on the control thread, except prepare() of a change, which runs on
+// one helper thread. Workers are reached by rings and snapshots only; what they count is read.
+//
+// A change of the configuration passes these stations, one change at a time: prepare (helper
+// thread) → wait until the workers have carried out what the last snapshot ended (so that a new
+// server at a used address inherits nobody) → make source port blocks → publish → wait until every
+// worker has taken it → answer.
+#pragma once
+
+#include <atomic>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/telemetry/events.h"
+#include "control/api/backend.h"
+#include "control/api/server.h"
+#include "control/engine/configurator.h"
+#include "control/engine/sizing.h"
+#include "control/slowpath/slow_path.h"
+#include "dataplane/port/clock.h"
+#include "dataplane/port/devices.h"
+#include "dataplane/port/eal.h"
+#include "dataplane/port/workers.h"
+#include "dataplane/snapshot/publisher.h"
+#include "dataplane/worker/loop.h"
+
+namespace limpet::engine {
+
+class Engine final : public api::Backend, private slowpath::Link {
+ public:
+  // Starts everything but the loop. `document`: what the bootstrap's `document` says, already read;
+  // errors in it are the caller's to report. Errors: devices, memory, the API's socket.
+  static base::Result<std::unique_ptr<Engine>> start(const config::Bootstrap& bootstrap,
+                                                     std::optional<std::string> document);
+  ~Engine() override;
+
+  // Runs until SIGTERM or SIGINT.
+  void run();
+
+  // api::Backend
+  void put_config(std::string body, api::Answer<api::Outcome<api::ConfigApplied>> answer) override;
+  void get_config(api::Answer<std::shared_ptr<const std::string>> answer) override;
+  void health_marks(std::string body, api::Answer<api::Outcome<api::MarksApplied>> answer) override;
+  void list_entries(api::EntryFilter filter, api::PageRequest page,
+                    api::Answer<api::Outcome<api::EntryPage>> answer) override;
+  void delete_entries(api::EntryFilter filter,
+                      api::Answer<api::Outcome<api::EntriesRemoved>> answer) override;
+  void explain(api::ExplainRequest request,
+               api::Answer<api::Outcome<api::Explanation>> answer) override;
+  void status(api::Answer<api::StatusView> answer) override;
+  void metrics(api::Answer<api::MetricsView> answer) override;
+
+ private:
+  struct Operation {
+    Change change;
+    std::function<void(const Prepared&)> applied;
+    std::function<void(const Refused&)> refused;
+  };
+  // One job for every core of a question, and what to do when all are done.
+  struct Question {
+    std::vector<std::unique_ptr<worker::Job>> jobs;  // by core
+    std::function<void(const Question&)> done;
+  };
+  // Entries counted over all cores.
+  struct Census {
+    std::vector<uint32_t> by_scope;
+    std::vector<uint32_t> by_server;
+    timing::Instant taken;
+  };
+
+  Engine(const config::Bootstrap& bootstrap, port::Eal eal);
+  base::Status open();
+  base::Status open_devices(const Limits& limits);
+  void make_cores();
+  base::Status start_workers();
+  void schedule_tick();
+
+  // The control loop's turn, about every millisecond.
+  void tick();
+  void drain_punts();
+  void flush_messages();
+  void pump();
+  void prepare_next();
+  void publish();
+  void finish_published();
+  void finish_questions();
+  void watch();
+  void recycle();
+  void watch_limits();
+  void make_source_ports(const snapshot::Snapshot& s);
+  bool swept(uint64_t version) const;
+  void emit(telemetry::EventName name, std::string_view object, std::string_view message);
+  void emit_transitions(const Prepared& prepared);
+
+  void ask(std::vector<std::unique_ptr<worker::Job>> jobs,
+           std::function<void(const Question&)> done);
+  void with_census(std::function<void(const Census&)> then);
+  std::optional<api::Refusal> resolve(const api::EntryFilter& filter, worker::EntryFilter* out,
+                                      bool* nobody) const;
+  api::EntryRow row(const persist::Entry& entry) const;
+  void explain_answer(const worker::Job& job, const snapshot::Snapshot& s, uint32_t record,
+                      bool tcp, api::Explanation* out) const;
+  api::StatusView status_view(const Census& census) const;
+  api::MetricsView metrics_view(const Census& census) const;
+  api::VirtualServiceStatus vs_status(const config::VirtualService& vs, const Census& census) const;
+  std::vector<api::ServerStatus> server_statuses(const config::Pool& pool,
+                                                 const Census& census) const;
+  const snapshot::Server* find_server(const std::string& pool_uuid, config::ServerId id) const;
+  bool vs_up(const config::VirtualService& vs) const;
+  // Over all cores, of the slot's present owner.
+  uint64_t open_on(snapshot::ServerSlot slot) const;
+  uint64_t server_total(snapshot::ServerSlot slot) const;
+  uint64_t vs_open(snapshot::VsSlot slot) const;
+  uint64_t vs_total(snapshot::VsSlot slot) const;
+
+  // slowpath::Link
+  packet::Buffer* allocate() override;
+  void transmit(packet::Buffer* frame) override;
+  void neighbor(const l4::NeighborUpdate& update) override;
+  void event(std::string_view name, std::string_view object, std::string_view message) override;
+  void drop(packet::DropReason reason) override;
+
+  const config::Bootstrap bootstrap_;
+  port::Eal eal_;
+  port::TscClock clock_;
+  base::Random random_;
+  Limits limits_;
+  timing::Instant started_;
+
+  std::optional<port::BufferPool> pool_;
+  std::optional<port::Devices> devices_;
+  std::vector<std::unique_ptr<port::TableMemory>> memory_;  // by worker, then the control thread's
+  std::unique_ptr<worker::Shared> shared_;
+  std::unique_ptr<worker::Wiring> wiring_;
+  std::vector<std::unique_ptr<worker::Core>> cores_;
+  std::vector<std::unique_ptr<worker::Loop>> loops_;
+  std::unique_ptr<snapshot::Publisher> publisher_;
+  std::atomic<bool> stop_workers_{false};
+  std::unique_ptr<port::Workers> workers_;
+
+  Surroundings around_;
+  Configuration running_;
+  std::deque<Operation> operations_;
+  std::unique_ptr<Prepared> prepared_;        // waits to be published
+  std::optional<snapshot::Token> published_;  // waits for the workers; of operations_.front()
+  bool preparing_ = false;
+  std::vector<std::vector<std::unique_ptr<l4::SourcePorts>>> source_ports_;  // by core, NatId
+
+  std::unique_ptr<slowpath::SlowPath> slow_path_;
+  std::vector<std::deque<worker::ControlMessage>> messages_;  // by core: waiting for room
+  l4::DropCounters control_drops_;
+
+  std::deque<Question> questions_;
+  std::optional<Census> census_;
+  std::vector<std::function<void(const Census&)>> census_waiting_;
+
+  // What watch() compares with.
+  timing::Instant watched_;
+  timing::Instant telemetry_published_;
+  bool table_high_ = false;
+  uint64_t flow_table_full_ = 0;
+  std::map<uint32_t, uint64_t> refused_by_vs_;
+  std::map<uint32_t, uint64_t> exhausted_by_server_;
+  std::map<uint32_t, bool> at_limit_;
+  std::map<uint32_t, uint64_t> vs_total_before_;  // by slot: what earlier owners counted
+  std::map<uint32_t, uint64_t> server_total_before_;
+  std::map<std::string, bool> vs_up_;
+  struct Busy {
+    uint64_t busy_ns = 0;
+    uint64_t idle_ns = 0;
+    double ratio = 0;
+  };
+  std::vector<Busy> busy_;
+
+  telemetry::EventLog events_;
+  boost::asio::io_context io_;
+  boost::asio::thread_pool helper_{1};
+  boost::asio::steady_timer timer_{io_};
+  boost::asio::signal_set signals_{io_};
+  std::unique_ptr<api::Server> server_;
+  bool stopping_ = false;
+};
+
+}  // namespace limpet::engine

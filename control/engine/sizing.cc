@@ -1,0 +1,78 @@
+#include "control/engine/sizing.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "dataplane/l4/flow_table.h"
+#include "dataplane/l4/forwarder.h"
+#include "dataplane/persist/table.h"
+#include "dataplane/worker/loop.h"
+
+namespace limpet::engine {
+namespace {
+
+constexpr uint32_t kEntriesDefaultMax = 1u << 20;
+constexpr uint32_t kFlowsDefaultMax = 1u << 20;
+constexpr uint32_t kBuffersDefaultMax = 1u << 16;
+constexpr uint32_t kGrain = 1024;
+
+// How many records of `bytes` fit a budget, in steps of kGrain, at least one step.
+uint32_t fitting(uint64_t budget, uint64_t bytes, uint32_t max) {
+  const uint64_t n = std::min<uint64_t>(budget / bytes, max) / kGrain * kGrain;
+  return static_cast<uint32_t>(std::max<uint64_t>(n, kGrain));
+}
+
+// Per-core tables whose size no limit sets.
+uint64_t fixed_bytes_per_core() {
+  return base::kServersMax *
+             (sizeof(balance::Load) + sizeof(balance::Turn) + sizeof(l4::ServerCounters)) +
+         base::kVirtualServicesMax * sizeof(l4::VsCounters) + base::kNatIdsMax * sizeof(void*) +
+         base::kNeighborsMax * 64;
+}
+
+}  // namespace
+
+port::BufferPoolOptions pool_options(const config::Bootstrap& bootstrap, const Limits& limits) {
+  port::BufferPoolOptions options;
+  options.buffers = limits.buffers;
+  options.lcores = static_cast<uint32_t>(bootstrap.worker_cores.size()) + 1;
+  for (const config::PortOptions& p : bootstrap.ports)
+    options.mtu_max = std::max(options.mtu_max, p.mtu);
+  return options;
+}
+
+Limits resolve_limits(const config::Bootstrap& bootstrap) {
+  const uint64_t all = uint64_t{bootstrap.memory.size_mb} << 20;
+  const uint64_t workers = bootstrap.worker_cores.size();
+  const uint64_t per_buffer =
+      port::BufferPool::bytes_for(pool_options(bootstrap, {.buffers = kGrain})) / kGrain;
+  Limits out;
+  out.buffers =
+      bootstrap.limits.packet_buffers.value_or(fitting(all / 4, per_buffer, kBuffersDefaultMax));
+  out.flows_per_worker = bootstrap.limits.flows_per_worker.value_or(
+      fitting(all * 3 / 8 / workers, l4::FlowTable::bytes_for(kGrain) / kGrain, kFlowsDefaultMax));
+  out.entries = bootstrap.limits.persistence_entries.value_or(
+      fitting(all / 8 / workers, persist::Table::bytes_for(kGrain) / kGrain, kEntriesDefaultMax));
+  return out;
+}
+
+std::vector<port::MemoryNeed> memory_needs(const config::Bootstrap& bootstrap, const Limits& limits,
+                                           uint32_t queues) {
+  const auto workers = static_cast<uint32_t>(bootstrap.worker_cores.size());
+  return {
+      {fmt::format("packet buffers, {}", limits.buffers),
+       port::BufferPool::bytes_for(pool_options(bootstrap, limits))},
+      {fmt::format("flow tables, {} x {} flows", workers, limits.flows_per_worker),
+       workers * uint64_t{l4::FlowTable::bytes_for(limits.flows_per_worker)}},
+      {fmt::format("persist tables, {} x {} entries", workers, limits.entries),
+       workers * uint64_t{persist::Table::bytes_for(limits.entries)}},
+      {fmt::format("counters and neighbours, {} workers", workers),
+       workers * fixed_bytes_per_core()},
+      {fmt::format("rings between {} workers", workers), worker::Wiring::bytes_for(workers)},
+      {"DPDK and its drivers",
+       port::eal_overhead_bytes(static_cast<uint32_t>(bootstrap.ports.size()), queues)},
+  };
+}
+
+}  // namespace limpet::engine

@@ -1,0 +1,248 @@
+// Status and metrics: what the engine says of itself.
+#include <algorithm>
+
+#include "control/engine/engine.h"
+
+namespace limpet::engine {
+
+using telemetry::Counter;
+
+uint64_t Engine::open_on(snapshot::ServerSlot slot) const {
+  uint64_t sum = 0;
+  for (const auto& core : cores_) sum += core->forwarder().loads()[slot.value].open;
+  return sum;
+}
+
+namespace {
+
+uint64_t before(const std::map<uint32_t, uint64_t>& totals, uint32_t slot) {
+  const auto it = totals.find(slot);
+  return it == totals.end() ? 0 : it->second;
+}
+
+}  // namespace
+
+uint64_t Engine::server_total(snapshot::ServerSlot slot) const {
+  uint64_t sum = 0;
+  for (const auto& core : cores_) sum += core->forwarder().server(slot).total;
+  return sum - before(server_total_before_, slot.value);
+}
+
+uint64_t Engine::vs_open(snapshot::VsSlot slot) const {
+  uint64_t sum = 0;
+  for (const auto& core : cores_) sum += core->forwarder().vs(slot).open;
+  return sum;
+}
+
+uint64_t Engine::vs_total(snapshot::VsSlot slot) const {
+  uint64_t sum = 0;
+  for (const auto& core : cores_) sum += core->forwarder().vs(slot).total;
+  return sum - before(vs_total_before_, slot.value);
+}
+
+const snapshot::Server* Engine::find_server(const std::string& pool_uuid,
+                                            config::ServerId id) const {
+  for (const snapshot::Pool& pool : running_.snapshot->pools) {
+    if (pool.uuid != pool_uuid) continue;
+    if (const auto* server = pool.find(snapshot::ServerId{id.value})) return server;
+  }
+  return nullptr;
+}
+
+bool Engine::vs_up(const config::VirtualService& vs) const {
+  if (!vs.served) return false;
+  for (const snapshot::VirtualService& record : running_.snapshot->virtual_services) {
+    if (record.uuid != vs.uuid) continue;
+    const auto& servers = running_.snapshot->pools[record.pool.value].servers;
+    if (std::any_of(servers.begin(), servers.end(), balance::takes_new_clients)) return true;
+  }
+  return false;
+}
+
+std::vector<api::ServerStatus> Engine::server_statuses(const config::Pool& pool,
+                                                       const Census& census) const {
+  std::vector<api::ServerStatus> out;
+  for (const config::Server& server : pool.servers) {
+    const health::State state = running_.health.state(server);
+    api::ServerStatus status;
+    status.server = health::server_name(server);
+    status.enabled = pool.enabled && server.enabled;
+    status.oper_status = state.up ? "OPER_UP" : "OPER_DOWN";
+    status.source = state.source == health::Source::kApi       ? api::StateSource::kApi
+                    : state.source == health::Source::kMonitor ? api::StateSource::kMonitor
+                                                               : api::StateSource::kDefault;
+    if (const auto* known = find_server(pool.uuid, server.id)) {
+      status.connections = open_on(known->slot);
+      if (known->slot.value < census.by_server.size())
+        status.entries = census.by_server[known->slot.value];
+    }
+    out.push_back(std::move(status));
+  }
+  return out;
+}
+
+api::VirtualServiceStatus Engine::vs_status(const config::VirtualService& vs,
+                                            const Census& census) const {
+  api::VirtualServiceStatus out;
+  out.name = vs.name;
+  out.oper_status = !vs.served ? "OPER_DISABLED" : (vs_up(vs) ? "OPER_UP" : "OPER_DOWN");
+  for (const snapshot::VirtualService& record : running_.snapshot->virtual_services) {
+    if (record.uuid != vs.uuid) continue;
+    out.connections = vs_open(record.slot);
+    break;
+  }
+  if (vs.pool) {
+    const config::Pool& pool = running_.document->document.pools[vs.pool->value];
+    out.pool = pool.name;
+    out.servers = server_statuses(pool, census);
+  }
+  return out;
+}
+
+void Engine::status(api::Answer<api::StatusView> answer) {
+  with_census([this, answer](const Census& census) { answer(status_view(census)); });
+}
+
+void Engine::metrics(api::Answer<api::MetricsView> answer) {
+  with_census([this, answer](const Census& census) { answer(metrics_view(census)); });
+}
+
+api::StatusView Engine::status_view(const Census& census) const {
+  api::StatusView out;
+  out.name = bootstrap_.name;
+  out.version = LIMPET_VERSION;
+  out.generation = running_.generation;
+  out.uptime_s = static_cast<uint64_t>((clock_.now() - started_) / timing::seconds(1));
+  for (const port::PortInfo& p : devices_->ports()) {
+    api::PortStatus port;
+    port.name = p.name;
+    port.mac = p.mac.to_string();
+    port.link = devices_->link_up(p.device) ? "up" : "down";
+    for (const auto& core : cores_) {
+      port.rx_packets += core->output().port(p.index).rx_packets;
+      port.tx_packets += core->output().port(p.index).tx_packets;
+    }
+    for (std::size_t r = 0; r < packet::kDropReasons; ++r) {
+      uint64_t sum = 0;
+      for (const auto& core : cores_) sum += core->output().drops(p.index)[r];
+      if (sum > 0) port.drops.push_back({std::string(packet::kDropReasonNames[r]), sum});
+    }
+    out.ports.push_back(std::move(port));
+  }
+  for (uint32_t w = 0; w < cores_.size(); ++w) {
+    out.workers.push_back({bootstrap_.worker_cores[w], busy_[w].ratio * 100,
+                           cores_[w]->stats().flows, cores_[w]->stats().entries});
+  }
+  for (const config::VirtualService& vs : running_.document->document.virtual_services)
+    out.virtual_services.push_back(vs_status(vs, census));
+  for (const config::ServiceEngineGroup& group : running_.document->document.groups) {
+    // Mirroring decides ownership between engines; an engine that is alone owns what it serves.
+    out.groups.push_back({group.name, bootstrap_.name, "owner"});
+  }
+  return out;
+}
+
+api::MetricsView Engine::metrics_view(const Census& census) const {
+  const api::StatusView status = status_view(census);
+  api::MetricsView out;
+  out.version = LIMPET_VERSION;
+  out.generation = running_.generation;
+  out.uptime_seconds = std::chrono::duration<double>(clock_.now() - started_).count();
+  for (const port::PortInfo& p : devices_->ports()) {
+    api::PortMetrics port;
+    port.name = p.name;
+    port.link_up = devices_->link_up(p.device);
+    for (const auto& core : cores_) {
+      const l4::PortCounters& counters = core->output().port(p.index);
+      port.rx_packets += counters.rx_packets;
+      port.tx_packets += counters.tx_packets;
+      port.rx_bytes += counters.rx_bytes;
+      port.tx_bytes += counters.tx_bytes;
+    }
+    out.ports.push_back(std::move(port));
+  }
+  for (std::size_t r = 0; r < packet::kDropReasons; ++r) {
+    uint64_t sum = control_drops_[r];
+    for (const auto& core : cores_) {
+      for (std::size_t p = 0; p < around_.ports.size(); ++p) sum += core->output().drops(p)[r];
+    }
+    out.drops.push_back({std::string(packet::kDropReasonNames[r]), sum});
+  }
+  const auto& document = running_.document->document;
+  const auto& snapshot = *running_.snapshot;
+  for (const config::VirtualService& vs : document.virtual_services) {
+    api::VirtualServiceMetrics m;
+    m.name = vs.name;
+    m.up = vs_up(vs);
+    std::vector<uint32_t> scopes;
+    for (const snapshot::VirtualService& record : snapshot.virtual_services) {
+      if (record.uuid != vs.uuid) continue;
+      m.connections = vs_open(record.slot);
+      m.connections_total = vs_total(record.slot);
+      if (record.scope != snapshot::kNoScope) scopes.push_back(record.scope.value);
+    }
+    std::sort(scopes.begin(), scopes.end());
+    scopes.erase(std::unique(scopes.begin(), scopes.end()), scopes.end());
+    for (const uint32_t scope : scopes)
+      m.entries += scope < census.by_scope.size() ? census.by_scope[scope] : 0;
+    out.virtual_services.push_back(std::move(m));
+  }
+  for (const config::Pool& pool : document.pools) {
+    const auto statuses = server_statuses(pool, census);
+    for (std::size_t i = 0; i < statuses.size(); ++i) {
+      api::ServerMetrics m;
+      m.pool = pool.name;
+      m.server = statuses[i].server;
+      m.up = statuses[i].oper_status == "OPER_UP";
+      m.connections = statuses[i].connections;
+      m.entries = statuses[i].entries;
+      if (const auto* known = find_server(pool.uuid, pool.servers[i].id)) {
+        m.connections_total = server_total(known->slot);
+        for (const auto& core : cores_) {
+          m.snat_exhausted_total += core->forwarder().server(known->slot).snat_exhausted;
+          m.over_limit_total += core->forwarder().server(known->slot).over_limit;
+        }
+      }
+      out.servers.push_back(std::move(m));
+    }
+  }
+  persist::TableCounters table;
+  for (uint32_t w = 0; w < cores_.size(); ++w) {
+    const l4::Forwarder& f = cores_[w]->forwarder();
+    api::WorkerMetrics m;
+    m.core = bootstrap_.worker_cores[w];
+    m.busy_ratio = busy_[w].ratio;
+    m.flows = cores_[w]->stats().flows;
+    m.flows_max = limits_.flows_per_worker;
+    m.entries = cores_[w]->stats().entries;
+    m.lookups = {f.lookups().hits, f.lookups().misses, f.lookups().moved,
+                 f.table().counters().created, f.lookups().refused};
+    out.workers.push_back(m);
+    const persist::TableCounters& t = f.table().counters();
+    table.expired += t.expired;
+    table.evicted_idle += t.evicted_idle;
+    table.evicted_embryonic += t.evicted_embryonic;
+    table.dropped += t.dropped;
+    table.deleted += t.deleted;
+  }
+  out.persistence_evictions = {{"expired", table.expired},
+                               {"idle", table.evicted_idle},
+                               {"embryonic", table.evicted_embryonic},
+                               {"scope_or_server_gone", table.dropped},
+                               {"deleted", table.deleted}};
+  out.persistence_entries_max = limits_.entries;
+  out.persistence_entry_bytes = sizeof(persist::Entry);
+  out.flow_bytes = sizeof(l4::Flow);
+  out.packet_buffers = pool_->size();
+  out.packet_buffers_in_use = pool_->size() - std::min(pool_->available(), pool_->size());
+  for (const auto& blocks : source_ports_) {
+    for (const auto& block : blocks) out.snat_ports_in_use += block ? block->in_use() : 0;
+  }
+  for (const auto& n : slow_path_->neighbors()) {
+    ++out.neighbors;
+    if (n.mac.is_zero()) ++out.neighbors_unresolved;
+  }
+  return out;
+}
+
+}  // namespace limpet::engine

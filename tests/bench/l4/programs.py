@@ -1,0 +1,294 @@
+"""The two programs that are measured, on the same looped capture: limpet-se and dpdk-testpmd.
+
+Both get one worker on the same core, the same device arguments, mbuf size and count. Without
+hugepages DPDK gives testpmd's mbufs a page each, so it is given the memory for that.
+"""
+import ctypes
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+import captures
+import documents
+from lab import UnixConnection, engine_binary, wait_until
+
+PORT = "one"
+DATA_ROOM_BYTES = 2048 + 128  # what the engine uses for an MTU of 1,500
+START_TIMEOUT_S = 180
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+
+def testpmd_binary():
+    return shutil.which("dpdk-testpmd")
+
+
+class Hugepages:
+    """Whether there are so many megabytes of hugepages; with `reserve` they are made for the time
+    of the context, if the kernel has them, and given back after it."""
+
+    SETTING = "/proc/sys/vm/nr_hugepages"
+
+    def __init__(self, needed_mb, reserve):
+        self.needed_mb, self.reserve = needed_mb, reserve
+        self.before = None
+
+    def __enter__(self):
+        if self.reserve:
+            with open(self.SETTING, encoding="ascii") as file:
+                self.before = file.read()
+            page_mb = self._fields()[1]
+            self._write(int(self.before) + -(-self.needed_mb // page_mb))
+        pages, page_mb = self._fields()
+        return pages * page_mb >= self.needed_mb
+
+    def __exit__(self, *_):
+        if self.before is not None:
+            self._write(int(self.before))
+
+    @staticmethod
+    def _fields():
+        """(free pages, megabytes of a page)"""
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return int(fields["HugePages_Free"]), int(fields["Hugepagesize"].split()[0]) // 1024
+
+    def _write(self, pages):
+        with open(self.SETTING, "w", encoding="ascii") as file:
+            file.write(str(pages))
+
+
+class Telemetry:
+    """A connection to a DPDK program's telemetry socket."""
+
+    def __init__(self, runtime_folder):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self.socket.settimeout(10)
+            self.socket.connect(os.path.join(runtime_folder, "dpdk_telemetry.v2"))
+            self.socket.recv(65536)  # who it is
+        except OSError:
+            self.socket.close()
+            raise
+
+    def sent(self):
+        """Packets that port 0 has sent; 0 while it is not there yet."""
+        self.socket.send(b"/ethdev/stats,0")
+        stats = json.loads(self.socket.recv(65536))["/ethdev/stats"]
+        return stats["opackets"] if stats else 0
+
+    def close(self):
+        self.socket.close()
+
+
+class Program:
+    """A child on the bench's cores, with a folder of its own; gone when the context is left."""
+
+    def __init__(self, machine, name):
+        self.machine = machine
+        self.name = f"limpet-bench-{os.getpid()}-{name}"
+        self.folder = tempfile.mkdtemp(prefix="limpet-bench-")
+        self.log_path = os.path.join(self.folder, "output.log")
+        self.process = self.telemetry = None
+        base = "/var/run" if os.geteuid() == 0 else self.folder
+        self.runtime_folder = os.path.join(base, "dpdk", self.file_prefix())
+
+    def file_prefix(self):
+        return self.name
+
+    def __enter__(self):
+        try:
+            self.start()
+            self.telemetry = self.until(lambda: Telemetry(self.runtime_folder), "telemetry")
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def spawn(self, command, **options):
+        cores = {self.machine.control_core, self.machine.worker_core}
+
+        def prepare():
+            _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            os.sched_setaffinity(0, cores)
+            try:
+                os.setpriority(os.PRIO_PROCESS, 0, -20)  # others on the machine disturb less
+            except PermissionError:
+                pass
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=self.folder, preexec_fn=prepare,
+                env={**os.environ, "XDG_RUNTIME_DIR": self.folder}, **options)
+
+    def log(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as file:
+            return file.read()[-4000:]
+
+    def until(self, attempt, what, timeout_s=START_TIMEOUT_S, step_s=0.02):
+        """Waits for attempt() to give something; an error when the program ends before."""
+        def checked():
+            if self.process.poll() is not None:
+                raise RuntimeError(f"{self.name} ended with status {self.process.returncode}:\n{self.log()}")
+            try:
+                return attempt()
+            except (OSError, http.client.HTTPException):
+                return None
+        try:
+            return wait_until(checked, timeout_s, f"{self.name}: {what}", step_s)
+        except TimeoutError as error:
+            raise RuntimeError(f"{error}\n{self.log()}") from None
+
+    def close(self):
+        if self.telemetry is not None:
+            self.telemetry.close()
+        if self.process is not None and self.process.poll() is None:
+            self.ask_to_stop()
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.runtime_folder, ignore_errors=True)
+
+    def ask_to_stop(self):
+        self.process.terminate()
+
+
+class Testpmd(Program):
+    def __init__(self, machine, capture, hugepages):
+        self.capture, self.hugepages = capture, hugepages
+        super().__init__(machine, "testpmd")
+
+    def start(self):
+        cores, buffers = self.machine, self.capture.buffers
+        memory = ["--in-memory"] if self.hugepages else ["--no-huge", "--no-shconf"]
+        self.spawn([testpmd_binary(), "--lcores", f"0@{cores.control_core},1@{cores.worker_core}",
+                    "--main-lcore=0", *memory, "-m",
+                    str(self.capture.reference_mb(self.hugepages)), "--no-pci",
+                    f"--file-prefix={self.file_prefix()}", "--log-level=error",
+                    "--vdev", self.capture.device, "--",
+                    "--forward-mode=5tswap", "--no-flush-rx", "--nb-cores=1", "--port-topology=loop",
+                    f"--total-num-mbufs={buffers}", f"--mbuf-size={DATA_ROOM_BYTES}", "--mbcache=256",
+                    "--no-mlockall"], stdin=subprocess.PIPE)
+
+    def ask_to_stop(self):
+        try:
+            self.process.stdin.write(b"\n")  # it waits for "enter"
+            self.process.stdin.flush()
+        except OSError:
+            pass
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.terminate()
+
+    def packets_per_second(self, seconds):
+        """Sent packets, after every packet of the capture was seen once."""
+        self.until(lambda: self.telemetry.sent() > self.capture.packets, "the first pass")
+        begin, at_begin = self.telemetry.sent(), time.monotonic()
+        time.sleep(seconds)
+        end, at_end = self.telemetry.sent(), time.monotonic()
+        return (end - begin) / (at_end - at_begin)
+
+
+class Engine(Program):
+    """options: of documents.document()."""
+
+    def __init__(self, machine, capture, hugepages, *, flows, entries, servers, **options):
+        self.capture, self.hugepages = capture, hugepages
+        self.flows, self.entries = flows, entries
+        self.persistent = options.get("persistent", True)
+        self.document = documents.document({"v4": servers}, {"v4": captures.VIP}, timeout_s=600,
+                                           udp_idle_s=3600, tcp_idle_s=3600, **options)
+        self.connection = None
+        super().__init__(machine, "se")
+
+    def file_prefix(self):
+        return "limpet-" + self.name
+
+    def bootstrap(self):
+        made = documents.bootstrap(
+            self.name, {PORT: (self.capture.device, [captures.PORT_ADDRESS])},
+            worker_cores=(self.machine.worker_core,), control_core=self.machine.control_core,
+            idle_sleep_us=0, snat=[captures.SNAT], document="document.json",
+            memory={"hugepages": self.hugepages,
+                    "size_mb": self.capture.engine_mb(self.flows, self.entries)},
+            neighbors=[{"address": a, "mac": captures.SERVER_MAC} for a in captures.SERVERS],
+            limits={"persistence_entries": self.entries, "flows_per_worker": self.flows,
+                    "packet_buffers": self.capture.buffers})
+        made["ports"][0]["mac"] = captures.PORT_MAC
+        return made
+
+    def start(self):
+        config = os.path.join(self.folder, "engine.json")
+        for path, content in ((config, self.bootstrap()),
+                              (os.path.join(self.folder, "document.json"), self.document)):
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(content, file)
+        self.connection = UnixConnection(os.path.join(self.folder, "api.sock"), 30)
+        self.spawn([engine_binary(), "--config", config])
+
+    def close(self):
+        if self.connection is not None:
+            self.connection.close()
+        super().close()
+
+    def metrics(self):
+        """{"name{labels}": value}"""
+        self.connection.request("GET", "/metrics")
+        text = self.connection.getresponse().read().decode()
+        return {name: float(value) for name, value in
+                (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))}
+
+    def window(self, seconds):
+        """(metrics before, after, seconds between)"""
+        before, at_begin = self.metrics(), time.monotonic()
+        time.sleep(seconds)
+        after, at_end = self.metrics(), time.monotonic()
+        return before, after, at_end - at_begin
+
+    def warm_up(self, is_warm, passes):
+        """Until is_warm(metrics), and then so many passes over the capture."""
+        self.until(lambda: is_warm(self.metrics()), "warming up", step_s=0.2)
+        seen = received(self.metrics())
+        self.until(lambda: received(self.metrics()) - seen > passes * self.capture.packets, "a pass",
+                   step_s=0.2)
+
+
+def received(metrics):
+    return metrics[f'limpet_packets_total{{port="{PORT}",direction="rx"}}']
+
+
+def sent(metrics):
+    return metrics[f'limpet_packets_total{{port="{PORT}",direction="tx"}}']
+
+
+def connections(metrics):
+    """Accepted, by all virtual services."""
+    return sum(value for name, value in metrics.items() if name.startswith("limpet_connections_total"))
+
+
+def flows(metrics):
+    return sum(value for name, value in metrics.items() if name.startswith("limpet_worker_flows{"))
+
+
+def created(metrics):
+    return metrics['limpet_persistence_lookups_total{result="new"}']
+
+
+def drops(before, after):
+    """{reason: packets} of what was dropped in between."""
+    return {name.split('"')[1]: int(after[name] - before[name]) for name in after
+            if name.startswith("limpet_drops_total{") and after[name] != before[name]}

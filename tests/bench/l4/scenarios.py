@@ -1,0 +1,196 @@
+"""What scripts/bench l4 measures: one engine worker beside dpdk-testpmd's 5tswap.
+
+Engine and testpmd run in turns (A B A B), and medians are compared: noise of the machine then hits
+both. Every engine run is checked: a packet dropped, or a connection that is not what the capture
+says, is an error, not a number.
+"""
+import os
+import statistics
+import time
+
+import captures
+import programs
+from programs import Engine, Hugepages, Testpmd
+
+CAPTURE_NAME = "capture.pcap"
+BUFFERS_BESIDE_CAPTURE = 8192  # in flight, in caches, and for what the engine says by itself
+MBUF_BYTES = 128 + 128 + programs.DATA_ROOM_BYTES + 64  # head, the engine's own part, data, pool
+TESTPMD_PAGE_BYTES = 4096
+FLOW_TABLE_BYTES, ENTRY_TABLE_BYTES = 176, 96  # more than they are: for sizing memory
+SAMPLE_S = 0.02
+LOST_MAX = 0.001  # of the packets: what may be dropped or missing in a window
+
+
+class Capture:
+    """A written capture and what programs need to loop it."""
+
+    def __init__(self, folder, records):
+        self.path = os.path.join(folder, CAPTURE_NAME)
+        self.packets = captures.write(self.path, records)
+        self.buffers = self.packets + BUFFERS_BESIDE_CAPTURE
+        self.device = f"net_pcap0,rx_pcap={self.path},infinite_rx=1"
+
+    def engine_mb(self, flows, entries):
+        return (self.buffers * MBUF_BYTES + flows * FLOW_TABLE_BYTES
+                + entries * ENTRY_TABLE_BYTES >> 20) * 11 // 10 + 128
+
+    def reference_mb(self, hugepages):
+        # The loop's ring of pointers is rounded up to a power of two.
+        each = MBUF_BYTES if hugepages else TESTPMD_PAGE_BYTES
+        return (self.buffers * (each + 32) >> 20) * 21 // 20 + 96
+
+
+class Result:
+    def __init__(self, name, unit, value, reference_value, notes=None):
+        self.name, self.unit = name, unit
+        self.value, self.reference_value = value, reference_value
+        self.notes = notes or {}
+
+    def ratio(self):
+        return self.value / self.reference_value
+
+    def as_json(self):
+        return {"name": self.name, "value": round(self.value), "unit": self.unit,
+                "reference": "dpdk-testpmd 5tswap", "reference_value": round(self.reference_value),
+                "ratio": round(self.ratio(), 4), **self.notes}
+
+
+class Bench:
+    """machine: control_core and worker_core; folder: for captures; say(text): progress."""
+
+    def __init__(self, machine, folder, *, seconds, repeat, reserve_hugepages, say):
+        self.machine, self.folder = machine, folder
+        self.seconds, self.repeat, self.say = seconds, repeat, say
+        self.reserve_hugepages = reserve_hugepages
+        self.record_sizes = {}
+
+    def established(self, name, flows, rounds):
+        capture = self.capture(captures.datagrams(flows, rounds))
+        engine = dict(flows=flows + flows // 16, entries=flows + flows // 16, servers=captures.SERVERS)
+        return self.packet_rate(name, capture, flows, engine)
+
+    def tcp_preserve(self, name, flows):
+        capture = self.capture(captures.conversations(flows))
+        engine = dict(flows=flows + flows // 16, entries=flows + flows // 16,
+                      servers=captures.SERVERS[:1], preserve_client_ip=True)
+        return self.packet_rate(name, capture, flows, engine)
+
+    def packet_rate(self, name, capture, flows, engine):
+        def established(program):
+            program.warm_up(lambda m: programs.flows(m) == flows, 2)
+            before, after, seconds = program.window(self.seconds)
+            self.check_all_forwarded(name, before, after)
+            if programs.connections(after) != programs.connections(before):
+                raise RuntimeError(f"{name}: connections were opened while established ones were measured")
+            return (programs.sent(after) - programs.sent(before)) / seconds
+        values, reference = self.in_turns(name, capture, {name: engine}, established)
+        return [Result(name, "packets/s", values[name], reference)]
+
+    def connections_per_second(self, clients):
+        """(SYN, RST) pairs: with persistence every SYN finds its client's entry."""
+        capture = self.capture(captures.openings(clients))
+        engine = dict(flows=clients, entries=clients + clients // 16, servers=captures.SERVERS)
+
+        def opened(program):
+            seen = programs.created if program.persistent else programs.connections
+            program.warm_up(lambda m: seen(m) >= clients, 2)
+            before, after, seconds = program.window(self.seconds)
+            name = "connections per second"
+            self.check_all_forwarded(name, before, after)
+            self.check_pairs(name, before, after)
+            if programs.created(after) != programs.created(before):
+                raise RuntimeError(f"{name}: clients were taken for new ones")
+            return (programs.connections(after) - programs.connections(before)) / seconds
+        on, off = "cps_persistence_on", "cps_persistence_off"
+        values, reference = self.in_turns("connections per second", capture,
+                                          {on: dict(engine, persistent=True),
+                                           off: dict(engine, persistent=False)}, opened)
+        ratio = {"on_over_off": round(values[on] / values[off], 4)}
+        return [Result(on, "connections/s", values[on], reference / 2, ratio),
+                Result(off, "connections/s", values[off], reference / 2)]
+
+    def new_clients(self, name, clients):
+        """Connections of clients without an entry, from 10 % to 90 % of the first pass.
+
+        Counted by the device's statistics: every connection is two packets sent. /metrics would
+        have the worker walk its entries while it is measured.
+        """
+        capture = self.capture(captures.openings(clients))
+        engine = dict(flows=clients // 16 + 1024, entries=clients + clients // 16,
+                      servers=captures.SERVERS)
+
+        def first_pass(program):
+            samples = []
+
+            def sample():
+                samples.append((time.monotonic(), program.telemetry.sent() / 2))
+                return samples[-1][1] >= clients
+            program.until(sample, "the first pass", step_s=SAMPLE_S)
+            program.warm_up(lambda m: programs.created(m) >= clients, 0)
+            if programs.created(program.metrics()) != clients:
+                raise RuntimeError(f"{name}: clients were taken for new ones twice")
+            return slope(samples, clients)
+        values, reference = self.in_turns(name, capture, {name: engine}, first_pass)
+        return [Result(name, "connections/s", values[name], reference / 2)]
+
+    # ── Runs ────────────────────────────────────────────────────────────────────────────────────
+
+    def capture(self, records):
+        self.say("writing the capture")
+        return Capture(self.folder, records)
+
+    def in_turns(self, name, capture, engines, measure):
+        """({engine: median}, median of testpmd); engines: {name: options of Engine}."""
+        needed_mb = 64 + max([capture.reference_mb(True)] + [
+            capture.engine_mb(options["flows"], options["entries"]) for options in engines.values()])
+        with Hugepages(needed_mb, self.reserve_hugepages) as hugepages:
+            self.say(f"{name}: " + ("hugepages" if hugepages else "no hugepages: small pages for both"))
+            return self.turns(name, capture, hugepages, engines, measure)
+
+    def turns(self, name, capture, hugepages, engines, measure):
+        values, reference = {one: [] for one in engines}, []
+        for turn in range(self.repeat):
+            for one, options in engines.items():
+                self.say(f"{one}: engine, run {turn + 1} of {self.repeat}")
+                with Engine(self.machine, capture, hugepages, **options) as program:
+                    values[one].append(measure(program))
+                    self.say(f"  {values[one][-1]:,.0f}/s")
+                    self.note_record_sizes(program)
+            self.say(f"{name}: testpmd, run {turn + 1} of {self.repeat}")
+            with Testpmd(self.machine, capture, hugepages) as program:
+                reference.append(program.packets_per_second(self.seconds))
+                self.say(f"  {reference[-1]:,.0f} packets/s")
+        return {one: statistics.median(v) for one, v in values.items()}, statistics.median(reference)
+
+    def note_record_sizes(self, program):
+        if not self.record_sizes:
+            metrics = program.metrics()
+            self.record_sizes = {"flow": metrics["limpet_flow_bytes"],
+                                 "entry": metrics["limpet_persistence_entry_bytes"]}
+
+    @staticmethod
+    def check_all_forwarded(name, before, after):
+        arrived = programs.received(after) - programs.received(before)
+        left = programs.sent(after) - programs.sent(before)
+        lost = programs.drops(before, after)
+        if arrived == 0 or abs(arrived - left) > LOST_MAX * arrived + 64 or sum(lost.values()) > LOST_MAX * arrived:
+            raise RuntimeError(f"{name}: {arrived:.0f} packets arrived, {left:.0f} left, dropped: {lost}")
+
+    @staticmethod
+    def check_pairs(name, before, after):
+        arrived = programs.received(after) - programs.received(before)
+        opened = programs.connections(after) - programs.connections(before)
+        if abs(arrived / 2 - opened) > LOST_MAX * arrived + 64:
+            raise RuntimeError(f"{name}: {arrived:.0f} packets opened {opened:.0f} connections")
+
+
+def slope(samples, total):
+    """Per second, from 10 % to 90 % of the total. samples: [(seconds, count)], rising."""
+    inner = [(at, n) for at, n in samples if 0.1 * total <= n <= 0.9 * total]
+    if len(inner) < 2:  # over between two samples: what is known is a lower bound
+        begin = max((s for s in samples if s[1] < 0.1 * total), default=samples[0])
+        inner = [begin, samples[-1]]
+        if len(samples) < 2 or begin is samples[-1]:
+            raise RuntimeError("the first pass was over before the first sample")
+        return (total - begin[1]) / (inner[1][0] - inner[0][0])
+    return (inner[-1][1] - inner[0][1]) / (inner[-1][0] - inner[0][0])

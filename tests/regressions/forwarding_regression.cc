@@ -1,0 +1,140 @@
+// Bugs that were found in the data path, each through a whole core.
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "dataplane/packet/headers.h"
+#include "tests/support/core_lab.h"
+
+namespace limpet {
+namespace {
+
+using net::Family;
+using packet::DropReason;
+using packet::kTcpAck;
+using packet::kTcpRst;
+using packet::kTcpSyn;
+using support::Bytes;
+using support::CoreLab;
+using support::Frame;
+
+class ForwardingRegression : public testing::TestWithParam<Family> {
+ protected:
+  bool v4() const { return GetParam() == Family::kV4; }
+  std::string_view client() const { return v4() ? "10.1.0.2" : "fd00:1::2"; }
+  std::string_view vip() const { return v4() ? support::kVip4 : support::kVip6; }
+  support::Flow up() const { return {client(), 40000, vip(), 80}; }
+
+  // Sequence, acknowledgment and flags of a frame without options before TCP.
+  struct Numbers {
+    uint32_t sequence = 0;
+    uint32_t acknowledgment = 0;
+    uint8_t flags = 0;
+  };
+  Numbers numbers(const Bytes& frame) const {
+    const std::size_t tcp = v4() ? 34 : 54;
+    const auto word = [&](std::size_t at) {
+      return uint32_t{frame[at]} << 24 | uint32_t{frame[at + 1]} << 16 |
+             uint32_t{frame[at + 2]} << 8 | frame[at + 3];
+    };
+    return {word(tcp + 4), word(tcp + 8), frame[tcp + 13]};
+  }
+  // What leaves by `port` when the virtual services are deleted.
+  std::vector<Bytes> delete_services(CoreLab& lab, uint8_t port) {
+    lab.world.snapshot->virtual_services.clear();
+    lab.world.snapshot->listeners.clear();
+    std::vector<Bytes> out;
+    for (auto& s : lab.publish()) {
+      if (s.port == port) out.push_back(s.bytes);
+    }
+    return out;
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Families, ForwardingRegression, testing::Values(Family::kV4, Family::kV6),
+                         [](const auto& p) { return p.param == Family::kV4 ? "v4" : "v6"; });
+
+// The reset of a connection whose handshake was not complete carried zeros, which neither side
+// accepts (RFC 9293 3.10.7.3, 3.10.7.4).
+TEST_P(ForwardingRegression, AResetOfASynIsOneTheClientAccepts) {
+  CoreLab lab;
+  lab.send(support::tcp(up(), kTcpSyn).with(&Frame::sequence, 1000u));
+  const auto out = delete_services(lab, 0);
+  ASSERT_EQ(out.size(), 1u);
+  const Numbers n = numbers(out[0]);
+  EXPECT_EQ(n.flags, kTcpRst | kTcpAck);
+  EXPECT_EQ(n.acknowledgment, 1001u);
+}
+
+TEST_P(ForwardingRegression, AResetOfASynIsOneTheServerAccepts) {
+  CoreLab lab;
+  lab.send(support::tcp(up(), kTcpSyn).with(&Frame::sequence, 1000u));
+  const auto out = delete_services(lab, 1);
+  ASSERT_EQ(out.size(), 1u);
+  EXPECT_EQ(numbers(out[0]).sequence, 1001u);
+}
+
+TEST_P(ForwardingRegression, AResetAfterTheSynAckFitsBothSides) {
+  CoreLab lab;
+  const auto sent = lab.send(support::tcp(up(), kTcpSyn).with(&Frame::sequence, 1000u));
+  ASSERT_EQ(sent.size(), 1u);
+  const auto p = support::parts(sent[0].bytes);
+  lab.send(
+      support::tcp({p.destination, p.destination_port, p.source, p.source_port}, kTcpSyn | kTcpAck)
+          .with(&Frame::sequence, 5000u)
+          .with(&Frame::acknowledgment, 1001u),
+      1);
+  lab.world.snapshot->virtual_services.clear();
+  lab.world.snapshot->listeners.clear();
+  const auto out = lab.publish();
+  ASSERT_EQ(out.size(), 2u);
+  EXPECT_EQ(out[0].port, 0);
+  EXPECT_EQ(numbers(out[0].bytes).sequence, 5001u);
+  EXPECT_EQ(numbers(out[0].bytes).acknowledgment, 1001u);
+  EXPECT_EQ(out[1].port, 1);
+  EXPECT_EQ(numbers(out[1].bytes).sequence, 1001u);
+}
+
+// What cannot be read far enough to know its port was counted on the port the buffer was used for
+// last, and an unknown VLAN on port 0 whatever the device.
+TEST_P(ForwardingRegression, ARuntAndAnUnknownVlanAreCountedOnTheirDevice) {
+  CoreLab lab;
+  const packet::Ingress second{.port = 1, .vlan = 7, .mac = support::mac(support::kBackMac)};
+  const auto arrive = [&](const Bytes& frame, uint8_t last_used_for) {
+    packet::Buffer* b = support::make_buffer(lab.buffers().pool(), frame);
+    packet::meta(b).port = last_used_for;
+    lab.core().arrive(b, {&second, 1});
+    lab.turn();
+  };
+  const Bytes whole = support::udp(up(), "x").build();
+  arrive(whole, 0);
+  arrive(Bytes(whole.begin(), whole.begin() + 10), 0);
+  const auto& drops = lab.core().output().drops(1);
+  EXPECT_EQ(drops[static_cast<std::size_t>(DropReason::kUnknownVlan)].get(), 1u);
+  EXPECT_EQ(drops[static_cast<std::size_t>(DropReason::kTruncated)].get(), 1u);
+  EXPECT_EQ(lab.core().output().port(1).rx_packets.get(), 2u);
+}
+
+// After a shorter mask, flows stay on the cores they were on; ICMP errors about them went to the
+// new home, which does not know them.
+TEST_P(ForwardingRegression, IcmpErrorsFindTheFlowsOfBeforeAShorterMask) {
+  CoreLab lab({.cores = 4, .entries = 65536});
+  std::vector<std::string> clients;
+  std::vector<CoreLab::Connection> open;
+  for (int i = 0; i < 20; ++i)
+    clients.push_back((v4() ? "10.1.0." : "fd00:1::") + std::to_string(i + 2));
+  for (const auto& c : clients) open.push_back(lab.connect({c, 1000}));
+  lab.world.snapshot->steering.push_back({16, 48});
+  lab.publish();
+  for (const auto& c : open) {
+    const Bytes quoted = support::tcp(c.up().reversed(), kTcpAck, "data").build_ip();
+    const Frame error = v4() ? support::icmp_error("10.1.0.254", vip(), 3, 4, quoted, 1400)
+                             : support::icmp_error("fd00:1::fe", vip(), 2, 0, quoted, 1400);
+    const auto out = lab.send(error);
+    ASSERT_EQ(out.size(), 1u) << c.client;
+    EXPECT_EQ(support::parts(out[0].bytes).destination, c.server);
+  }
+}
+
+}  // namespace
+}  // namespace limpet
