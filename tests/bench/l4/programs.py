@@ -247,8 +247,12 @@ class Engine(Program):
 
     def metrics(self):
         """{"name{labels}": value}"""
-        self.connection.request("GET", "/metrics")
-        text = self.connection.getresponse().read().decode()
+        try:
+            self.connection.request("GET", "/metrics")
+            text = self.connection.getresponse().read().decode()
+        except (OSError, http.client.HTTPException):
+            self.connection.close()  # the next attempt begins anew
+            raise
         return {name: float(value) for name, value in
                 (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))}
 
