@@ -69,12 +69,14 @@ uint32_t pick(const snapshot::Pool& pool, const Client& client, std::span<Load> 
       for (uint32_t i = 0; i < n; ++i) sum += usable(i) ? pool.servers[i].weight : 0u;
       if (sum == 0) return kNobody;
       uint32_t left = random.below(sum);
+      uint32_t last = kNobody;  // decides when another core filled a server up in between
       for (uint32_t i = 0; i < n; ++i) {
         if (!usable(i)) continue;
         if (left < pool.servers[i].weight) return i;
         left -= pool.servers[i].weight;
+        last = i;
       }
-      return kNobody;
+      return last;
     }
     case snapshot::Algorithm::kRoundRobin: {
       uint32_t best = kNobody;
