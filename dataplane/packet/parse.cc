@@ -281,10 +281,11 @@ Verdict parse(Buffer* buffer, const IngressSet& ports) {
   // Devices rarely split frames; what cannot be joined is read as far as its first segment goes.
   if (buffer->nb_segs != 1) [[unlikely]]
     static_cast<void>(rte_pktmbuf_linearize(buffer));
-  if (buffer->data_len < sizeof(EthernetHeader)) return DropReason::kTruncated;
-  const auto& ethernet = *at<EthernetHeader>(buffer, 0);
   Meta& m = meta(buffer);
   std::memcpy(&m, &kFreshMeta, sizeof m);
+  m.port = ports.first->port;  // what belongs to no port is counted on the device's first
+  if (buffer->data_len < sizeof(EthernetHeader)) return DropReason::kTruncated;
+  const auto& ethernet = *at<EthernetHeader>(buffer, 0);
   m.l3_offset = sizeof(EthernetHeader);
   m.source_mac = ethernet.source;
   uint16_t type = ethernet.type;
