@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "dataplane/packet/fragment.h"
-#include "dataplane/packet/icmp_quote.h"
 #include "dataplane/packet/rewrite.h"
 
 namespace limpet::l4 {
@@ -110,6 +109,10 @@ void Forwarder::process(std::span<Buffer*> burst, Instant now) {
 
 bool Forwarder::knows(Buffer* buffer, Instant now) {
   const Meta& m = packet::meta(buffer);
+  if (m.kind == packet::Kind::kIcmpError) {
+    const auto quote = packet::parse_quote(buffer);
+    return quote && quoted_flow(*quote);
+  }
   if (flows_.find(key_of(m), flows_.hash(key_of(m)))) return true;
   const auto* vs = snapshot_->find(m.destination, m.protocol, m.destination_port);
   const auto* scope = vs == nullptr ? nullptr : snapshot_->scope(vs->scope);
@@ -570,14 +573,18 @@ void Forwarder::transmit(Buffer* buffer, const Side& side) {
   }
 }
 
+// The quoted packet is one that we sent; its flow is found by what an answer to it would carry.
+FlowRef Forwarder::quoted_flow(const packet::Quote& quote) const {
+  const FlowKey answer{quote.destination, quote.source, quote.destination_port, quote.source_port,
+                       quote.protocol};
+  return flows_.find(answer, flows_.hash(answer));
+}
+
 void Forwarder::icmp(Buffer* buffer) {
   Meta& m = packet::meta(buffer);
   const auto quote = packet::parse_quote(buffer);
   if (!quote) return output_.drop(buffer, DropReason::kUnhandled);
-  // The quoted packet is one that we sent; its flow is found by what an answer to it would carry.
-  const FlowKey answer{quote->destination, quote->source, quote->destination_port,
-                       quote->source_port, quote->protocol};
-  const FlowRef ref = flows_.find(answer, flows_.hash(answer));
+  const FlowRef ref = quoted_flow(*quote);
   if (!ref) return output_.drop(buffer, DropReason::kNoFlow);
   if (m.ttl <= 1) return output_.drop(buffer, DropReason::kTtlExceeded);
   Flow& flow = flows_[ref.index];

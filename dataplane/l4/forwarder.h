@@ -25,6 +25,7 @@
 #include "dataplane/l4/output.h"
 #include "dataplane/l4/selector.h"
 #include "dataplane/l4/source_ports.h"
+#include "dataplane/packet/icmp_quote.h"
 #include "dataplane/packet/reply.h"
 #include "dataplane/persist/table.h"
 
@@ -87,7 +88,8 @@ class Forwarder {
   // Kinds kFlow and kIcmpError, of this core.
   void process(std::span<packet::Buffer*> burst, timing::Instant now);
 
-  // Whether this core knows the packet's flow, or its client's binding.
+  // Whether this core knows the packet's flow (of an ICMP error: the one it quotes), or its
+  // client's binding.
   bool knows(packet::Buffer* buffer, timing::Instant now);
 
   // Looks at a bounded number of flows and entries whose time may have come.
@@ -123,6 +125,7 @@ class Forwarder {
   void fresh(packet::Buffer* buffer, timing::Instant now);
   void per_packet(packet::Buffer* buffer, const snapshot::VirtualService& vs, timing::Instant now);
   void icmp(packet::Buffer* buffer);
+  FlowRef quoted_flow(const packet::Quote& quote) const;
   void no_listener(packet::Buffer* buffer, timing::Instant now);
 
   // Makes and inserts the flow of a choice; null and `why` when it cannot be.

@@ -101,8 +101,7 @@ void Core::place(Buffer* buffer) {
     m.steer_level = to.level;
     if (m.kind == Kind::kFragment) return judge_fragment(buffer);
     const bool last = to.level + 1u >= levels;
-    if (last || (m.kind == Kind::kFlow && forwarder_.knows(buffer, now_)))
-      return mine_.push_back(buffer);
+    if (last || forwarder_.knows(buffer, now_)) return mine_.push_back(buffer);
     ++m.steer_level;
   }
 }
