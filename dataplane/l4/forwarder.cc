@@ -171,6 +171,7 @@ void Forwarder::fresh(Buffer* buffer, Instant now) {
   if (choice.beyond) ++server_counters_[choice.server->slot.value].over_limit;
   count(*flow, choice.entry);
   const bool tcp = m.protocol == packet::kProtocolTcp;
+  if (tcp) note_syn(*flow, Direction::kToServer, buffer);
   const auto lifetime = tcp ? kSynTimeout : timing::Duration(timing::seconds(flow->idle_s));
   flow->expires = Tick::after(now + lifetime);
   wheel_.add(
@@ -438,6 +439,13 @@ void Forwarder::enter(Flow& flow, FlowState state, timing::Duration lifetime, In
   wheel_.add(id, flow.expires, of);
 }
 
+// A SYN says what its receiver will acknowledge: a reset before it did must carry that.
+void Forwarder::note_syn(Flow& flow, Direction direction, Buffer* buffer) {
+  const Meta& m = packet::meta(buffer);
+  const auto* tcp = packet::at<packet::TcpHeader>(buffer, m.l4_offset);
+  (direction == Direction::kToServer ? flow.server_ack : flow.client_ack) = tcp->sequence + 1;
+}
+
 bool Forwarder::track_tcp(Flow& flow, Direction direction, Buffer* buffer, Instant now) {
   const Meta& m = packet::meta(buffer);
   const bool to_server = direction == Direction::kToServer;
@@ -445,6 +453,9 @@ bool Forwarder::track_tcp(Flow& flow, Direction direction, Buffer* buffer, Insta
   if ((m.tcp_flags & packet::kTcpAck) != 0)
     (to_server ? flow.client_ack : flow.server_ack) = tcp->acknowledgment;
   if ((m.tcp_flags & packet::kTcpRst) != 0) return true;
+
+  if (flow.state == FlowState::kSynSent && (m.tcp_flags & packet::kTcpSyn) != 0)
+    note_syn(flow, direction, buffer);
 
   const timing::Duration idle = timing::seconds(flow.idle_s);
   if (flow.state == FlowState::kSynSent && !to_server &&

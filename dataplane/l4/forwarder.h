@@ -142,6 +142,7 @@ class Forwarder {
   void reset_both(Flow& flow, timing::Instant now);
   bool doomed(const Flow& flow) const;
 
+  void note_syn(Flow& flow, Direction direction, packet::Buffer* buffer);
   // Returns true when the flow is over once this packet has gone.
   bool track_tcp(Flow& flow, Direction direction, packet::Buffer* buffer, timing::Instant now);
   void track_udp(Flow& flow, Direction direction, timing::Instant now);
