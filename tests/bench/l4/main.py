@@ -3,6 +3,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ SKIPPED = 77  # what Meson takes for "skipped"
 RATIO_TARGETS = {"established_64k": 0.20, "established_1m": 0.15}
 ON_OVER_OFF_TARGET = 0.85
 FLOW_BYTES_MAX, INDEX_BYTES_MAX, ENTRY_BYTES_MAX = 128, 16, 64
+SHARE_MIN = 0.95
 NAMES = ("established_64k", "established_1m", "tcp_preserve_64k", "cps_persistence_on",
          "cps_persistence_off", "new_clients")
 
@@ -147,6 +149,7 @@ def main():
     sizes = SMOKE if options.smoke else QUICK if options.quick else FULL
     sizes = Sizes(sizes.small, sizes.large, sizes.rounds, options.seconds or sizes.seconds,
                   options.repeat or sizes.repeat)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that contexts are left
     os.sched_setaffinity(0, {machine.control_core})  # the worker's core is for what is measured
     with tempfile.TemporaryDirectory(prefix="limpet-bench-") as folder:
         bench = Bench(machine, folder, seconds=sizes.seconds, repeat=sizes.repeat,
@@ -154,6 +157,9 @@ def main():
                       say=lambda text: print(f"bench: {text}", file=sys.stderr, flush=True))
         results = measure(bench, sizes, lambda name: not options.only or name in options.only)
     print_table(results)
+    if bench.least_share < SHARE_MIN:
+        print(f"\n  Others used the worker's core: it had {bench.least_share:.0%} of it in one run. Rates are "
+              "per second of its CPU\n  time, but caches and memory were shared too: repeat it on a quiet machine.")
     checks = verdicts(results, bench.record_sizes)
     print()
     for met, text in checks:

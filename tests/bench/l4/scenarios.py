@@ -1,12 +1,12 @@
 """What scripts/bench l4 measures: one engine worker beside dpdk-testpmd's 5tswap.
 
 Engine and testpmd run in turns (A B A B), and medians are compared: noise of the machine then hits
-both. Every engine run is checked: a packet dropped, or a connection that is not what the capture
+both. Rates are per second of the worker's CPU time, which is wall time unless others use its core;
+caches and memory that others use slow it down all the same. Every engine run is checked: a packet dropped, or a connection that is not what the capture
 says, is an error, not a number.
 """
 import os
 import statistics
-import time
 
 import captures
 import programs
@@ -63,6 +63,7 @@ class Bench:
         self.seconds, self.repeat, self.say = seconds, repeat, say
         self.reserve_hugepages = reserve_hugepages
         self.record_sizes = {}
+        self.least_share = 1.0
 
     def established(self, name, flows, rounds):
         capture = self.capture(captures.datagrams(flows, rounds))
@@ -78,11 +79,11 @@ class Bench:
     def packet_rate(self, name, capture, flows, engine):
         def established(program):
             program.warm_up(lambda m: programs.flows(m) == flows, 2)
-            before, after, seconds = program.window(self.seconds)
+            before, after, watch = program.window(self.seconds)
             self.check_all_forwarded(name, before, after)
             if programs.connections(after) != programs.connections(before):
                 raise RuntimeError(f"{name}: connections were opened while established ones were measured")
-            return (programs.sent(after) - programs.sent(before)) / seconds
+            return (programs.sent(after) - programs.sent(before)) / watch.seconds(), watch.share()
         values, reference = self.in_turns(name, capture, {name: engine}, established)
         return [Result(name, "packets/s", values[name], reference)]
 
@@ -91,20 +92,21 @@ class Bench:
         capture = self.capture(captures.openings(clients))
         engine = dict(flows=clients, entries=clients + clients // 16, servers=captures.SERVERS)
 
-        def opened(program):
+        def opening(program):
             seen = programs.created if program.persistent else programs.connections
             program.warm_up(lambda m: seen(m) >= clients, 2)
-            before, after, seconds = program.window(self.seconds)
+            before, after, watch = program.window(self.seconds)
             name = "connections per second"
             self.check_all_forwarded(name, before, after)
             self.check_pairs(name, before, after)
             if programs.created(after) != programs.created(before):
                 raise RuntimeError(f"{name}: clients were taken for new ones")
-            return (programs.connections(after) - programs.connections(before)) / seconds
+            opened = programs.connections(after) - programs.connections(before)
+            return opened / watch.seconds(), watch.share()
         on, off = "cps_persistence_on", "cps_persistence_off"
         values, reference = self.in_turns("connections per second", capture,
                                           {on: dict(engine, persistent=True),
-                                           off: dict(engine, persistent=False)}, opened)
+                                           off: dict(engine, persistent=False)}, opening)
         ratio = {"on_over_off": round(values[on] / values[off], 4)}
         return [Result(on, "connections/s", values[on], reference / 2, ratio),
                 Result(off, "connections/s", values[off], reference / 2)]
@@ -123,7 +125,7 @@ class Bench:
             samples = []
 
             def sample():
-                samples.append((time.monotonic(), program.telemetry.sent() / 2))
+                samples.append((programs.Watch(program), program.telemetry.sent() / 2))
                 return samples[-1][1] >= clients
             program.until(sample, "the first pass", step_s=SAMPLE_S)
             program.warm_up(lambda m: programs.created(m) >= clients, 0)
@@ -153,14 +155,17 @@ class Bench:
             for one, options in engines.items():
                 self.say(f"{one}: engine, run {turn + 1} of {self.repeat}")
                 with Engine(self.machine, capture, hugepages, **options) as program:
-                    values[one].append(measure(program))
-                    self.say(f"  {values[one][-1]:,.0f}/s")
+                    values[one].append(self.noted(*measure(program)))
                     self.note_record_sizes(program)
             self.say(f"{name}: testpmd, run {turn + 1} of {self.repeat}")
             with Testpmd(self.machine, capture, hugepages) as program:
-                reference.append(program.packets_per_second(self.seconds))
-                self.say(f"  {reference[-1]:,.0f} packets/s")
+                reference.append(self.noted(*program.packets_per_second(self.seconds)))
         return {one: statistics.median(v) for one, v in values.items()}, statistics.median(reference)
+
+    def noted(self, rate, share):
+        self.least_share = min(self.least_share, share)
+        self.say(f"  {rate:,.0f}/s, with {share:.0%} of the core")
+        return rate
 
     def note_record_sizes(self, program):
         if not self.record_sizes:
@@ -185,12 +190,11 @@ class Bench:
 
 
 def slope(samples, total):
-    """Per second, from 10 % to 90 % of the total. samples: [(seconds, count)], rising."""
-    inner = [(at, n) for at, n in samples if 0.1 * total <= n <= 0.9 * total]
-    if len(inner) < 2:  # over between two samples: what is known is a lower bound
-        begin = max((s for s in samples if s[1] < 0.1 * total), default=samples[0])
-        inner = [begin, samples[-1]]
-        if len(samples) < 2 or begin is samples[-1]:
-            raise RuntimeError("the first pass was over before the first sample")
-        return (total - begin[1]) / (inner[1][0] - inner[0][0])
-    return (inner[-1][1] - inner[0][1]) / (inner[-1][0] - inner[0][0])
+    """(a second, share of the core) from 10 % to 90 % of the total; samples: [(Watch, count)]."""
+    begin = max((i for i, (_, n) in enumerate(samples) if n < 0.1 * total), default=0)
+    end = next(i for i, (_, n) in enumerate(samples) if n >= min(0.9 * total, samples[-1][1]))
+    if begin == end:
+        raise RuntimeError("the first pass was over before the first sample")
+    (watch, first), (then, last) = samples[begin], samples[end]
+    watch.end = then.begin
+    return (min(last, total) - first) / watch.seconds(), watch.share()
