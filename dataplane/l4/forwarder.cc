@@ -124,9 +124,11 @@ void Forwarder::known(Buffer* buffer, FlowRef ref, Instant now) {
   Flow& flow = flows_[ref.index];
   const Meta& m = packet::meta(buffer);
   const bool tcp = m.protocol == packet::kProtocolTcp;
-  if (tcp && flow.state == FlowState::kTimeWait && ref.direction == Direction::kToServer &&
-      opens(m)) {
-    // The client reuses its port: a new connection (RFC 9293 3.10.7.4, TIME-WAIT).
+  // The client reuses its port: a new connection (RFC 9293 3.10.7.4, TIME-WAIT).
+  const bool reused = tcp && flow.state == FlowState::kTimeWait &&
+                      ref.direction == Direction::kToServer && opens(m);
+  // A flow may be over and still wait for its turn of the wheel.
+  if (reused || Tick::of(now).reached(flow.expires)) {
     close(flow, now);
     return fresh(buffer, now);
   }
@@ -351,7 +353,7 @@ Flow* Forwarder::reclaim(Instant now) {
     reclaim_at_ = reclaim_at_ + 1 >= flows_.capacity() ? 0 : reclaim_at_ + 1;
     Flow& f = flows_[reclaim_at_];
     if (!f.used) continue;
-    if (f.state == FlowState::kTimeWait) {
+    if (f.state == FlowState::kTimeWait || Tick::of(now).reached(f.expires)) {
       victim = &f;
       break;
     }

@@ -136,5 +136,31 @@ TEST_P(ForwardingRegression, IcmpErrorsFindTheFlowsOfBeforeAShorterMask) {
   }
 }
 
+// The wheel looks at a bounded number of flows a turn. What waited for it was revived by the next
+// packet instead of being a new connection ...
+TEST_P(ForwardingRegression, APacketOfAnExpiredFlowIsANewConnection) {
+  CoreLab lab;
+  ASSERT_TRUE(lab.datagram({client(), 1000}).ok());
+  lab.clock.advance(timing::seconds(11));
+  ASSERT_TRUE(lab.datagram({client(), 1000}).ok());
+  EXPECT_EQ(lab.core().forwarder().vs(lab.world.vs(GetParam()).slot).total.get(), 2u);
+  EXPECT_EQ(lab.core().forwarder().flows().size(), 1u);
+}
+
+// ... and kept new clients out of a full table.
+TEST_P(ForwardingRegression, ExpiredFlowsGiveWayWhenTheTableIsFull) {
+  CoreLab lab({.flows = 300});
+  for (uint16_t i = 0; i < 300; ++i)
+    lab.send(support::udp({client(), static_cast<uint16_t>(1000 + i), vip(), 80}, "x"));
+  ASSERT_EQ(lab.core().forwarder().flows().size(), 300u);
+  lab.clock.advance(timing::seconds(11));
+  for (uint16_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(
+        lab.send(support::udp({client(), static_cast<uint16_t>(2000 + i), vip(), 80}, "x")).size(),
+        1u);
+  }
+  EXPECT_EQ(lab.drops(DropReason::kFlowTableFull), 0u);
+}
+
 }  // namespace
 }  // namespace limpet
