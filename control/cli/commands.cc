@@ -134,10 +134,15 @@ void add_ports(std::string& out, const Json& status) {
   out += "\n" + table.take();
 }
 
+std::string percent(const Json& object, const char* name) {
+  const Json& value = member(object, name);
+  return value.is_number() ? fmt::format("{:.1f}", value.get<double>()) : "-";
+}
+
 void add_workers(std::string& out, const Json& status) {
   Table table({"CORE", "BUSY(%)", "FLOWS", "ENTRIES"});
   for (const Json& worker : member(status, "workers"))
-    table.add({text(worker, "core"), text(worker, "busy_percent"), text(worker, "flows"),
+    table.add({text(worker, "core"), percent(worker, "busy_percent"), text(worker, "flows"),
                text(worker, "entries")});
   out += "\n" + table.take();
 }

@@ -61,11 +61,11 @@ std::vector<port::MemoryNeed> memory_needs(const config::Bootstrap& bootstrap, c
                                            uint32_t queues) {
   const auto workers = static_cast<uint32_t>(bootstrap.worker_cores.size());
   return {
-      {fmt::format("packet buffers, {}", limits.buffers),
+      {fmt::format("{} packet_buffers", limits.buffers),
        port::BufferPool::bytes_for(pool_options(bootstrap, limits))},
-      {fmt::format("flow tables, {} x {} flows", workers, limits.flows_per_worker),
+      {fmt::format("{} flows_per_worker x {} workers", limits.flows_per_worker, workers),
        workers * uint64_t{l4::FlowTable::bytes_for(limits.flows_per_worker)}},
-      {fmt::format("persist tables, {} x {} entries", workers, limits.entries),
+      {fmt::format("{} persistence_entries x {} workers", limits.entries, workers),
        workers * uint64_t{persist::Table::bytes_for(limits.entries)}},
       {fmt::format("counters and neighbours, {} workers", workers),
        workers * fixed_bytes_per_core()},

@@ -341,7 +341,11 @@ class Lab:
         return f"{self.name}-{len(self.engines) + 1}"
 
     def bootstrap(self, **more):
-        return documents.bootstrap(more.pop("name", self.engine_name()), self.ports(), **more)
+        name, ports = more.pop("name", self.engine_name()), more.pop("ports", None)
+        bootstrap = documents.bootstrap(name, self.ports(), **more)
+        if ports is not None:
+            bootstrap["ports"] = ports
+        return bootstrap
 
     def document(self, **options):
         return documents.document(self.servers, self.vips, **options)

@@ -1,5 +1,6 @@
 // Golden tables of the data path: connections from their first packet to their last.
 #include <fmt/format.h>
+#include <gtest/gtest-spi.h>
 
 #include "tests/golden/forward_table.h"
 
@@ -564,6 +565,24 @@ TEST_P(ForwardGolden, ForwardsAsTheTableSays) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Tables, ForwardGolden, testing::Values(opening_rows, tcp_rows));
+
+// The tables are worth what their keeper is: a wrong byte, a frame too many, a drop that nobody
+// named.
+Story never_true(const Net& n, std::string_view payload, std::vector<DropReason> drops) {
+  const Frame f = udp(n.up(), "a");
+  return {
+      .steps = {when("a datagram", from_client(f),
+                     {to_server(translated(udp(n.up(), payload), n.nat()))}, std::move(drops))}};
+}
+
+TEST(ForwardGoldenKeeper, NoticesAWrongByte) {
+  EXPECT_NONFATAL_FAILURE(live({.name = "wrong", .story = never_true(k4, "b", {})}), "expected:");
+}
+
+TEST(ForwardGoldenKeeper, NoticesADropThatWasNotCounted) {
+  EXPECT_NONFATAL_FAILURE(
+      live({.name = "wrong", .story = never_true(k6, "a", {DropReason::kNoFlow})}), "no_flow");
+}
 
 }  // namespace
 }  // namespace limpet::golden

@@ -162,5 +162,22 @@ TEST_P(ForwardingRegression, ExpiredFlowsGiveWayWhenTheTableIsFull) {
   EXPECT_EQ(lab.drops(DropReason::kFlowTableFull), 0u);
 }
 
+// A limit that a reload sets counted only the connections that came after it.
+TEST_P(ForwardingRegression, ALimitSetByAReloadCountsWhatIsOpen) {
+  CoreLab lab({.servers = 1});
+  lab.world.without_persistence();
+  lab.publish();
+  const auto first = lab.connect({client(), 1000});
+  lab.connect({client(), 1001});
+  const auto slot = lab.world.server(GetParam(), 0).slot;
+  lab.world.server(GetParam(), 0).connections_max = 2;
+  lab.publish();
+  EXPECT_EQ(lab.shared().gauges.open(slot), 2u);
+  EXPECT_EQ(lab.syn({client(), 1002}), "");
+  lab.finish(first);
+  EXPECT_NE(lab.syn({client(), 1003}), "");
+  EXPECT_EQ(lab.shared().gauges.open(slot), 2u);
+}
+
 }  // namespace
 }  // namespace limpet

@@ -74,7 +74,7 @@ def measure(bench, sizes, wanted):
     if wanted("established_64k"):
         results += bench.established("established_64k", sizes.small, sizes.rounds)
     if wanted("established_1m"):
-        results += bench.established("established_1m", sizes.large, 1)
+        results += bench.established("established_1m", sizes.large, min(2, sizes.rounds))
     if wanted("tcp_preserve_64k"):
         results += bench.tcp_preserve("tcp_preserve_64k", sizes.small)
     if wanted("cps_persistence_on") or wanted("cps_persistence_off"):
@@ -155,7 +155,11 @@ def main():
         bench = Bench(machine, folder, seconds=sizes.seconds, repeat=sizes.repeat,
                       reserve_hugepages=options.hugepages,
                       say=lambda text: print(f"bench: {text}", file=sys.stderr, flush=True))
-        results = measure(bench, sizes, lambda name: not options.only or name in options.only)
+        try:
+            results = measure(bench, sizes, lambda name: not options.only or name in options.only)
+        except RuntimeError as error:
+            print(f"bench: {error}", file=sys.stderr)
+            return 1
     print_table(results)
     if bench.least_share < SHARE_MIN:
         print(f"\n  Others used the worker's core: it had {bench.least_share:.0%} of it in one run. Rates are "

@@ -30,6 +30,15 @@ def testpmd_binary():
     return shutil.which("dpdk-testpmd")
 
 
+def _meminfo():
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return {name: int(value.split()[0]) for name, value in (line.split(":", 1) for line in file)}
+
+
+def available_mb():
+    return _meminfo()["MemAvailable"] // 1024
+
+
 class Hugepages:
     """Whether there are so many megabytes of hugepages; with `reserve` they are made for the time
     of the context, if the kernel has them, and given back after it."""
@@ -56,9 +65,8 @@ class Hugepages:
     @staticmethod
     def _fields():
         """(free pages, megabytes of a page)"""
-        with open("/proc/meminfo", encoding="ascii") as file:
-            fields = dict(line.split(":", 1) for line in file)
-        return int(fields["HugePages_Free"]), int(fields["Hugepagesize"].split()[0]) // 1024
+        fields = _meminfo()
+        return fields["HugePages_Free"], fields["Hugepagesize"] // 1024
 
     def _write(self, pages):
         with open(self.SETTING, "w", encoding="ascii") as file:

@@ -146,6 +146,11 @@ class Bench:
         needed_mb = 64 + max([capture.reference_mb(True)] + [
             capture.engine_mb(options["flows"], options["entries"]) for options in engines.values()])
         with Hugepages(needed_mb, self.reserve_hugepages) as hugepages:
+            if not hugepages:
+                needed_mb = max([needed_mb, capture.reference_mb(False)])
+                if programs.available_mb() < needed_mb:
+                    raise RuntimeError(f"{name}: {needed_mb} MB of memory are needed, "
+                                       f"{programs.available_mb()} MB are there")
             self.say(f"{name}: " + ("hugepages" if hugepages else "no hugepages: small pages for both"))
             return self.turns(name, capture, hugepages, engines, measure)
 
