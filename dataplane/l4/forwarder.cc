@@ -392,6 +392,14 @@ void Forwarder::uncount(Flow& flow, Instant now) {
   }
 }
 
+// A limit may be set while connections are open: they count too.
+void Forwarder::gauge(Flow& flow) {
+  if (flow.gauged || !flow.counted) return;
+  const auto* server = snapshot_->server(flow.server_slot);
+  if (server == nullptr || server->connections_max == 0) return;
+  flow.gauged = gauges_.reserve(*server, true);
+}
+
 void Forwarder::confirm(const Flow& flow) {
   if (persist::Entry* entry = table_.at(flow.entry, flow.entry_serial)) entry->confirmed = true;
 }
@@ -650,7 +658,12 @@ bool Forwarder::sweep(Instant now) {
         break;
       }
       Flow& flow = flows_[sweep_at_++];
-      if (flow.used && doomed(flow)) reset_both(flow, now);
+      if (!flow.used) continue;
+      if (doomed(flow)) {
+        reset_both(flow, now);
+      } else {
+        gauge(flow);
+      }
     }
   }
   if (!entries_swept_) entries_swept_ = table_.sweep(*snapshot_, now, kSweepEntriesPerTurn);

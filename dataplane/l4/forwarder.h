@@ -137,6 +137,7 @@ class Forwarder {
   Flow* reclaim(timing::Instant now);
   void count(Flow& flow, persist::Entry* entry);
   void uncount(Flow& flow, timing::Instant now);
+  void gauge(Flow& flow);
   void confirm(const Flow& flow);
   void close(Flow& flow, timing::Instant now);
   void reset_both(Flow& flow, timing::Instant now);
