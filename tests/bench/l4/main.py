@@ -107,8 +107,8 @@ def index_bytes():
 def print_table(results):
     print(f"\n{'':<22}{'limpet-se':>14}{'testpmd':>14}{'ratio':>8}")
     for result in results:
-        print(f"{result.name:<22}{result.value:>14,.0f}{result.reference_value:>14,.0f}{result.ratio():>8.3f}"
-              f"  {result.unit}")
+        print(f"{result.name:<22}{result.value:>14,.0f}{result.reference_value:>14,.0f}"
+              f"{result.ratio():>8.3f}  {result.unit}")
 
 
 def verdicts(results, sizes_of_records):
@@ -170,6 +170,7 @@ def main():
         print(f"  {'met   ' if met else 'MISSED'} {text}")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({"benchmark": "l4", "results": [result.as_json() for result in results]}, file, indent=2)
+            json.dump({"benchmark": "l4", "results": [result.as_json() for result in results]}, file,
+                      indent=2)
             file.write("\n")
     return 1 if options.strict and not all(met for met, _ in checks) else 0

@@ -2,8 +2,8 @@
 
 Engine and testpmd run in turns (A B A B), and medians are compared: noise of the machine then hits
 both. Rates are per second of the worker's CPU time, which is wall time unless others use its core;
-caches and memory that others use slow it down all the same. Every engine run is checked: a packet dropped, or a connection that is not what the capture
-says, is an error, not a number.
+caches and memory that others use slow it down all the same. Every engine run is checked: a packet
+dropped, or a connection that is not what the capture says, is an error, not a number.
 """
 import os
 import statistics
@@ -183,7 +183,8 @@ class Bench:
         arrived = programs.received(after) - programs.received(before)
         left = programs.sent(after) - programs.sent(before)
         lost = programs.drops(before, after)
-        if arrived == 0 or abs(arrived - left) > LOST_MAX * arrived + 64 or sum(lost.values()) > LOST_MAX * arrived:
+        most = LOST_MAX * arrived + 64  # the two figures are not of the same instant
+        if arrived == 0 or abs(arrived - left) > most or sum(lost.values()) > most:
             raise RuntimeError(f"{name}: {arrived:.0f} packets arrived, {left:.0f} left, dropped: {lost}")
 
     @staticmethod
