@@ -62,7 +62,6 @@ Forwarder::Forwarder(const Limits& limits, uint32_t core, uint32_t cores,
                      Gauges& gauges, rte_mempool* pool, Output& output, Instant now,
                      std::pmr::memory_resource* memory)
     : cores_(cores),
-      random_(random),
       gauges_(gauges),
       pool_(pool),
       output_(output),

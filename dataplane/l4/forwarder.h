@@ -158,7 +158,6 @@ class Forwarder {
   uint32_t next_datagram_id() { return datagram_id_ += cores_; }
 
   const uint32_t cores_;
-  base::Random& random_;
   Gauges& gauges_;
   rte_mempool* pool_;
   Output& output_;
