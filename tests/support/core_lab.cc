@@ -129,7 +129,11 @@ CoreLab::CoreLab(const Options& options)
                             .nats = 4096,
                             .ports = 2,
                             .seed = c + 1};
-    cores_.push_back(std::make_unique<worker::Core>(o, *shared_, pool_.pool(), nullptr, clock.now(),
+    std::unique_ptr<packet::Reassembler> reassembler;
+    if (options.reassemble)
+      reassembler = std::make_unique<packet::Reassembler>(64, timing::seconds(2), -1);
+    cores_.push_back(std::make_unique<worker::Core>(o, *shared_, pool_.pool(),
+                                                    std::move(reassembler), clock.now(),
                                                     std::pmr::get_default_resource()));
     nats_[c].resize(4096);
     for (const auto& pool : world.snapshot->pools) {
