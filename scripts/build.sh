@@ -20,8 +20,8 @@ configure_release() { configure build; }
 configure_clang() {
   local folder=$1
   shift
-  CC=clang-14 CXX=clang++-14 configure "$folder" --buildtype=debugoptimized -Doptimization=1 \
-    -Db_lundef=false "$@"
+  CC=clang-14 CXX=clang++-14 configure "$folder" --buildtype=plain -Doptimization=1 \
+    -Dcpp_args=-gline-tables-only -Db_lundef=false "$@"
 }
 
 configure_asan() { configure_clang build-asan -Db_sanitize=address,undefined; }

@@ -118,6 +118,9 @@ snapshot::Pool PoolCompiler::compile(const PoolUse& use) {
       pool.servers.push_back(server(from, s, use));
   }
   pool.by_id = index_by_id(pool.servers);
+  pool.equal_weights = std::all_of(pool.servers.begin(), pool.servers.end(), [&](const auto& s) {
+    return s.weight == pool.servers.front().weight;
+  });
   if (pool.algorithm == snapshot::Algorithm::kConsistentHash)
     pool.maglev = maglev(pool, from.ignore_server_port);
   return pool;

@@ -45,7 +45,8 @@ uint32_t consistent_hash(const Client& client, snapshot::HashInput input);
 // The index of the chosen server; kNobody when `usable(index)` holds for none.
 //
 // Smooth weighted round robin is nginx's: every server earns its weight each turn, the richest is
-// chosen and pays the sum; with equal weights it is plain round robin in the order of the pool.
+// chosen and pays the sum. With equal weights that is plain round robin, which needs no pass over
+// the pool.
 template <class Usable>
 uint32_t pick(const snapshot::Pool& pool, const Client& client, std::span<Load> loads, Turn& turn,
               base::Random& random, Usable&& usable) {
@@ -79,6 +80,15 @@ uint32_t pick(const snapshot::Pool& pool, const Client& client, std::span<Load> 
       return last;
     }
     case snapshot::Algorithm::kRoundRobin: {
+      if (pool.equal_weights) {
+        uint32_t i = turn.next < n ? turn.next : 0;
+        for (uint32_t k = 0; k < n; ++k, i = i + 1 == n ? 0 : i + 1) {
+          if (!usable(i)) continue;
+          turn.next = i + 1;
+          return i;
+        }
+        return kNobody;
+      }
       uint32_t best = kNobody;
       int32_t sum = 0;
       for (uint32_t i = 0; i < n; ++i) {

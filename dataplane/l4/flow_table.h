@@ -61,13 +61,17 @@ class FlowTable {
   // Three steps over a burst, so that memory is waited for once: prefetch_bucket, prefetch_flow,
   // find.
   void prefetch_bucket(uint32_t hash) const { index_.prefetch(hash); }
-  void prefetch_flow(uint32_t hash) const {
+  // False: none in sight; most likely there is none.
+  bool prefetch_flow(uint32_t hash) const {
     const uint32_t value = index_.candidate(hash);
-    if (value == base::HashIndex::kNone) return;
+    if (value == base::HashIndex::kNone) return false;
     const Flow* flow = &flows_[value >> 1];
     __builtin_prefetch(flow);
     __builtin_prefetch(reinterpret_cast<const char*>(flow) + 64);
+    return true;
   }
+  // The bucket that insert() will want for the answers' direction.
+  void prefetch_answer(const Flow& flow) const { index_.prefetch(hash_to_client(flow)); }
   FlowRef find(const FlowKey& key, uint32_t hash) const;
 
   // The translation of (client, vip) datagrams to this very server, under per_pkt_loadbalance.

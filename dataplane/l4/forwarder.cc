@@ -86,14 +86,26 @@ void Forwarder::use(const snapshot::Snapshot& s) {
   table_.restart_sweep();
 }
 
+void Forwarder::expect(Buffer* buffer) {
+  Meta& m = packet::meta(buffer);
+  if (m.kind != packet::Kind::kFlow) return;
+  m.hash = flows_.hash(key_of(m));
+  flows_.prefetch_bucket(m.hash);
+}
+
+// What a packet that opens a connection will look up.
+void Forwarder::prefetch_binding(const Meta& m) {
+  const auto* vs = snapshot_->find(m.destination, m.protocol, m.destination_port);
+  const auto* scope = vs == nullptr ? nullptr : snapshot_->scope(vs->scope);
+  if (scope != nullptr) table_.prefetch(*scope, scope->key_of(m.source));
+}
+
 void Forwarder::process(std::span<Buffer*> burst, Instant now) {
   for (Buffer* b : burst) {
-    Meta& m = packet::meta(b);
-    if (m.kind != packet::Kind::kFlow) continue;
-    m.hash = flows_.hash(key_of(m));
-    flows_.prefetch_bucket(m.hash);
+    const Meta& m = packet::meta(b);
+    if (m.kind != packet::Kind::kFlow || flows_.prefetch_flow(m.hash)) continue;
+    if (m.protocol == packet::kProtocolUdp || opens(m)) prefetch_binding(m);
   }
-  for (Buffer* b : burst) flows_.prefetch_flow(packet::meta(b).hash);
   for (Buffer* b : burst) {
     const Meta& m = packet::meta(b);
     if (m.kind == packet::Kind::kIcmpError) {
@@ -132,17 +144,19 @@ void Forwarder::known(Buffer* buffer, FlowRef ref, Instant now) {
     return fresh(buffer, now);
   }
   if (ref.direction == Direction::kToServer && !flow.client_mac.is_zero()) {
-    flow.client_mac =
-        m.source_mac;  // replies follow the client's packets, should its router change
+    // Replies follow the client's packets, should its router change.
+    flow.client_mac = m.source_mac;
     flow.client_interface = m.port;
   }
+  const Side side = side_of(flow, ref.direction);
+  if (bounce(buffer, snapshot_->ports[side.port].mtu, now)) return;
   bool over = false;
   if (tcp) {
     over = track_tcp(flow, ref.direction, buffer, now);
   } else {
     track_udp(flow, ref.direction, now);
   }
-  forward(buffer, flow, ref.direction, now);
+  forward(buffer, flow, ref.direction, side);
   if (over) close(flow, now);
 }
 
@@ -153,6 +167,7 @@ void Forwarder::fresh(Buffer* buffer, Instant now) {
   if (snapshot_->own(m.source) != nullptr) return output_.drop(buffer, DropReason::kMartianSource);
   if (m.protocol == packet::kProtocolTcp && !opens(m))
     return refuse(buffer, DropReason::kNoFlow, now);
+  if (bounce(buffer, UINT16_MAX, now)) return;
   if (vs->per_packet && m.protocol == packet::kProtocolUdp) return per_packet(buffer, *vs, now);
 
   const Choice choice = selector_.choose(*snapshot_, *vs, {m.source, m.source_port}, now);
@@ -177,7 +192,14 @@ void Forwarder::fresh(Buffer* buffer, Instant now) {
   flow->expires = Tick::after(now + lifetime);
   wheel_.add(
       flows_.index_of(*flow), flow->expires, [this](uint32_t f) -> auto& { return links(f); });
-  forward(buffer, *flow, Direction::kToServer, now);
+  send_first(buffer, *flow, now);
+}
+
+// The packet that opened a flow.
+void Forwarder::send_first(Buffer* buffer, Flow& flow, Instant now) {
+  const Side side = side_of(flow, Direction::kToServer);
+  if (!bounce(buffer, snapshot_->ports[side.port].mtu, now))
+    forward(buffer, flow, Direction::kToServer, side);
 }
 
 // Every datagram is a connection of its own, over as soon as it has passed; what stays is the
@@ -215,7 +237,7 @@ void Forwarder::per_packet(Buffer* buffer, const snapshot::VirtualService& vs, I
     flow->entry = table_.index_of(choice.entry);
     flow->entry_serial = choice.entry->serial;
   }
-  forward(buffer, *flow, Direction::kToServer, now);
+  send_first(buffer, *flow, now);
 }
 
 void Forwarder::no_listener(Buffer* buffer, Instant now) {
@@ -232,6 +254,7 @@ void Forwarder::refuse(Buffer* buffer, DropReason reason, Instant now) {
   const uint8_t port = m.port;
   const net::Mac to = m.source_mac;
   output_.count(reason, port);
+  if ((m.tcp_flags & packet::kTcpRst) != 0) return packet::release(buffer);  // is owed nothing
   if (!reply_limit_.allow(now)) {
     output_.count(DropReason::kRateLimited, port);
     return packet::release(buffer);
@@ -338,6 +361,7 @@ bool Forwarder::open_translated(Flow& flow, const snapshot::Server& server, Inst
     for (uint32_t attempt = 0; attempt < kPortAttempts; ++attempt) {
       flow.source_port = ports->take(now);
       if (flow.source_port == 0) break;
+      flows_.prefetch_answer(flow);
       if (flows_.insert(flow)) return true;
       ports->give_back(flow.source_port, now);
     }
@@ -532,28 +556,39 @@ Forwarder::Side Forwarder::side_of(Flow& flow, Direction direction) {
   return {hop.port, neighbors_.mac(neighbors_.look_up(hop.port, hop.next_hop)), hop.next_hop};
 }
 
-void Forwarder::forward(Buffer* buffer, Flow& flow, Direction direction, Instant now) {
-  Meta& m = packet::meta(buffer);
-  const Side side = side_of(flow, direction);
-  const uint16_t mtu = snapshot_->ports[side.port].mtu;
-  const auto error = [&](packet::IcmpReply what, DropReason why) {
-    const uint8_t port = m.port;
-    const net::Mac to = m.source_mac;
-    output_.count(why, port);
-    const net::Address* from = own_address(port, m.family);
-    // A port without an address of this family speaks as the address the packet was for.
-    const net::Address source = from != nullptr ? *from : m.destination;
-    if (!reply_limit_.allow(now)) {
-      output_.count(DropReason::kRateLimited, port);
-      return packet::release(buffer);
-    }
-    if (!packet::make_icmp_error(buffer, what, source, mtu)) return packet::release(buffer);
-    reply(buffer, port, to);
-  };
-  if (m.ttl <= 1) return error(packet::IcmpReply::kTimeExceeded, DropReason::kTtlExceeded);
-  if (m.l3_bytes > mtu && m.dont_fragment && !m.reassembled)
-    return error(packet::IcmpReply::kTooBig, DropReason::kTooBig);
+// A packet that may not go on is answered before it changes anything (RFC 1812 4.3.3, RFC 4443 3.2,
+// 3.3). True: it was, or dropped; it is no longer ours.
+bool Forwarder::bounce(Buffer* buffer, uint16_t mtu, Instant now) {
+  const Meta& m = packet::meta(buffer);
+  if (m.ttl <= 1) {
+    answer_error(buffer, packet::IcmpReply::kTimeExceeded, DropReason::kTtlExceeded, 0, now);
+    return true;
+  }
+  if (m.l3_bytes <= mtu || !m.dont_fragment || m.reassembled) return false;
+  answer_error(buffer, packet::IcmpReply::kTooBig, DropReason::kTooBig, mtu, now);
+  return true;
+}
 
+void Forwarder::answer_error(Buffer* buffer, packet::IcmpReply what, DropReason why, uint16_t mtu,
+                             Instant now) {
+  const Meta& m = packet::meta(buffer);
+  const uint8_t port = m.port;
+  const net::Mac to = m.source_mac;
+  output_.count(why, port);
+  const net::Address* from = own_address(port, m.family);
+  // A port without an address of this family speaks as the address the packet was for.
+  const net::Address source = from != nullptr ? *from : m.destination;
+  if (!reply_limit_.allow(now)) {
+    output_.count(DropReason::kRateLimited, port);
+    return packet::release(buffer);
+  }
+  if (!packet::make_icmp_error(buffer, what, source, mtu)) return packet::release(buffer);
+  reply(buffer, port, to);
+}
+
+void Forwarder::forward(Buffer* buffer, const Flow& flow, Direction direction, const Side& side) {
+  const Meta& m = packet::meta(buffer);
+  const uint16_t mtu = snapshot_->ports[side.port].mtu;
   const bool to_server = direction == Direction::kToServer;
   const packet::Translation to =
       to_server ? packet::Translation{flow.source, flow.server, flow.source_port, flow.server_port}
@@ -571,25 +606,31 @@ void Forwarder::forward(Buffer* buffer, Flow& flow, Direction direction, Instant
 }
 
 void Forwarder::transmit(Buffer* buffer, const Side& side) {
-  Meta& m = packet::meta(buffer);
+  if (packet::meta(buffer).l3_bytes > snapshot_->ports[side.port].mtu) [[unlikely]]
+    return transmit_pieces(buffer, side);
+  transmit_frame(buffer, side, packet::meta(buffer).port);
+}
+
+void Forwarder::transmit_pieces(Buffer* buffer, const Side& side) {
+  const uint8_t arrived = packet::meta(buffer).port;
+  Buffer* pieces[kPiecesMax];
+  const uint32_t n = packet::fragment(buffer, snapshot_->ports[side.port].mtu, next_datagram_id(),
+                                      pool_, pieces, kPiecesMax);
+  if (n == 0) return output_.count(DropReason::kNoBuffers, arrived);
+  for (uint32_t i = 0; i < n; ++i) transmit_frame(pieces[i], side, arrived);
+}
+
+void Forwarder::transmit_frame(Buffer* buffer, const Side& side, uint8_t arrived) {
   const snapshot::Port& port = snapshot_->ports[side.port];
-  const uint8_t arrived = m.port;
-  Buffer* pieces[kPiecesMax] = {buffer};
-  uint32_t n = 1;
-  if (m.l3_bytes > port.mtu) {
-    n = packet::fragment(buffer, port.mtu, next_datagram_id(), pool_, pieces, kPiecesMax);
-    if (n == 0) return output_.count(DropReason::kNoBuffers, arrived);
-  }
-  for (uint32_t i = 0; i < n; ++i) {
-    if (side.mac == nullptr) {
-      packet::meta(pieces[i]).port = side.port;
-      packet::meta(pieces[i]).next_hop = side.next_hop;
-      output_.punt(pieces[i]);
-    } else if (packet::write_ethernet(pieces[i], {side.port, port.vlan, port.mac}, *side.mac)) {
-      output_.send(pieces[i]);
-    } else {
-      output_.drop(pieces[i], DropReason::kNoBuffers, arrived);
-    }
+  if (side.mac == nullptr) {
+    Meta& m = packet::meta(buffer);
+    m.port = side.port;
+    m.next_hop = side.next_hop;
+    output_.punt(buffer);
+  } else if (packet::write_ethernet(buffer, {side.port, port.vlan, port.mac}, *side.mac)) {
+    output_.send(buffer);
+  } else {
+    output_.drop(buffer, DropReason::kNoBuffers, arrived);
   }
 }
 

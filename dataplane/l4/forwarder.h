@@ -85,7 +85,10 @@ class Forwarder {
   // Takes the snapshot that everything until the next call goes by.
   void use(const snapshot::Snapshot& s);
 
-  // Kinds kFlow and kIcmpError, of this core.
+  // Asks for the memory that judging this packet begins with; as early as its core is known.
+  void expect(packet::Buffer* buffer);
+
+  // Kinds kFlow and kIcmpError, of this core, each announced by expect().
   void process(std::span<packet::Buffer*> burst, timing::Instant now);
 
   // Whether this core knows the packet's flow (of an ICMP error: the one it quotes), or its
@@ -151,8 +154,15 @@ class Forwarder {
   timing::WheelLinks& links(uint32_t flow) { return flows_[flow].links; }
 
   Side side_of(Flow& flow, Direction direction);
-  void forward(packet::Buffer* buffer, Flow& flow, Direction direction, timing::Instant now);
+  void forward(packet::Buffer* buffer, const Flow& flow, Direction direction, const Side& side);
+  void send_first(packet::Buffer* buffer, Flow& flow, timing::Instant now);
+  bool bounce(packet::Buffer* buffer, uint16_t mtu, timing::Instant now);
+  void answer_error(packet::Buffer* buffer, packet::IcmpReply what, packet::DropReason why,
+                    uint16_t mtu, timing::Instant now);
   void transmit(packet::Buffer* buffer, const Side& side);
+  void transmit_pieces(packet::Buffer* buffer, const Side& side);
+  void transmit_frame(packet::Buffer* buffer, const Side& side, uint8_t arrived);
+  void prefetch_binding(const packet::Meta& m);
   void reply(packet::Buffer* buffer, uint8_t port, net::Mac to);
   const net::Address* own_address(uint8_t port, net::Family family) const;
   uint32_t next_datagram_id() { return datagram_id_ += cores_; }

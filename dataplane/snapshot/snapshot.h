@@ -95,6 +95,7 @@ struct Pool {
   Algorithm algorithm = Algorithm::kLeastConnections;
   HashInput hash_input = HashInput::kSourceAddress;
   std::vector<Server> servers;
+  bool equal_weights = false;  // of all servers
   // Maglev table over the servers that take new clients: indices into `servers`; empty when the
   // algorithm is another or no server qualifies.
   std::vector<uint16_t> maglev;

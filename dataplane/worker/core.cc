@@ -101,9 +101,11 @@ void Core::place(Buffer* buffer) {
     m.steer_level = to.level;
     if (m.kind == Kind::kFragment) return judge_fragment(buffer);
     const bool last = to.level + 1u >= levels;
-    if (last || forwarder_.knows(buffer, now_)) return mine_.push_back(buffer);
+    if (last || forwarder_.knows(buffer, now_)) break;
     ++m.steer_level;
   }
+  forwarder_.expect(buffer);
+  mine_.push_back(buffer);
 }
 
 void Core::judge_fragment(Buffer* fragment) {

@@ -10,8 +10,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <set>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "tests/support/core_lab.h"
@@ -74,10 +76,18 @@ class Soak {
                : "fd00:1::1:" + std::to_string(1 + c);
   }
 
+  // A port this client has no open connection on.
+  uint16_t next_port(const std::string& client) {
+    for (;;) {
+      const auto port = static_cast<uint16_t>(1024 + ++next_port_ % 60000);
+      if (!ports_open_.contains({client, port})) return port;
+    }
+  }
+
   void one() {
     const Family f = random_.below(2) == 0 ? Family::kV4 : Family::kV6;
     const std::string address = client(random_.below(kClientsPerFamily), f);
-    const auto port = static_cast<uint16_t>(1024 + ++next_port_ % 60000);
+    const uint16_t port = next_port(address);
     const bool tcp = random_.below(4) != 0;
     Expected& e = expected_[address];
     const bool bound = e.open > 0 || (!e.server.empty() && lab_.clock.now() < e.until);
@@ -92,8 +102,7 @@ class Soak {
       c = lab_.connect({address, port});
     }
     require(c.ok(), "a client was refused", number_);
-    if (bound && !down_[e.server])
-      require(c.server == e.server, "a client changed server", number_);
+    if (bound) require_same(address, e, c.server);
     e.server = c.server;
     if (!tcp) {
       // The client walks away; the flow closes by itself when it has been idle.
@@ -101,6 +110,7 @@ class Soak {
       return;
     }
     ++e.open;
+    ports_open_.insert({address, port});
     open_.push_back(c);
     if (ending < 6) close(static_cast<uint32_t>(open_.size() - 1));
   }
@@ -113,9 +123,8 @@ class Soak {
     const auto out = lab_.send(support::tcp(up, packet::kTcpSyn));
     require(out.size() == 1 && out[0].port == 1, "a client was refused", number_);
     const auto p = support::parts(out[0].bytes);
-    if (!bound.empty() && !down_[bound])
-      require(p.destination == bound, "a client changed server", number_);
     Expected& e = expected_[address];
+    if (!bound.empty()) require_same(address, e, p.destination);
     if (e.open > 0) {
       e.server = p.destination;
     } else if (!bound.empty()) {
@@ -130,6 +139,14 @@ class Soak {
     }
   }
 
+  void require_same(const std::string& client, const Expected& e, const std::string& got) {
+    if (got == e.server || down_[e.server]) return;
+    std::fprintf(stderr, "%s: expected %s, got %s; %u open, bound until %lld, now %lld ns\n",
+                 client.c_str(), e.server.c_str(), got.c_str(), e.open,
+                 static_cast<long long>(e.until.ns), static_cast<long long>(lab_.clock.now().ns));
+    require(false, "a client changed server", number_);
+  }
+
   void close(uint32_t which) {
     const CoreLab::Connection c = open_[which];
     open_[which] = open_.back();
@@ -137,6 +154,7 @@ class Soak {
     Expected& e = expected_[c.client];
     require(e.open > 0, "the model lost count", number_);
     --e.open;
+    ports_open_.erase({c.client, c.client_port});
     if (random_.below(3) == 0) {
       lab_.reset(c);
     } else {
@@ -177,6 +195,7 @@ class Soak {
   std::unordered_map<std::string, Expected> expected_;
   std::unordered_map<std::string, bool> down_;
   std::vector<CoreLab::Connection> open_;
+  std::set<std::pair<std::string, uint16_t>> ports_open_;
   uint32_t next_port_ = 0;
   uint64_t number_ = 0;
 };

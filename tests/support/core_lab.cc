@@ -94,6 +94,9 @@ void World::index() {
     auto& pool = s.pools[p];
     pool.by_id.assign(std::bit_ceil(2 * pool.servers.size() + 1), 0);
     std::vector<balance::MaglevServer> up;
+    pool.equal_weights = std::all_of(pool.servers.begin(), pool.servers.end(), [&](const auto& x) {
+      return x.weight == pool.servers[0].weight;
+    });
     for (uint32_t i = 0; i < pool.servers.size(); ++i) {
       const auto& server = pool.servers[i];
       s.server_by_slot[server.slot.value] = {p, i};

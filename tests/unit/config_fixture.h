@@ -11,6 +11,11 @@
 #include "common/base/result.h"
 #include "control/config/codec.h"
 
+#ifndef LIMPET_TEST_DOCUMENTS  // where the build says the samples are; else from the top of the
+                               // tree
+#define LIMPET_TEST_DOCUMENTS "tests/support/documents"
+#endif
+
 namespace limpet::config {
 
 using JsonValue = nlohmann::json;
