@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <compare>
 #include <cstddef>
 #include <cstdint>
@@ -85,16 +86,14 @@ class Address {
 
   friend constexpr auto operator<=>(const Address&, const Address&) = default;
   // Two loads; the default would call memcmp() for each packet.
-  friend bool operator==(const Address& a, const Address& b) {
-    return ((a.half(0) ^ b.half(0)) | (a.half(1) ^ b.half(1))) == 0;
+  friend constexpr bool operator==(const Address& a, const Address& b) {
+    const auto x = std::bit_cast<Halves>(a.bytes_);
+    const auto y = std::bit_cast<Halves>(b.bytes_);
+    return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
   }
 
  private:
-  uint64_t half(std::size_t i) const {
-    uint64_t h;
-    std::memcpy(&h, &bytes_[8 * i], 8);
-    return h;
-  }
+  using Halves = std::array<uint64_t, 2>;
 
   static constexpr uint32_t kMappedWord = 0xffff0000u;  // bytes 00 00 ff ff on little endian
 
