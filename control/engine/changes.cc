@@ -213,6 +213,7 @@ void Engine::watch() {
   watched_ = now;
   recycle();
   watch_limits();
+  watch_links(now);
   if (now - telemetry_published_ < kTelemetryInterval) return;
   telemetry_published_ = now;
   for (uint32_t w = 0; w < cores_.size(); ++w) {
@@ -223,9 +224,19 @@ void Engine::watch() {
         all == 0 ? 0 : static_cast<double>(busy - busy_[w].busy_ns) / static_cast<double>(all);
     busy_[w] = {busy, idle, ratio};
   }
-  with_census([this](const Census& census) {
-    api::publish_telemetry(status_view(census), metrics_view(census));
-  });
+  // DPDK telemetry shows totals only: no core is asked to count its entries for it.
+  const Census census = census_.value_or(Census{});
+  api::publish_telemetry(status_view(census), metrics_view(census));
+}
+
+// What was announced while a link was down nobody heard.
+void Engine::watch_links(Instant now) {
+  link_up_.resize(devices_->ports().size());
+  for (const port::PortInfo& p : devices_->ports()) {
+    const bool up = devices_->link_up(p.device);
+    if (up && !link_up_[p.index]) slow_path_->link_up(p.index, now);
+    link_up_[p.index] = up;
+  }
 }
 
 void Engine::watch_limits() {

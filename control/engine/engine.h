@@ -99,6 +99,7 @@ class Engine final : public api::Backend, private slowpath::Link {
   void watch();
   void recycle();
   void watch_limits();
+  void watch_links(timing::Instant now);
   void make_source_ports(const snapshot::Snapshot& s);
   bool swept(uint64_t version) const;
   void emit(telemetry::EventName name, std::string_view object, std::string_view message);
@@ -177,6 +178,7 @@ class Engine final : public api::Backend, private slowpath::Link {
   std::map<uint32_t, uint64_t> vs_total_before_;  // by slot: what earlier owners counted
   std::map<uint32_t, uint64_t> server_total_before_;
   std::map<std::string, bool> vs_up_;
+  std::vector<bool> link_up_;  // by port
   struct Busy {
     uint64_t busy_ns = 0;
     uint64_t idle_ns = 0;

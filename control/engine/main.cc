@@ -1,5 +1,6 @@
 // limpet-se: the service engine's command line.
 #include <boost/program_options.hpp>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -128,6 +129,7 @@ int run(const Options& options) {
     print(options.events && !device_failure ? options.events->string() : file, status.errors());
     return device_failure ? kDevice : kBadConfiguration;
   }
+  std::signal(SIGPIPE, SIG_IGN);  // whoever read our standard error may have gone
   auto engine = Engine::start(bootstrap, std::move(document));
   if (!engine) {
     print(file, engine.errors());

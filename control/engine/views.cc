@@ -233,6 +233,12 @@ api::MetricsView Engine::metrics_view(const Census& census) const {
   out.persistence_entries_max = limits_.entries;
   out.persistence_entry_bytes = sizeof(persist::Entry);
   out.flow_bytes = sizeof(l4::Flow);
+  out.more.push_back({"limpet_flow_index_bytes",
+                      "Bytes of index of one direction of a flow.",
+                      api::MetricType::kGauge,
+                      {{{},
+                        static_cast<double>(base::HashIndex::bytes_for(limits_.flows_per_worker)) /
+                            limits_.flows_per_worker}}});
   out.packet_buffers = pool_->size();
   out.packet_buffers_in_use = pool_->size() - std::min(pool_->available(), pool_->size());
   for (const auto& blocks : source_ports_) {
