@@ -31,7 +31,12 @@ base::Status Workers::launch(uint32_t w, std::function<void()> function) {
       return base::Error{"", fmt::format("worker {} is still running", w)};
     rte_eal_wait_lcore(lcore_of(w));
   }
-  functions_[w] = std::move(function);
+  // What a worker wrote is the joining thread's to read; DPDK's own hand-over is inside a library
+  // that the thread sanitizer cannot see into.
+  functions_[w] = [this, function = std::move(function)] {
+    function();
+    returned_.fetch_add(1, std::memory_order_release);
+  };
   const int error = rte_eal_remote_launch(run, &functions_[w], lcore_of(w));
   if (error != 0)
     return base::Error{"", fmt::format("worker {} does not start: {}", w, error_text(error))};
@@ -45,6 +50,7 @@ void Workers::join() {
     rte_eal_wait_lcore(lcore_of(w));
     running_[w] = false;
   }
+  static_cast<void>(returned_.load(std::memory_order_acquire));
 }
 
 int numa_node_of(uint32_t w) {

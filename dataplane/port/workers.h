@@ -4,6 +4,7 @@
 // the caller's business (a flag it looks at each turn).
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -29,6 +30,7 @@ class Workers {
  private:
   std::vector<std::function<void()>> functions_;  // by worker
   std::vector<bool> running_;
+  std::atomic<uint32_t> returned_{0};  // functions that have returned, ever
 };
 
 // The NUMA node of worker `w`'s core, for TableMemory; of the control thread's for kControl.
