@@ -119,9 +119,10 @@ void Compiler::collect_addresses() {
   using Kind = Snapshot::OwnAddress::Kind;
   auto& own = out_.own_addresses;
   for (const snapshot::Port& port : out_.ports) {
-    for (const net::Prefix& prefix : port.addresses) own.push_back({prefix.address, Kind::kPort});
+    for (const net::Prefix& prefix : port.addresses)
+      own.push_back({prefix.address, Kind::kPort, true});
   }
-  for (const net::Address& address : environment_.snat) own.push_back({address, Kind::kSnat});
+  for (const net::Address& address : environment_.snat) own.push_back({address, Kind::kSnat, true});
   for (std::size_t i = 0; i < document_.virtual_services.size(); ++i) {
     const config::VirtualService& vs = document_.virtual_services[i];
     if (!why_not_[i].empty()) continue;
@@ -138,17 +139,24 @@ void Compiler::collect_addresses() {
     // announced, and has no services.
     if (vs.group.value < document_.groups.size()) {
       for (const net::Address& address : document_.groups[vs.group.value].floating_addresses)
-        own.push_back({address, Kind::kSnat});
+        own.push_back({address, Kind::kSnat, true});
     }
   }
-  // An address once: what clients may connect to counts as a VIP, whatever else it is.
+  // An address once: what clients may connect to counts as a VIP, whatever else it is; it stays a
+  // source of translations.
   const auto rank = [](Kind kind) { return kind == Kind::kVip ? 0 : kind == Kind::kPort ? 1 : 2; };
   std::sort(own.begin(), own.end(), [&](const auto& a, const auto& b) {
     return std::pair(a.address, rank(a.kind)) < std::pair(b.address, rank(b.kind));
   });
-  own.erase(std::unique(own.begin(), own.end(),
-                        [](const auto& a, const auto& b) { return a.address == b.address; }),
-            own.end());
+  std::vector<Snapshot::OwnAddress> once;
+  for (const auto& address : own) {
+    if (once.empty() || once.back().address != address.address) {
+      once.push_back(address);
+    } else {
+      once.back().source = once.back().source || address.source;
+    }
+  }
+  own = std::move(once);
 }
 
 void Compiler::virtual_service(uint32_t index) {

@@ -118,13 +118,19 @@ void Forwarder::process(std::span<Buffer*> burst, Instant now) {
   }
 }
 
-bool Forwarder::knows(Buffer* buffer, Instant now) {
+bool Forwarder::knows_flow(Buffer* buffer) const {
   const Meta& m = packet::meta(buffer);
   if (m.kind == packet::Kind::kIcmpError) {
     const auto quote = packet::parse_quote(buffer);
     return quote && quoted_flow(*quote);
   }
-  if (flows_.find(key_of(m), flows_.hash(key_of(m)))) return true;
+  return static_cast<bool>(flows_.find(key_of(m), flows_.hash(key_of(m))));
+}
+
+bool Forwarder::knows(Buffer* buffer, Instant now) {
+  if (knows_flow(buffer)) return true;
+  const Meta& m = packet::meta(buffer);
+  if (m.kind == packet::Kind::kIcmpError) return false;
   const auto* vs = snapshot_->find(m.destination, m.protocol, m.destination_port);
   const auto* scope = vs == nullptr ? nullptr : snapshot_->scope(vs->scope);
   return scope != nullptr &&

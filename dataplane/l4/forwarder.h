@@ -91,8 +91,9 @@ class Forwarder {
   // Kinds kFlow and kIcmpError, of this core, each announced by expect().
   void process(std::span<packet::Buffer*> burst, timing::Instant now);
 
-  // Whether this core knows the packet's flow (of an ICMP error: the one it quotes), or its
-  // client's binding.
+  // Whether this core knows the packet's flow (of an ICMP error: the one it quotes).
+  bool knows_flow(packet::Buffer* buffer) const;
+  // ... or its client's binding.
   bool knows(packet::Buffer* buffer, timing::Instant now);
 
   // Looks at a bounded number of flows and entries whose time may have come.

@@ -323,7 +323,6 @@ Verdict parse_datagram(Buffer* buffer, bool verify_checksums) {
   fresh.l3_offset = m.l3_offset;
   fresh.source_mac = m.source_mac;
   fresh.port = m.port;
-  fresh.steer_level = m.steer_level;
   fresh.reassembled = m.reassembled;
   m = fresh;
   return m.family == Family::kV4 ? parse_ipv4(buffer, m, verify_checksums)

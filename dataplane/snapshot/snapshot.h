@@ -199,6 +199,8 @@ struct Snapshot {
   struct OwnAddress {
     net::Address address;
     enum class Kind : uint8_t { kPort, kVip, kSnat } kind;
+    // Servers may see it as the source of translated connections. A VIP can be that too.
+    bool source = false;
     friend auto operator<=>(const OwnAddress&, const OwnAddress&) = default;
   };
   std::vector<OwnAddress> own_addresses;

@@ -45,7 +45,6 @@ void Core::arrive(Buffer* frame, const packet::IngressSet& ports) {
   ++counters.rx_packets;
   counters.rx_bytes += bytes;
   if (wrong) return output_.drop(frame, *wrong, packet::meta(frame).port);
-  packet::meta(frame).steer_level = 0;
   arrived_.push_back(frame);
 }
 
@@ -100,6 +99,11 @@ void Core::place(Buffer* buffer) {
     if (to.core != options_.index) return steered_[to.core].push_back(buffer);
     m.steer_level = to.level;
     if (m.kind == Kind::kFragment) return judge_fragment(buffer);
+    if (to.tentative) {
+      if (forwarder_.knows_flow(buffer)) break;
+      m.owner_asked = true;
+      continue;
+    }
     const bool last = to.level + 1u >= levels;
     if (last || forwarder_.knows(buffer, now_)) break;
     ++m.steer_level;
@@ -116,7 +120,6 @@ void Core::judge_fragment(Buffer* fragment) {
   if (whole == nullptr) return;
   const auto wrong = packet::parse_datagram(whole, true);
   if (wrong) return output_.drop(whole, *wrong, port);
-  packet::meta(whole).steer_level = 0;
   if (packet::meta(whole).kind == Kind::kFragment)  // a fragment within a fragment
     return output_.drop(whole, DropReason::kFragmentInvalid, port);
   place(whole);

@@ -5,6 +5,9 @@
 // the core whose slice holds the port. When a document needs a shorter mask than those before, what
 // is already known stays where it is: a packet visits the cores of the older levels first, and they
 // keep what they know (snapshot::Snapshot::steering).
+//
+// A service on a port that source NAT may use too, at an address that is both: only the flow table
+// of the core whose slice holds the port can say whether a packet is an answer. It is asked first.
 #pragma once
 
 #include <algorithm>
@@ -27,7 +30,8 @@ class Steerer {
 
   struct Target {
     uint32_t core = 0;
-    uint8_t level = 0;  // of snapshot.steering
+    uint8_t level = 0;       // of snapshot.steering
+    bool tentative = false;  // for that core only if it knows the flow; else Meta::owner_asked
   };
 
   // Where the packet goes next, starting at its meta.steer_level.
@@ -44,10 +48,9 @@ class Steerer {
       if (!quote) return {0, last(s)};
       // The quoted packet is ours: from a translated address to a server, or from a VIP to a
       // client.
-      return of(quote->source, quote->source_port, quote->destination, quote->protocol,
-                m.steer_level, s);
+      return of(quote->source, quote->source_port, quote->destination, quote->protocol, m, s);
     }
-    return of(m.destination, m.destination_port, m.source, m.protocol, m.steer_level, s);
+    return of(m.destination, m.destination_port, m.source, m.protocol, m, s);
   }
 
   // The core where a client's connections are judged at this level.
@@ -62,14 +65,16 @@ class Steerer {
 
   // `ours` is the engine's end, `theirs` the far one.
   Target of(const net::Address& ours, uint16_t port, const net::Address& theirs, uint8_t protocol,
-            uint8_t level, const snapshot::Snapshot& s) const {
+            const packet::Meta& m, const snapshot::Snapshot& s) const {
     const auto* own = s.own(ours);
-    if (own == nullptr) return client(ours, level, s);  // a server's answer, client address kept
-    if (own->kind != snapshot::Snapshot::OwnAddress::Kind::kVip &&
-        s.find(ours, protocol, port) == nullptr) {
-      return {l4::PortSlice::owner(port, cores_), last(s)};
+    // A server's answer, client address kept.
+    if (own == nullptr) return client(ours, m.steer_level, s);
+    if (own->source && !m.owner_asked) {
+      const bool service = s.find(ours, protocol, port) != nullptr;
+      if (!service || port >= l4::kSourcePortFirst)
+        return {l4::PortSlice::owner(port, cores_), last(s), service};
     }
-    return client(theirs, level, s);
+    return client(theirs, m.steer_level, s);
   }
 
   Target client(const net::Address& address, uint8_t level, const snapshot::Snapshot& s) const {

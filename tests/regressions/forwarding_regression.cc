@@ -179,5 +179,41 @@ TEST_P(ForwardingRegression, ALimitSetByAReloadCountsWhatIsOpen) {
   EXPECT_EQ(lab.shared().gauges.open(slot), 2u);
 }
 
+// Answers to a VIP that is also the source of translations were judged on the client side's core;
+// and where a service listens on the ports of the translations too, nothing told them apart.
+TEST_P(ForwardingRegression, AnswersToAVipThatTranslatesReachTheirFlow) {
+  CoreLab lab({.cores = 4});
+  for (auto& own : lab.world.snapshot->own_addresses) {
+    if (own.address == support::address(vip())) own.source = true;
+  }
+  for (auto& server : lab.world.pool(GetParam()).servers)
+    server.sources = {support::address(vip())};
+  const uint32_t service = v4() ? 0 : 1;
+  for (const uint8_t protocol : {packet::kProtocolTcp, packet::kProtocolUdp})
+    lab.world.snapshot->listeners.push_back(
+        {support::address(vip()), protocol, 1024, 65535, service});
+  lab.publish();
+  std::set<std::string> servers;
+  for (uint16_t i = 0; i < 64; ++i) {
+    const CoreLab::Client from{client(), static_cast<uint16_t>(3000 + i)};
+    const auto to = static_cast<uint16_t>(i % 2 == 0 ? 80 : 2000 + i);
+    const auto sent = lab.send(support::udp({from.address, from.port, vip(), to}, "question"));
+    ASSERT_EQ(sent.size(), 1u);
+    const auto forward = support::parts(sent[0].bytes);
+    servers.insert(forward.destination);
+    const auto back = lab.send(support::udp({forward.destination, forward.destination_port,
+                                             forward.source, forward.source_port},
+                                            "answer"),
+                               1);
+    ASSERT_EQ(back.size(), 1u);
+    EXPECT_EQ(back[0].port, 0);
+    const auto answer = support::parts(back[0].bytes);
+    EXPECT_EQ(answer.destination, client());
+    EXPECT_EQ(answer.destination_port, from.port);
+    EXPECT_EQ(answer.source_port, to);
+  }
+  EXPECT_EQ(servers.size(), 1u);  // one client, one server
+}
+
 }  // namespace
 }  // namespace limpet

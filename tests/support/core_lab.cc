@@ -63,7 +63,8 @@ World::World(uint32_t servers) : snapshot(std::make_shared<snapshot::Snapshot>()
   }
   for (const auto& port : s.ports) {
     for (const auto& prefix : port.addresses)
-      s.own_addresses.push_back({prefix.address, snapshot::Snapshot::OwnAddress::Kind::kPort});
+      s.own_addresses.push_back(
+          {prefix.address, snapshot::Snapshot::OwnAddress::Kind::kPort, true});
   }
   s.steering = {{32, 128}};
   index();

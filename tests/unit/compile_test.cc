@@ -214,12 +214,23 @@ TEST(Compile, OwnAddressesAreSortedAndVipsOnlyThoseServed) {
   EXPECT_EQ(s.own(address("10.1.0.101")), nullptr);
   EXPECT_EQ(s.own(address("10.2.0.10"))->kind, Snapshot::OwnAddress::Kind::kSnat);
   EXPECT_EQ(s.own(address("fd00:2::1"))->kind, Snapshot::OwnAddress::Kind::kPort);
+  EXPECT_FALSE(s.own(address("10.1.0.100"))->source);
+  EXPECT_TRUE(s.own(address("10.2.0.10"))->source);
   EXPECT_EQ(tcp(s, "10.1.0.101", 80), nullptr);
   const auto off = std::find_if(s.virtual_services.begin(), s.virtual_services.end(),
                                 [](const auto& vs) { return vs.name == "off"; });
   ASSERT_NE(off, s.virtual_services.end());
   EXPECT_FALSE(off->served);
   EXPECT_FALSE(off->why_not.empty());
+}
+
+TEST(Compile, AVipInTheSourceNatRangeStaysASource) {
+  Engine engine;
+  engine.env.snat = {address("10.1.0.100")};
+  const auto* own = engine.apply(Builder{}).own(address("10.1.0.100"));
+  ASSERT_NE(own, nullptr);
+  EXPECT_EQ(own->kind, Snapshot::OwnAddress::Kind::kVip);
+  EXPECT_TRUE(own->source);
 }
 
 TEST(Compile, EngineThatIsNotFirstOfTheGroupDoesNotServeIt) {
