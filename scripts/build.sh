@@ -3,6 +3,10 @@
 # nothing has changed. The release build is in build/, others beside it. Meson takes ccache on its
 # own when it is installed.
 
+# nginx, ethtool, nft and sysctl are in sbin, which a user's PATH (so also that of "su" without "-")
+# lacks on Debian.
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
 limpet_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # configure FOLDER [meson options]: once; ninja reconfigures when a meson.build changes.
