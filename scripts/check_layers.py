@@ -25,7 +25,9 @@ LEAVES = {
     "dataplane/balance": COMMON + ["dataplane/snapshot"],
     "dataplane/persist": COMMON + ["dataplane/snapshot"],
     "dataplane/port": COMMON + ["dataplane/packet", "dataplane/ring"],
-    "dataplane/replication": COMMON + ["dataplane/persist", "dataplane/ring", "dataplane/snapshot"],
+    # A home chooses servers: balance.
+    "dataplane/replication": COMMON + ["dataplane/persist", "dataplane/ring", "dataplane/snapshot",
+                                       "dataplane/balance"],
     "dataplane/l4": COMMON + ["dataplane/packet", "dataplane/snapshot", "dataplane/persist",
                               "dataplane/balance", "dataplane/replication"],
     "dataplane/tcp": COMMON + ["dataplane/packet", "dataplane/snapshot"],

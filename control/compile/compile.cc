@@ -19,6 +19,7 @@ using config::Document;
 using net::Family;
 using snapshot::PoolIndex;
 using snapshot::ScopeSlot;
+using snapshot::ServerSlot;
 using snapshot::Snapshot;
 
 // A flow counts its idle time in 16 bits of seconds: 18 hours stand for "never".
@@ -70,7 +71,6 @@ class Compiler {
   void compile_pools();
   void sort_listeners();
   void index_slots();
-  void steer();
 
   const Document& document_;
   const Environment& environment_;
@@ -100,7 +100,6 @@ base::Result<Compiled> Compiler::run() {
   if (!errors_.empty()) return errors_;
   registry_.finish();
   index_slots();
-  steer();
   return Compiled{std::make_shared<const Snapshot>(std::move(out_)), warnings_.take()};
 }
 
@@ -279,7 +278,7 @@ ScopeSlot Compiler::scope_for(const config::VirtualService& vs, PoolIndex pool, 
   }
   const snapshot::ScopeId id =
       scope_id(profile->type, profile->shared ? "" : vs.uuid, from.uuid, profile->uuid, family);
-  const auto slot = registry_.scopes.acquire(id);
+  const auto slot = registry_.scopes.acquire(id, environment_.version);
   if (!slot) {
     base::Error error{"", fmt::format("more than {} persistence scopes, counting those that left "
                                       "and are being emptied",
@@ -292,6 +291,7 @@ ScopeSlot Compiler::scope_for(const config::VirtualService& vs, PoolIndex pool, 
   if (!scope.live) {
     scope.id = id;
     scope.slot = *slot;
+    scope.since = registry_.scopes.since(*slot);
     scope.pool = pool;
     describe(scope, vs, from, *profile, family);
   } else if (scope.virtual_service_uuid != vs.uuid) {
@@ -311,8 +311,7 @@ void Compiler::describe(snapshot::Scope& scope, const config::VirtualService& vs
   scope.pool_name = pool.name;
   scope.profile = profile.name;
   scope.timeout = profile.timeout;
-  // Of the family that the scope does not have the mask stays whole, so it says nothing to
-  // steering.
+  // Of the family that the scope does not have the mask stays whole.
   if (family == Family::kV4) {
     scope.mask_v4 = std::min<uint8_t>(profile.ip_mask.value_or(32), 32);
   } else {
@@ -371,32 +370,14 @@ void Compiler::index_slots() {
   }
   out_.vs_reset = registry_.virtual_services.retired();
   out_.servers_reset = registry_.servers.retired(/*doomed_only=*/true);
-}
-
-void Compiler::steer() {
-  snapshot::Steering needed;
-  for (const snapshot::Scope& scope : out_.scopes) {
-    if (!scope.live) continue;
-    needed.mask_v4 = std::min(needed.mask_v4, scope.mask_v4);
-    needed.mask_v6 = std::min(needed.mask_v6, scope.mask_v6);
+  for (const ServerSlot slot : registry_.servers.retired()) {
+    const snapshot::ServerId id = registry_.servers.key(slot);
+    if (!registry_.servers.is_live(id)) out_.servers_left.push_back(id);
   }
-  out_.steering = steering_after(environment_.steering, needed);
+  std::sort(out_.servers_left.begin(), out_.servers_left.end());
 }
 
 }  // namespace
-
-std::vector<snapshot::Steering> steering_after(std::vector<snapshot::Steering> before,
-                                               snapshot::Steering needed) {
-  if (before.empty()) return {needed};
-  const snapshot::Steering last = before.back();
-  const snapshot::Steering next{.mask_v4 = std::min(last.mask_v4, needed.mask_v4),
-                                .mask_v6 = std::min(last.mask_v6, needed.mask_v6)};
-  if (next == last) return before;
-  before.push_back(before.size() + 1 < snapshot::kSteeringLevelsMax
-                       ? next
-                       : snapshot::Steering{.mask_v4 = 0, .mask_v6 = 0});
-  return before;
-}
 
 snapshot::ScopeId scope_id(config::PersistenceType type, std::string_view virtual_service_uuid,
                            std::string_view pool_uuid, std::string_view profile_uuid,

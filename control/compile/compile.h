@@ -40,7 +40,6 @@ struct Environment {
   std::vector<net::Address> snat;  // both families, in the order of use
   health::Health health;
   std::vector<config::ServerId> graceful_over;  // Drains::due()
-  std::vector<snapshot::Steering> steering;     // of the snapshot before
   uint64_t generation = 0;
   uint64_t version = 0;
 };
@@ -61,12 +60,5 @@ base::Result<Compiled> compile(const config::Document& document, const Environme
 snapshot::ScopeId scope_id(config::PersistenceType type, std::string_view virtual_service_uuid,
                            std::string_view pool_uuid, std::string_view profile_uuid,
                            net::Family family);
-
-// The levels that follow `before` when the running document needs `needed`. A level is added only
-// when a mask gets shorter; it then keeps the shorter of both masks, so levels never get longer.
-// The last level there is room for steers by nothing at all, so that no level ever has to be
-// dropped.
-std::vector<snapshot::Steering> steering_after(std::vector<snapshot::Steering> before,
-                                               snapshot::Steering needed);
 
 }  // namespace limpet::compile

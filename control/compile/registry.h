@@ -51,8 +51,9 @@ class SlotMap {
     for (Cell& cell : cells_) cell.wanted = false;
   }
 
-  // The slot of `key`, which the new configuration wants; nothing when all are taken.
-  std::optional<Slot> acquire(const Key& key) {
+  // The slot of `key`, which the new configuration wants; nothing when all are taken. A slot that
+  // it did not have before is its own since `version`.
+  std::optional<Slot> acquire(const Key& key, uint64_t version = 0) {
     if (const auto it = by_key_.find(key); it != by_key_.end()) {
       cells_[it->second].wanted = true;
       cells_[it->second].state = State::kLive;
@@ -68,7 +69,8 @@ class SlotMap {
       at = free_.front();
       free_.pop_front();
     }
-    cells_[at] = {.key = key, .state = State::kLive, .wanted = true, .doomed = false};
+    cells_[at] = {
+        .key = key, .since = version, .state = State::kLive, .wanted = true, .doomed = false};
     by_key_.emplace(key, at);
     return slot(at);
   }
@@ -124,6 +126,11 @@ class SlotMap {
   }
 
   const Key& key(Slot slot) const { return cells_[slot.value].key; }
+  uint64_t since(Slot slot) const { return cells_[slot.value].since; }
+  bool is_live(const Key& key) const {
+    const auto it = by_key_.find(key);
+    return it != by_key_.end() && cells_[it->second].state == State::kLive;
+  }
   // One more than the largest slot ever given.
   std::size_t size() const { return cells_.size(); }
 
@@ -131,6 +138,7 @@ class SlotMap {
   enum class State : uint8_t { kFree, kLive, kRetired };
   struct Cell {
     Key key{};
+    uint64_t since = 0;
     State state = State::kFree;
     bool wanted = false;
     bool doomed = false;

@@ -179,8 +179,10 @@ void Engine::recycle() {
     server_total_before_[slot.value] += server_total(slot);
     running_.registry.recycle(slot);
   }
-  // Entries of scopes that left are gone: every core has swept.
-  for (const auto slot : retired.scopes) running_.registry.recycle(slot);
+  // Bindings of scopes that left are gone: every home has swept, and the mirror has heard of it.
+  for (const auto slot : retired.scopes) {
+    if (mirror_->in_scope(slot) == 0) running_.registry.recycle(slot);
+  }
   for (const compile::NatBlock& block : retired.nats) {
     uint32_t in_use = 0;
     for (auto& blocks : source_ports_) {
@@ -224,9 +226,7 @@ void Engine::watch() {
         all == 0 ? 0 : static_cast<double>(busy - busy_[w].busy_ns) / static_cast<double>(all);
     busy_[w] = {busy, idle, ratio};
   }
-  // DPDK telemetry shows totals only: no core is asked to count its entries for it.
-  const Census census = census_.value_or(Census{});
-  api::publish_telemetry(status_view(census), metrics_view(census));
+  api::publish_telemetry(status_view(), metrics_view());
 }
 
 // What was announced while a link was down nobody heard.

@@ -23,8 +23,6 @@ bool compile_into(Prepared& prepared, const Surroundings& around, Instant now, R
   environment.snat = around.snat;
   environment.health = next.health;
   environment.graceful_over = next.drains.due(now);
-  // Where nothing was served nothing can be known, and old levels need not be asked.
-  if (!next.snapshot->listeners.empty()) environment.steering = next.snapshot->steering;
   environment.generation = next.generation;
   environment.version = next.snapshot->version + 1;
   auto compiled = compile::compile(next.document->document, environment, next.registry);

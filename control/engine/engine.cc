@@ -119,7 +119,11 @@ void Engine::make_cores() {
   }
   memory_.push_back(
       std::make_unique<port::TableMemory>(hugepages, port::numa_node_of(port::kControl)));
-  shared_ = std::make_unique<worker::Shared>(limits_.entries, random_);
+  const auto rings = replication::Rings::Capacity::for_cores(workers);
+  shared_ = std::make_unique<worker::Shared>(workers, limits_.entries, random_, rings,
+                                             memory_.back().get());
+  mirror_ = std::make_unique<mirroring::Mirror>(limits_.entries, workers * rings.news,
+                                                shared_->hash, memory_.back().get());
   wiring_ = std::make_unique<worker::Wiring>(workers, memory_.back().get());
   publisher_ = std::make_unique<snapshot::Publisher>(running_.snapshot, workers);
   source_ports_.resize(workers);
@@ -131,6 +135,7 @@ void Engine::make_cores() {
     options.nats = base::kNatIdsMax;
     options.ports = bootstrap_.ports.size();
     options.seed = random_.next();
+    options.wall_origin = clock_.wall() + (Instant{} - clock_.now());
     cores_.push_back(std::make_unique<worker::Core>(
         options, *shared_, pool_->get(),
         std::make_unique<packet::Reassembler>(kDatagramsMax, timing::seconds(2),
@@ -219,7 +224,10 @@ void Engine::tick() {
   publisher_->reclaim();
   finish_published();
   pump();
+  drain_news();
   finish_questions();
+  go_on_listing();
+  finish_deletions();
   watch();
 }
 

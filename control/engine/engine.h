@@ -28,6 +28,7 @@
 #include "control/api/server.h"
 #include "control/engine/configurator.h"
 #include "control/engine/sizing.h"
+#include "control/mirroring/mirror.h"
 #include "control/slowpath/slow_path.h"
 #include "dataplane/port/clock.h"
 #include "dataplane/port/devices.h"
@@ -73,11 +74,36 @@ class Engine final : public api::Backend, private slowpath::Link {
     std::vector<std::unique_ptr<worker::Job>> jobs;  // by core
     std::function<void(const Question&)> done;
   };
-  // Entries counted over all cores.
-  struct Census {
-    std::vector<uint32_t> by_scope;
-    std::vector<uint32_t> by_server;
-    timing::Instant taken;
+  // Where a listing goes on: place in the mirror, when it began, how many matched then.
+  struct Cursor {
+    uint32_t place = 0;
+    int64_t began_ns = 0;
+    uint64_t count = 0;
+
+    std::string to_string() const;
+    static std::optional<Cursor> parse(std::string_view text);
+  };
+  // A page of a listing in the making.
+  struct Listing {
+    worker::EntryFilter wanted;
+    Cursor cursor;
+    bool counted = false;  // not the first page: the cursor knows the count
+    uint32_t limit = 0;
+    uint32_t at = 0;  // place in the mirror
+    std::vector<worker::Job::Wanted> page;
+    std::optional<uint32_t> more;  // place of the first match beyond the page
+    api::Answer<api::Outcome<api::EntryPage>> answer;
+  };
+  // A binding over all cores.
+  struct Presence {
+    bool present = false;
+    uint32_t open = 0;
+    timing::Instant deadline;  // if nothing is open
+  };
+  struct Deletion {
+    snapshot::Token token;
+    uint64_t removed = 0;
+    api::Answer<api::Outcome<api::EntriesRemoved>> answer;
   };
 
   Engine(const config::Bootstrap& bootstrap, port::Eal eal);
@@ -96,6 +122,9 @@ class Engine final : public api::Backend, private slowpath::Link {
   void publish();
   void finish_published();
   void finish_questions();
+  void drain_news();
+  void go_on_listing();
+  void finish_deletions();
   void watch();
   void recycle();
   void watch_limits();
@@ -107,17 +136,20 @@ class Engine final : public api::Backend, private slowpath::Link {
 
   void ask(std::vector<std::unique_ptr<worker::Job>> jobs,
            std::function<void(const Question&)> done);
-  void with_census(std::function<void(const Census&)> then);
   std::optional<api::Refusal> resolve(const api::EntryFilter& filter, worker::EntryFilter* out,
                                       bool* nobody) const;
-  api::EntryRow row(const persist::Entry& entry) const;
+  api::EntryRow row(const mirroring::Mirror::Binding& binding, const Presence& presence) const;
+  Presence presence(const Question& question, std::size_t i, const snapshot::Scope& scope) const;
+  void answer_listing(Listing& listing, const Question& question);
+  void explain_binding(const Question& question, const snapshot::Snapshot& s,
+                       const snapshot::Scope* scope, api::Explanation* out) const;
   void explain_answer(const worker::Job& job, const snapshot::Snapshot& s, uint32_t record,
                       bool tcp, api::Explanation* out) const;
-  api::StatusView status_view(const Census& census) const;
-  api::MetricsView metrics_view(const Census& census) const;
-  api::VirtualServiceStatus vs_status(const config::VirtualService& vs, const Census& census) const;
-  std::vector<api::ServerStatus> server_statuses(const config::Pool& pool,
-                                                 const Census& census) const;
+  api::StatusView status_view() const;
+  api::MetricsView metrics_view() const;
+  void replication_metrics(api::MetricsView* out) const;
+  api::VirtualServiceStatus vs_status(const config::VirtualService& vs) const;
+  std::vector<api::ServerStatus> server_statuses(const config::Pool& pool) const;
   const snapshot::Server* find_server(const std::string& pool_uuid, config::ServerId id) const;
   bool vs_up(const config::VirtualService& vs) const;
   // Over all cores, of the slot's present owner.
@@ -144,6 +176,7 @@ class Engine final : public api::Backend, private slowpath::Link {
   std::optional<port::Devices> devices_;
   std::vector<std::unique_ptr<port::TableMemory>> memory_;  // by worker, then the control thread's
   std::unique_ptr<worker::Shared> shared_;
+  std::unique_ptr<mirroring::Mirror> mirror_;
   std::unique_ptr<worker::Wiring> wiring_;
   std::vector<std::unique_ptr<worker::Core>> cores_;
   std::vector<std::unique_ptr<worker::Loop>> loops_;
@@ -164,8 +197,8 @@ class Engine final : public api::Backend, private slowpath::Link {
   l4::DropCounters control_drops_;
 
   std::deque<Question> questions_;
-  std::optional<Census> census_;
-  std::vector<std::function<void(const Census&)>> census_waiting_;
+  std::deque<Listing> listings_;
+  std::deque<Deletion> deletions_;
 
   // What watch() compares with.
   timing::Instant watched_;

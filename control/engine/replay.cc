@@ -109,7 +109,8 @@ class Replay final : private slowpath::Link {
     if (!pool) return pool.errors();
     pool_.emplace(std::move(pool.value()));
     if (auto status = open_devices(); !status) return status;
-    shared_ = std::make_unique<worker::Shared>(limits.entries, random_);
+    shared_ = std::make_unique<worker::Shared>(
+        1, limits.entries, random_, replication::Rings::Capacity::for_cores(1), &memory_);
     worker::Core::Options options;
     options.flows = limits.flows_per_worker;
     options.nats = base::kNatIdsMax;
@@ -271,9 +272,14 @@ class Replay final : private slowpath::Link {
   }
 
   void turn() {
-    core_->begin(*running_.snapshot, clock_.now());
+    const auto take = [this] { core_->begin(*running_.snapshot, clock_.now()); };
+    take();
+    core_->drain(take);
     core_->judge();
+    core_->serve(take);
     core_->end();
+    for (persist::Change change; shared_->rings.news.front().pop(&change);) {
+    }
     for (uint8_t p = 0; p < bootstrap_.ports.size(); ++p) {
       for (packet::Buffer* b : core_->output().tx(p)) transmit(b);
       core_->output().tx(p).clear();
@@ -293,7 +299,7 @@ class Replay final : private slowpath::Link {
       for (const auto& counter : core_->output().drops(p)) drops += counter;
     }
     fmt::print("{} packets in, {} out, {} dropped, {} flows, {} persistence entries\n", received_,
-               sent_, drops, core_->forwarder().flows().size(), core_->forwarder().table().size());
+               sent_, drops, core_->forwarder().flows().size(), core_->table().size());
     return base::Done{};
   }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "control/mirroring/mirror.h"
 #include "dataplane/l4/flow_table.h"
 #include "dataplane/l4/forwarder.h"
 #include "dataplane/persist/table.h"
@@ -52,24 +53,33 @@ Limits resolve_limits(const config::Bootstrap& bootstrap) {
       bootstrap.limits.packet_buffers.value_or(fitting(all / 4, per_buffer, kBuffersDefaultMax));
   out.flows_per_worker = bootstrap.limits.flows_per_worker.value_or(
       fitting(all * 3 / 8 / workers, l4::FlowTable::bytes_for(kGrain) / kGrain, kFlowsDefaultMax));
+  const uint64_t per_entry = (workers * persist::Table::bytes_for({.entries = kGrain, .homes = 0}) +
+                              persist::Table::bytes_for({.entries = 0, .homes = kGrain}) +
+                              mirroring::Mirror::bytes_for(kGrain, 0)) /
+                             kGrain;
   out.entries = bootstrap.limits.persistence_entries.value_or(
-      fitting(all / 8 / workers, persist::Table::bytes_for(kGrain) / kGrain, kEntriesDefaultMax));
+      fitting(all / 8, per_entry, kEntriesDefaultMax));
   return out;
 }
 
 std::vector<port::MemoryNeed> memory_needs(const config::Bootstrap& bootstrap, const Limits& limits,
                                            uint32_t queues) {
   const auto workers = static_cast<uint32_t>(bootstrap.worker_cores.size());
+  const auto rings = replication::Rings::Capacity::for_cores(workers);
   return {
       {fmt::format("{} packet_buffers", limits.buffers),
        port::BufferPool::bytes_for(pool_options(bootstrap, limits))},
       {fmt::format("{} flows_per_worker x {} workers", limits.flows_per_worker, workers),
        workers * uint64_t{l4::FlowTable::bytes_for(limits.flows_per_worker)}},
       {fmt::format("{} persistence_entries x {} workers", limits.entries, workers),
-       workers * uint64_t{persist::Table::bytes_for(limits.entries)}},
+       workers * uint64_t{persist::Table::bytes_for(
+                     replication::Replica::capacity_of(workers, rings, limits.entries))}},
+      {fmt::format("{} persistence_entries, the control thread's replica", limits.entries),
+       mirroring::Mirror::bytes_for(limits.entries, workers * rings.news)},
       {fmt::format("counters and neighbours, {} workers", workers),
        workers * fixed_bytes_per_core()},
-      {fmt::format("rings between {} workers", workers), worker::Wiring::bytes_for(workers)},
+      {fmt::format("rings between {} workers", workers),
+       worker::Wiring::bytes_for(workers) + replication::Rings::bytes_for(workers, rings)},
       {"DPDK and its drivers",
        port::eal_overhead_bytes(static_cast<uint32_t>(bootstrap.ports.size()), queues)},
   };

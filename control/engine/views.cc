@@ -59,8 +59,7 @@ bool Engine::vs_up(const config::VirtualService& vs) const {
   return false;
 }
 
-std::vector<api::ServerStatus> Engine::server_statuses(const config::Pool& pool,
-                                                       const Census& census) const {
+std::vector<api::ServerStatus> Engine::server_statuses(const config::Pool& pool) const {
   std::vector<api::ServerStatus> out;
   for (const config::Server& server : pool.servers) {
     const health::State state = running_.health.state(server);
@@ -73,16 +72,14 @@ std::vector<api::ServerStatus> Engine::server_statuses(const config::Pool& pool,
                                                                : api::StateSource::kDefault;
     if (const auto* known = find_server(pool.uuid, server.id)) {
       status.connections = open_on(known->slot);
-      if (known->slot.value < census.by_server.size())
-        status.entries = census.by_server[known->slot.value];
+      status.entries = mirror_->bound_to(known->id);
     }
     out.push_back(std::move(status));
   }
   return out;
 }
 
-api::VirtualServiceStatus Engine::vs_status(const config::VirtualService& vs,
-                                            const Census& census) const {
+api::VirtualServiceStatus Engine::vs_status(const config::VirtualService& vs) const {
   api::VirtualServiceStatus out;
   out.name = vs.name;
   out.oper_status = !vs.served ? "OPER_DISABLED" : (vs_up(vs) ? "OPER_UP" : "OPER_DOWN");
@@ -94,20 +91,22 @@ api::VirtualServiceStatus Engine::vs_status(const config::VirtualService& vs,
   if (vs.pool) {
     const config::Pool& pool = running_.document->document.pools[vs.pool->value];
     out.pool = pool.name;
-    out.servers = server_statuses(pool, census);
+    out.servers = server_statuses(pool);
   }
   return out;
 }
 
 void Engine::status(api::Answer<api::StatusView> answer) {
-  with_census([this, answer](const Census& census) { answer(status_view(census)); });
+  drain_news();
+  answer(status_view());
 }
 
 void Engine::metrics(api::Answer<api::MetricsView> answer) {
-  with_census([this, answer](const Census& census) { answer(metrics_view(census)); });
+  drain_news();
+  answer(metrics_view());
 }
 
-api::StatusView Engine::status_view(const Census& census) const {
+api::StatusView Engine::status_view() const {
   api::StatusView out;
   out.name = bootstrap_.name;
   out.version = LIMPET_VERSION;
@@ -134,7 +133,7 @@ api::StatusView Engine::status_view(const Census& census) const {
                            cores_[w]->stats().flows, cores_[w]->stats().entries});
   }
   for (const config::VirtualService& vs : running_.document->document.virtual_services)
-    out.virtual_services.push_back(vs_status(vs, census));
+    out.virtual_services.push_back(vs_status(vs));
   for (const config::ServiceEngineGroup& group : running_.document->document.groups) {
     // Mirroring decides ownership between engines; an engine that is alone owns what it serves.
     out.groups.push_back({group.name, bootstrap_.name, "owner"});
@@ -142,8 +141,8 @@ api::StatusView Engine::status_view(const Census& census) const {
   return out;
 }
 
-api::MetricsView Engine::metrics_view(const Census& census) const {
-  const api::StatusView status = status_view(census);
+api::MetricsView Engine::metrics_view() const {
+  const api::StatusView status = status_view();
   api::MetricsView out;
   out.version = LIMPET_VERSION;
   out.generation = running_.generation;
@@ -184,11 +183,11 @@ api::MetricsView Engine::metrics_view(const Census& census) const {
     std::sort(scopes.begin(), scopes.end());
     scopes.erase(std::unique(scopes.begin(), scopes.end()), scopes.end());
     for (const uint32_t scope : scopes)
-      m.entries += scope < census.by_scope.size() ? census.by_scope[scope] : 0;
+      m.entries += mirror_->bound_in_scope(snapshot::ScopeSlot{scope});
     out.virtual_services.push_back(std::move(m));
   }
   for (const config::Pool& pool : document.pools) {
-    const auto statuses = server_statuses(pool, census);
+    const auto statuses = server_statuses(pool);
     for (std::size_t i = 0; i < statuses.size(); ++i) {
       api::ServerMetrics m;
       m.pool = pool.name;
@@ -206,7 +205,6 @@ api::MetricsView Engine::metrics_view(const Census& census) const {
       out.servers.push_back(std::move(m));
     }
   }
-  persist::TableCounters table;
   for (uint32_t w = 0; w < cores_.size(); ++w) {
     const l4::Forwarder& f = cores_[w]->forwarder();
     api::WorkerMetrics m;
@@ -216,20 +214,10 @@ api::MetricsView Engine::metrics_view(const Census& census) const {
     m.flows_max = limits_.flows_per_worker;
     m.entries = cores_[w]->stats().entries;
     m.lookups = {f.lookups().hits, f.lookups().misses, f.lookups().moved,
-                 f.table().counters().created, f.lookups().refused};
+                 cores_[w]->replica().counters().created, f.lookups().refused};
     out.workers.push_back(m);
-    const persist::TableCounters& t = f.table().counters();
-    table.expired += t.expired;
-    table.evicted_idle += t.evicted_idle;
-    table.evicted_embryonic += t.evicted_embryonic;
-    table.dropped += t.dropped;
-    table.deleted += t.deleted;
   }
-  out.persistence_evictions = {{"expired", table.expired},
-                               {"idle", table.evicted_idle},
-                               {"embryonic", table.evicted_embryonic},
-                               {"scope_or_server_gone", table.dropped},
-                               {"deleted", table.deleted}};
+  replication_metrics(&out);
   out.persistence_entries_max = limits_.entries;
   out.persistence_entry_bytes = sizeof(persist::Entry);
   out.flow_bytes = sizeof(l4::Flow);
@@ -249,6 +237,54 @@ api::MetricsView Engine::metrics_view(const Census& census) const {
     if (n.mac.is_zero()) ++out.neighbors_unresolved;
   }
   return out;
+}
+
+// What the cores say to each other about bindings, and how bindings end.
+void Engine::replication_metrics(api::MetricsView* out) const {
+  api::MetricFamily messages{"limpet_replication_messages_total",
+                             "Messages that a worker sent about bindings, by kind.",
+                             api::MetricType::kCounter,
+                             {}};
+  api::MetricFamily waits{"limpet_replication_waits_total",
+                          "Times that a message or a change had to wait for room in a ring.",
+                          api::MetricType::kCounter,
+                          {}};
+  api::MetricFamily pen{"limpet_pen_packets",
+                        "Packets that wait for the home of their client's binding.",
+                        api::MetricType::kGauge,
+                        {}};
+  api::MetricFamily records{"limpet_persistence_records",
+                            "Bindings whose home is this worker.",
+                            api::MetricType::kGauge,
+                            {}};
+  std::map<std::string, uint64_t> ends;
+  for (uint32_t w = 0; w < cores_.size(); ++w) {
+    const std::string core = std::to_string(bootstrap_.worker_cores[w]);
+    const replication::Counters& c = cores_[w]->replica().counters();
+    for (const auto& [kind, count] :
+         std::initializer_list<std::pair<const char*, uint64_t>>{{"claim", c.claims},
+                                                                 {"touch", c.touches},
+                                                                 {"update", c.updates},
+                                                                 {"refuse", c.refusals},
+                                                                 {"recall", c.recalls},
+                                                                 {"answer_yes", c.answers_yes},
+                                                                 {"answer_no", c.answers_no},
+                                                                 {"gone", c.gones},
+                                                                 {"news", c.news}}) {
+      messages.samples.push_back({{{"core", core}, {"message", kind}}, static_cast<double>(count)});
+    }
+    waits.samples.push_back({{{"core", core}}, static_cast<double>(c.waited.get())});
+    pen.samples.push_back({{{"core", core}}, static_cast<double>(cores_[w]->stats().parked.get())});
+    records.samples.push_back(
+        {{{"core", core}}, static_cast<double>(cores_[w]->stats().records.get())});
+    ends["expired"] += c.expired;
+    ends["idle"] += c.evicted_idle;
+    ends["embryonic"] += c.evicted_embryonic;
+    ends["scope_gone"] += c.dropped;
+    ends["deleted"] += c.deleted;
+  }
+  for (const auto& [reason, count] : ends) out->persistence_evictions.push_back({reason, count});
+  for (auto* family : {&messages, &waits, &pen, &records}) out->more.push_back(std::move(*family));
 }
 
 }  // namespace limpet::engine

@@ -1,6 +1,7 @@
 #include "dataplane/l4/forwarder.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "dataplane/packet/fragment.h"
 #include "dataplane/packet/rewrite.h"
@@ -18,16 +19,9 @@ namespace {
 
 constexpr uint32_t kTimersPerTurn = 64;
 constexpr uint32_t kSweepFlowsPerTurn = 128;
-constexpr uint32_t kSweepEntriesPerTurn = 256;
-constexpr uint32_t kAgeEntriesBusy = 4;
-constexpr uint32_t kAgeEntriesIdle = 64;
 constexpr uint32_t kReclaimSample = 64;
 constexpr uint32_t kPortAttempts = 8;
 constexpr uint32_t kPiecesMax = 64;
-
-FlowKey key_of(const Meta& m) {
-  return {m.source, m.destination, m.source_port, m.destination_port, m.protocol};
-}
 
 bool opens(const Meta& m) {
   return (m.tcp_flags & (packet::kTcpSyn | packet::kTcpAck | packet::kTcpRst | packet::kTcpFin)) ==
@@ -57,33 +51,33 @@ struct Forwarder::Side {
   net::Address next_hop;
 };
 
-Forwarder::Forwarder(const Limits& limits, uint32_t core, uint32_t cores,
-                     const base::KeyedHash& hash, base::Random& random, persist::Bindings& bindings,
-                     Gauges& gauges, rte_mempool* pool, Output& output, Instant now,
-                     std::pmr::memory_resource* memory)
-    : cores_(cores),
-      gauges_(gauges),
+Forwarder::Forwarder(const Options& options, const base::KeyedHash& hash, base::Random& random,
+                     replication::Replica& replica, balance::Picker& picker, rte_mempool* pool,
+                     Output& output, Instant now, std::pmr::memory_resource* memory)
+    : cores_(options.cores),
+      replica_(replica),
+      picker_(picker),
+      gauges_(picker.gauges()),
       pool_(pool),
       output_(output),
-      flows_(limits.flows, hash, memory),
+      flows_(options.flows, hash, memory),
       wheel_(Tick::of(now)),
       neighbors_(hash, memory),
-      table_(bindings, hash, random, memory),
-      nats_(limits.nats),
-      loads_(limits.servers),
-      turns_(limits.servers),
-      vs_counters_(limits.virtual_services),
-      server_counters_(limits.servers),
-      selector_(table_, gauges, loads_, turns_, random),
-      datagram_id_(static_cast<uint32_t>(random.next()) / cores * cores + core) {}
+      pen_(memory),
+      nats_(options.nats),
+      vs_counters_(options.virtual_services),
+      server_counters_(options.servers),
+      selector_(replica, picker),
+      datagram_id_(static_cast<uint32_t>(random.next()) / options.cores * options.cores +
+                   options.core) {
+  for (auto* list : {&retry_, &retrying_}) list->reserve(2 * Pen::kKeys);
+}
 
 void Forwarder::use(const snapshot::Snapshot& s) {
   if (snapshot_ == &s) return;
   snapshot_ = &s;
   sweep_at_ = 0;
-  flows_swept_ = false;
-  entries_swept_ = false;
-  table_.restart_sweep();
+  swept_ = false;
 }
 
 void Forwarder::expect(Buffer* buffer) {
@@ -97,7 +91,9 @@ void Forwarder::expect(Buffer* buffer) {
 void Forwarder::prefetch_binding(const Meta& m) {
   const auto* vs = snapshot_->find(m.destination, m.protocol, m.destination_port);
   const auto* scope = vs == nullptr ? nullptr : snapshot_->scope(vs->scope);
-  if (scope != nullptr) table_.prefetch(*scope, scope->key_of(m.source));
+  if (scope == nullptr) return;
+  const auto key = persist::Key::of(scope->key_of(m.source));
+  replica_.table().prefetch_bucket(replica_.table().hash(scope->slot, key));
 }
 
 void Forwarder::process(std::span<Buffer*> burst, Instant now) {
@@ -113,7 +109,8 @@ void Forwarder::process(std::span<Buffer*> burst, Instant now) {
     } else if (const FlowRef ref = flows_.find(key_of(m), m.hash)) {
       known(b, ref, now);
     } else {
-      fresh(b, now);
+      Grant none;
+      fresh(b, now, none);
     }
   }
 }
@@ -127,16 +124,6 @@ bool Forwarder::knows_flow(Buffer* buffer) const {
   return static_cast<bool>(flows_.find(key_of(m), flows_.hash(key_of(m))));
 }
 
-bool Forwarder::knows(Buffer* buffer, Instant now) {
-  if (knows_flow(buffer)) return true;
-  const Meta& m = packet::meta(buffer);
-  if (m.kind == packet::Kind::kIcmpError) return false;
-  const auto* vs = snapshot_->find(m.destination, m.protocol, m.destination_port);
-  const auto* scope = vs == nullptr ? nullptr : snapshot_->scope(vs->scope);
-  return scope != nullptr &&
-         table_.find(*snapshot_, *scope, scope->key_of(m.source), now) != nullptr;
-}
-
 void Forwarder::known(Buffer* buffer, FlowRef ref, Instant now) {
   Flow& flow = flows_[ref.index];
   const Meta& m = packet::meta(buffer);
@@ -147,7 +134,8 @@ void Forwarder::known(Buffer* buffer, FlowRef ref, Instant now) {
   // A flow may be over and still wait for its turn of the wheel.
   if (reused || Tick::of(now).reached(flow.expires)) {
     close(flow, now);
-    return fresh(buffer, now);
+    Grant none;
+    return fresh(buffer, now, none);
   }
   if (ref.direction == Direction::kToServer && !flow.client_mac.is_zero()) {
     // Replies follow the client's packets, should its router change.
@@ -166,7 +154,7 @@ void Forwarder::known(Buffer* buffer, FlowRef ref, Instant now) {
   if (over) close(flow, now);
 }
 
-void Forwarder::fresh(Buffer* buffer, Instant now) {
+void Forwarder::fresh(Buffer* buffer, Instant now, Grant& grant) {
   const Meta& m = packet::meta(buffer);
   const auto* vs = snapshot_->find(m.destination, m.protocol, m.destination_port);
   if (vs == nullptr) return no_listener(buffer, now);
@@ -174,15 +162,12 @@ void Forwarder::fresh(Buffer* buffer, Instant now) {
   if (m.protocol == packet::kProtocolTcp && !opens(m))
     return refuse(buffer, DropReason::kNoFlow, now);
   if (bounce(buffer, UINT16_MAX, now)) return;
-  if (vs->per_packet && m.protocol == packet::kProtocolUdp) return per_packet(buffer, *vs, now);
+  if (vs->per_packet && m.protocol == packet::kProtocolUdp)
+    return per_packet(buffer, *vs, now, grant);
 
-  const Choice choice = selector_.choose(*snapshot_, *vs, {m.source, m.source_port}, now);
-  VsCounters& counters = vs_counters_[vs->slot.value];
-  if (choice.server == nullptr) {
-    ++(choice.reason == Reason::kTableFull ? counters.refused_table_full
-                                           : counters.refused_no_server);
-    return refuse(buffer, drop_reason(choice.reason), now);
-  }
+  const Choice choice = selector_.choose(*snapshot_, *vs, {m.source, m.source_port}, grant);
+  if (choice.wait != Choice::Wait::kNo) return park(buffer, *vs, choice, now);
+  if (choice.server == nullptr) return refused(buffer, *vs, choice.reason, now);
   DropReason why{};
   Flow* flow = open(buffer, *vs, choice, now, &why);
   if (flow == nullptr) {
@@ -201,6 +186,13 @@ void Forwarder::fresh(Buffer* buffer, Instant now) {
   send_first(buffer, *flow, now);
 }
 
+void Forwarder::refused(Buffer* buffer, const snapshot::VirtualService& vs, Reason reason,
+                        Instant now) {
+  VsCounters& counters = vs_counters_[vs.slot.value];
+  ++(reason == Reason::kTableFull ? counters.refused_table_full : counters.refused_no_server);
+  refuse(buffer, drop_reason(reason), now);
+}
+
 // The packet that opened a flow.
 void Forwarder::send_first(Buffer* buffer, Flow& flow, Instant now) {
   const Side side = side_of(flow, Direction::kToServer);
@@ -210,15 +202,12 @@ void Forwarder::send_first(Buffer* buffer, Flow& flow, Instant now) {
 
 // Every datagram is a connection of its own, over as soon as it has passed; what stays is the
 // translation that brings answers back.
-void Forwarder::per_packet(Buffer* buffer, const snapshot::VirtualService& vs, Instant now) {
+void Forwarder::per_packet(Buffer* buffer, const snapshot::VirtualService& vs, Instant now,
+                           Grant& grant) {
   const Meta& m = packet::meta(buffer);
-  const Choice choice = selector_.choose(*snapshot_, vs, {m.source, m.source_port}, now);
-  VsCounters& counters = vs_counters_[vs.slot.value];
-  if (choice.server == nullptr) {
-    ++(choice.reason == Reason::kTableFull ? counters.refused_table_full
-                                           : counters.refused_no_server);
-    return refuse(buffer, drop_reason(choice.reason), now);
-  }
+  const Choice choice = selector_.choose(*snapshot_, vs, {m.source, m.source_port}, grant);
+  if (choice.wait != Choice::Wait::kNo) return park(buffer, vs, choice, now);
+  if (choice.server == nullptr) return refused(buffer, vs, choice.reason, now);
   if (choice.gauged) gauges_.release(choice.server->slot);
   Flow* flow = nullptr;
   if (const FlowRef ref = flows_.find_per_packet(key_of(m), choice.server->slot)) {
@@ -230,17 +219,17 @@ void Forwarder::per_packet(Buffer* buffer, const snapshot::VirtualService& vs, I
     DropReason why{};
     flow = open(buffer, vs, choice, now, &why);
     if (flow == nullptr) {
-      if (choice.created) table_.remove(choice.entry);
+      if (choice.created) replica_.undo_create(*choice.entry);
       return refuse(buffer, why, now);
     }
     flow->expires = Tick::after(now + timing::seconds(flow->idle_s));
     wheel_.add(
         flows_.index_of(*flow), flow->expires, [this](uint32_t f) -> auto& { return links(f); });
   }
-  ++counters.total;
+  ++vs_counters_[vs.slot.value].total;
   ++server_counters_[choice.server->slot.value].total;
   if (choice.entry != nullptr) {
-    flow->entry = table_.index_of(choice.entry);
+    flow->entry = replica_.table().place_of(*choice.entry);
     flow->entry_serial = choice.entry->serial;
   }
   send_first(buffer, *flow, now);
@@ -397,10 +386,10 @@ void Forwarder::count(Flow& flow, persist::Entry* entry) {
   flow.counted = true;
   ++vs_counters_[flow.virtual_service.value].open;
   ++vs_counters_[flow.virtual_service.value].total;
-  ++loads_[flow.server_slot.value].open;
+  ++picker_.loads()[flow.server_slot.value].open;
   ++server_counters_[flow.server_slot.value].total;
   if (entry == nullptr) return;
-  flow.entry = table_.index_of(entry);
+  flow.entry = replica_.table().place_of(*entry);
   flow.entry_serial = entry->serial;
   ++entry->open;
 }
@@ -409,12 +398,12 @@ void Forwarder::uncount(Flow& flow, Instant now) {
   if (!flow.counted) return;
   flow.counted = false;
   --vs_counters_[flow.virtual_service.value].open;
-  --loads_[flow.server_slot.value].open;
+  --picker_.loads()[flow.server_slot.value].open;
   if (flow.gauged) {
     gauges_.release(flow.server_slot);
     flow.gauged = false;
   }
-  if (persist::Entry* entry = table_.at(flow.entry, flow.entry_serial)) {
+  if (persist::Entry* entry = entry_of(flow)) {
     LIMPET_ASSERT(entry->open > 0);
     --entry->open;
     entry->last = now;
@@ -430,7 +419,7 @@ void Forwarder::gauge(Flow& flow) {
 }
 
 void Forwarder::confirm(const Flow& flow) {
-  if (persist::Entry* entry = table_.at(flow.entry, flow.entry_serial)) entry->confirmed = true;
+  if (persist::Entry* entry = entry_of(flow)) replica_.confirm(*entry);
 }
 
 void Forwarder::close(Flow& flow, Instant now) {
@@ -672,7 +661,7 @@ void Forwarder::icmp(Buffer* buffer) {
 
 // --- time and snapshots -------------------------------------------------------------------------
 
-void Forwarder::advance(Instant now, bool idle) {
+void Forwarder::advance(Instant now) {
   const Tick tick = Tick::of(now);
   const auto of = [this](uint32_t f) -> auto& {
     return links(f);
@@ -682,8 +671,7 @@ void Forwarder::advance(Instant now, bool idle) {
     wheel_.add(id, flow.expires, of);
     if (tick.reached(flow.expires)) close(flow, now);
   });
-  if (snapshot_ != nullptr && entries_swept_)
-    table_.sweep(*snapshot_, now, idle ? kAgeEntriesIdle : kAgeEntriesBusy);
+  if (pen_.packets() > 0) age_pen(now);
 }
 
 // Whether the snapshot ends this flow: its virtual service is gone, or its server's time is over.
@@ -697,23 +685,26 @@ bool Forwarder::doomed(const Flow& flow) const {
 }
 
 bool Forwarder::sweep(Instant now) {
-  if (!flows_swept_) {
-    for (uint32_t i = 0; i < kSweepFlowsPerTurn && !flows_swept_; ++i) {
-      if (sweep_at_ >= flows_.high_water()) {
-        flows_swept_ = true;
-        break;
-      }
-      Flow& flow = flows_[sweep_at_++];
-      if (!flow.used) continue;
-      if (doomed(flow)) {
-        reset_both(flow, now);
-      } else {
-        gauge(flow);
-      }
+  if (replica_.lost_counts()) {
+    sweep_at_ = 0;
+    swept_ = false;
+  }
+  for (uint32_t i = 0; i < kSweepFlowsPerTurn && !swept_; ++i) {
+    if (sweep_at_ >= flows_.high_water()) {
+      swept_ = true;
+      break;
+    }
+    Flow& flow = flows_[sweep_at_++];
+    if (!flow.used) continue;
+    // Its place in the table may be another binding's one day.
+    if (entry_of(flow) == nullptr) flow.entry = UINT32_MAX;
+    if (doomed(flow)) {
+      reset_both(flow, now);
+    } else {
+      gauge(flow);
     }
   }
-  if (!entries_swept_) entries_swept_ = table_.sweep(*snapshot_, now, kSweepEntriesPerTurn);
-  return flows_swept_ && entries_swept_;
+  return swept_;
 }
 
 }  // namespace limpet::l4

@@ -23,11 +23,12 @@
 #include "dataplane/l4/flow_table.h"
 #include "dataplane/l4/neighbor_table.h"
 #include "dataplane/l4/output.h"
+#include "dataplane/l4/pen.h"
 #include "dataplane/l4/selector.h"
 #include "dataplane/l4/source_ports.h"
 #include "dataplane/packet/icmp_quote.h"
 #include "dataplane/packet/reply.h"
-#include "dataplane/persist/table.h"
+#include "dataplane/replication/replica.h"
 
 namespace limpet::l4 {
 
@@ -69,17 +70,23 @@ class ReplyLimit {
   int64_t paid_until_ns_ = 0;
 };
 
+inline FlowKey key_of(const packet::Meta& m) {
+  return {m.source, m.destination, m.source_port, m.destination_port, m.protocol};
+}
+
 class Forwarder {
  public:
-  struct Limits {
+  struct Options {
+    uint32_t core = 0;
+    uint32_t cores = 1;
     uint32_t flows = 0;
     std::size_t servers = base::kServersMax;
     std::size_t virtual_services = base::kVirtualServicesMax;
     std::size_t nats = 0;
   };
 
-  Forwarder(const Limits& limits, uint32_t core, uint32_t cores, const base::KeyedHash& hash,
-            base::Random& random, persist::Bindings& bindings, Gauges& gauges, rte_mempool* pool,
+  Forwarder(const Options& options, const base::KeyedHash& hash, base::Random& random,
+            replication::Replica& replica, balance::Picker& picker, rte_mempool* pool,
             Output& output, timing::Instant now, std::pmr::memory_resource* memory);
 
   // Takes the snapshot that everything until the next call goes by.
@@ -88,19 +95,23 @@ class Forwarder {
   // Asks for the memory that judging this packet begins with; as early as its core is known.
   void expect(packet::Buffer* buffer);
 
+  // The home of a key has said something about it, and this core's copy agrees: what waits for it
+  // is judged at the next judge_waiting().
+  void heard(const replication::Down& message);
+  // Judges again what waited for a home: this core, or one that has answered.
+  void judge_waiting(timing::Instant now);
+
   // Kinds kFlow and kIcmpError, of this core, each announced by expect().
   void process(std::span<packet::Buffer*> burst, timing::Instant now);
 
   // Whether this core knows the packet's flow (of an ICMP error: the one it quotes).
   bool knows_flow(packet::Buffer* buffer) const;
-  // ... or its client's binding.
-  bool knows(packet::Buffer* buffer, timing::Instant now);
 
-  // Looks at a bounded number of flows and entries whose time may have come.
-  void advance(timing::Instant now, bool idle);
+  // Looks at a bounded number of flows and waiting packets whose time may have come.
+  void advance(timing::Instant now);
 
-  // After a new snapshot: looks at a slice of the flows and entries that it may have ended. True
-  // when all have been seen.
+  // After a new snapshot: looks at a slice of the flows that it may have ended. True when all have
+  // been seen.
   bool sweep(timing::Instant now);
 
   // Sends back what a packet that nobody wants is owed: a reset or an ICMP error (rate-limited),
@@ -108,14 +119,12 @@ class Forwarder {
   void refuse(packet::Buffer* buffer, packet::DropReason reason, timing::Instant now);
 
   NeighborTable& neighbors() { return neighbors_; }
-  persist::Table& table() { return table_; }
-  const persist::Table& table() const { return table_; }
-  const Gauges& gauges() const { return gauges_; }
+  const Pen& pen() const { return pen_; }
   FlowTable& flows() { return flows_; }
   // By NatId: set by the control thread before a snapshot names the id.
   std::vector<SourcePorts*>& nats() { return nats_; }
 
-  std::span<const balance::Load> loads() const { return loads_; }
+  std::span<const balance::Load> loads() const { return picker_.loads(); }
   const VsCounters& vs(snapshot::VsSlot slot) const { return vs_counters_[slot.value]; }
   const ServerCounters& server(snapshot::ServerSlot slot) const {
     return server_counters_[slot.value];
@@ -126,8 +135,23 @@ class Forwarder {
   struct Side;
 
   void known(packet::Buffer* buffer, FlowRef ref, timing::Instant now);
-  void fresh(packet::Buffer* buffer, timing::Instant now);
-  void per_packet(packet::Buffer* buffer, const snapshot::VirtualService& vs, timing::Instant now);
+  void fresh(packet::Buffer* buffer, timing::Instant now, Grant& grant);
+  void per_packet(packet::Buffer* buffer, const snapshot::VirtualService& vs, timing::Instant now,
+                  Grant& grant);
+  void judge_again(std::span<packet::Buffer* const> buffers, timing::Instant now, Grant& grant);
+  void park(packet::Buffer* buffer, const snapshot::VirtualService& vs, const Choice& choice,
+            timing::Instant now);
+  bool ask_home(Pen::Slot& slot, const snapshot::VirtualService& vs, const Choice& choice,
+                const packet::Meta& m);
+  void answered(Pen::Slot& slot, const replication::Down& message, timing::Instant now);
+  Grant grant_of(Pen::Slot& slot, const replication::Down& message);
+  void refuse_waiting(std::span<packet::Buffer* const> buffers, Reason reason, timing::Instant now);
+  void age_pen(timing::Instant now);
+  void refused(packet::Buffer* buffer, const snapshot::VirtualService& vs, Reason reason,
+               timing::Instant now);
+  persist::Entry* entry_of(const Flow& flow) {
+    return replica_.table().at(flow.entry, flow.entry_serial);
+  }
   void icmp(packet::Buffer* buffer);
   FlowRef quoted_flow(const packet::Quote& quote) const;
   void no_listener(packet::Buffer* buffer, timing::Instant now);
@@ -169,7 +193,9 @@ class Forwarder {
   uint32_t next_datagram_id() { return datagram_id_ += cores_; }
 
   const uint32_t cores_;
-  Gauges& gauges_;
+  replication::Replica& replica_;
+  balance::Picker& picker_;
+  balance::Gauges& gauges_;
   rte_mempool* pool_;
   Output& output_;
   const snapshot::Snapshot* snapshot_ = nullptr;
@@ -177,10 +203,16 @@ class Forwarder {
   FlowTable flows_;
   timing::Wheel wheel_;
   NeighborTable neighbors_;
-  persist::Table table_;
+  Pen pen_;
+  struct Heard {
+    uint32_t slot;  // of the pen
+    replication::Down message;
+  };
+  std::vector<Heard> heard_;  // not judged yet
+  // Slots of the pen that could neither be decided about nor asked about yet.
+  std::vector<uint32_t> retry_;
+  std::vector<uint32_t> retrying_;
   std::vector<SourcePorts*> nats_;
-  std::vector<balance::Load> loads_;  // by ServerSlot
-  std::vector<balance::Turn> turns_;  // by pool
   std::vector<VsCounters> vs_counters_;
   std::vector<ServerCounters> server_counters_;
   Selector selector_;
@@ -189,8 +221,8 @@ class Forwarder {
   uint32_t next_source_ = 0;  // which SNAT address a new flow tries first
   uint32_t reclaim_at_ = 0;
   uint32_t sweep_at_ = 0;
-  bool flows_swept_ = true;
-  bool entries_swept_ = true;
+  uint32_t pen_at_ = 0;
+  bool swept_ = true;
 };
 
 }  // namespace limpet::l4

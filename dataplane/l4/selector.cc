@@ -1,140 +1,111 @@
 #include "dataplane/l4/selector.h"
 
+#include <utility>
+
 namespace limpet::l4 {
 
+using balance::Bound;
+using balance::Judgement;
+using balance::Picked;
 using persist::Entry;
+using persist::Key;
+using replication::Outcome;
 using snapshot::Pool;
-using snapshot::Recovery;
 using snapshot::Scope;
 using snapshot::Server;
-using snapshot::ServerState;
 using Action = Judgement::Action;
-
-namespace {
-
-Judgement by_policy(Recovery recovery, const Server& server, Reason refusal) {
-  switch (recovery) {
-    case Recovery::kContinue:
-      return {Action::kUse, &server, Reason::kEntry, true};
-    case Recovery::kAbort:
-      return {Action::kRefuse, nullptr, refusal};
-    case Recovery::kPickNew:
-      break;
-  }
-  return {Action::kPick, nullptr, Reason::kMoved};
-}
-
-}  // namespace
-
-Judgement judge(const Pool& pool, const Scope* scope, const Entry* entry, const Gauges& gauges) {
-  if (scope == nullptr || entry == nullptr) return {Action::kPick, nullptr, Reason::kNew};
-  if (scope->return_home && entry->first != entry->server) {
-    const Server* home = pool.find(entry->first);
-    if (home != nullptr && balance::takes_new_clients(*home) && !gauges.at_limit(*home))
-      return {Action::kUse, home, Reason::kHome};
-  }
-  const Server* server = pool.find(entry->server);
-  if (server == nullptr) return {Action::kPick, nullptr, Reason::kNew};
-  // Without a route there is no way to go on with it, whatever the policy.
-  if (!server->reachable && scope->down == Recovery::kContinue)
-    return {Action::kRefuse, nullptr, Reason::kDown};
-  if (server->state == ServerState::kDown || !server->reachable)
-    return by_policy(scope->down, *server, Reason::kDown);
-  // Its time is over: whom it keeps would be reset at once.
-  if (server->reset_connections) return {Action::kPick, nullptr, Reason::kMoved};
-  if (server->state == ServerState::kDisabled)
-    return by_policy(scope->draining, *server, Reason::kDraining);
-  if (gauges.at_limit(*server)) return by_policy(scope->at_limit, *server, Reason::kAtLimit);
-  return {Action::kUse, server, Reason::kEntry};
-}
-
-bool Selector::reserve(const Server& server, bool exceed, Choice* choice) {
-  if (server.connections_max == 0) return true;
-  choice->beyond = exceed && gauges_.at_limit(server);
-  if (!gauges_.reserve(server, exceed)) return false;
-  choice->gauged = true;
-  return true;
-}
+using Wait = Choice::Wait;
 
 Choice Selector::choose(const snapshot::Snapshot& s, const snapshot::VirtualService& vs,
-                        const balance::Client& client, timing::Instant now) {
+                        const balance::Client& client, Grant& grant) {
   const Pool& pool = s.pools[vs.pool.value];
   const Scope* scope = s.scope(vs.scope);
-  Entry* entry = nullptr;
-  if (scope != nullptr) {
-    entry = table_.find(s, *scope, scope->key_of(client.address), now);
-    ++(entry != nullptr ? counters_.hits : counters_.misses);
+  if (scope == nullptr) return pick_at_home(s, vs, nullptr, client, Reason::kNew);
+  const Key key = Key::of(scope->key_of(client.address));
+  Entry* entry = replica_.find(*scope, key);
+  ++(entry != nullptr ? counters_.hits : counters_.misses);
+  const bool at_home = entry != nullptr ? entry->is_home() : replica_.is_home(scope->slot, key);
+  if (entry == nullptr) {
+    if (!at_home) return {.wait = Wait::kClaim};
+    return pick_at_home(s, vs, nullptr, client, Reason::kNew);
   }
+  const Bound bound{entry->server, entry->first};
+  const bool settled =
+      (grant.settled_serial == entry->serial && grant.settled_change == entry->change) ||
+      (grant.reserved != nullptr && grant.reserved->id == entry->server);
   // Another core may take the last place of a limited server between the judgement and the
   // reservation; the second judgement then sees that.
   for (int attempt = 0; attempt < 2; ++attempt) {
-    const Judgement j = judge(pool, scope, entry, gauges_);
-    if (j.action == Action::kPick) return pick(s, pool, scope, entry, client, now, j.reason);
-    Choice choice{.entry = entry, .reason = j.reason};
+    const Judgement j = judge(pool, scope, &bound, picker_.gauges(), settled);
     if (j.action == Action::kRefuse) {
       ++counters_.refused;
-      return choice;
+      return {.entry = entry, .reason = j.reason};
     }
-    if (!reserve(*j.server, j.exceed, &choice)) continue;
-    choice.server = j.server;
+    const bool changes = j.action == Action::kPick || j.reason == Reason::kHome;
+    if (changes && !at_home) return {.entry = entry, .reason = j.reason, .wait = Wait::kClaim};
+    if (j.action == Action::kPick) return pick_at_home(s, vs, entry, client, j.reason);
+    Choice choice = use(j, entry, grant);
+    if (choice.server == nullptr) continue;
     if (j.reason == Reason::kHome) {
+      if (replica_.move(*entry, j.server->id) == Outcome::kWait) {
+        undo(choice);
+        return {.entry = entry, .wait = Wait::kRoom};
+      }
       ++counters_.returned_home;
-      ++entry->epoch;
-      entry->server = j.server->id;
     }
-    entry->last = now;
+    replica_.use(*entry);
     return choice;
   }
   ++counters_.refused;
   return {.entry = entry, .reason = Reason::kAtLimit};
 }
 
-Choice Selector::pick(const snapshot::Snapshot& s, const Pool& pool, const Scope* scope,
-                      Entry* entry, const balance::Client& client, timing::Instant now,
-                      Reason reason) {
-  Choice choice{.entry = entry, .reason = reason};
-  bool limited = false;
-  for (int attempt = 0; attempt < 3; ++attempt) {
-    const uint32_t at = balance::pick(pool, client, loads_,
-                                      turns_[static_cast<std::size_t>(&pool - s.pools.data())],
-                                      random_, [&](uint32_t i) {
-                                        const Server& server = pool.servers[i];
-                                        if (!balance::takes_new_clients(server)) return false;
-                                        if (!gauges_.at_limit(server)) return true;
-                                        limited = true;
-                                        return false;
-                                      });
-    if (at == balance::kNobody) break;
-    if (!reserve(pool.servers[at], false, &choice)) continue;
-    choice.server = &pool.servers[at];
-    break;
-  }
-  if (choice.server == nullptr) {
-    ++counters_.refused;
-    choice.reason = limited ? Reason::kAtLimit : Reason::kNoServer;
+// Takes a place on the server of a judgement; a choice without a server: there is none any more.
+Choice Selector::use(const Judgement& j, Entry* entry, Grant& grant) {
+  Choice choice{.server = j.server, .entry = entry, .reason = j.reason};
+  if (grant.reserved == j.server) {
+    grant.reserved = nullptr;
+    choice.gauged = true;
     return choice;
   }
-  if (scope == nullptr) return choice;
-  if (entry != nullptr) {
-    ++counters_.moved;
-    ++entry->epoch;
-    entry->server = choice.server->id;
-    entry->last = now;
-    return choice;
-  }
-  choice.entry = table_.create(s, *scope, scope->key_of(client.address), choice.server->id, now);
-  choice.created = choice.entry != nullptr;
-  if (choice.entry == nullptr) {
-    if (choice.gauged) gauges_.release(choice.server->slot);
-    ++counters_.refused;
-    return {.reason = Reason::kTableFull};
-  }
+  if (j.server->connections_max == 0) return choice;
+  choice.beyond = j.exceed && picker_.gauges().at_limit(*j.server);
+  choice.gauged = picker_.gauges().reserve(*j.server, j.exceed);
+  if (!choice.gauged) choice.server = nullptr;
   return choice;
 }
 
+Choice Selector::pick_at_home(const snapshot::Snapshot& s, const snapshot::VirtualService& vs,
+                              Entry* entry, const balance::Client& client, Reason reason) {
+  const Picked picked = picker_.pick(s, s.pools[vs.pool.value], client);
+  if (picked.server == nullptr) {
+    ++counters_.refused;
+    return {.entry = entry, .reason = picked.limited ? Reason::kAtLimit : Reason::kNoServer};
+  }
+  Choice choice{.server = picked.server, .entry = entry, .reason = reason, .gauged = picked.gauged};
+  const Scope* scope = s.scope(vs.scope);
+  if (scope == nullptr) return choice;
+  Outcome outcome = Outcome::kDone;
+  if (entry != nullptr) {
+    outcome = replica_.move(*entry, picked.server->id);
+    if (outcome == Outcome::kDone) ++counters_.moved;
+  } else {
+    const auto made =
+        replica_.create(*scope, Key::of(scope->key_of(client.address)), picked.server->id);
+    outcome = made.outcome;
+    choice.entry = made.entry;
+    choice.created = outcome == Outcome::kDone;
+  }
+  if (outcome == Outcome::kDone) return choice;
+  if (choice.gauged) picker_.gauges().release(picked.server->slot);
+  if (outcome == Outcome::kWait) return {.entry = entry, .wait = Wait::kRoom};
+  ++counters_.refused;
+  return {.reason = Reason::kTableFull};
+}
+
 void Selector::undo(const Choice& choice) {
-  if (choice.gauged) gauges_.release(choice.server->slot);
-  if (choice.created) table_.remove(choice.entry);
+  if (choice.gauged) picker_.gauges().release(choice.server->slot);
+  if (choice.created) replica_.undo_create(*choice.entry);
 }
 
 }  // namespace limpet::l4

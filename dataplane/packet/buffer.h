@@ -41,7 +41,6 @@ struct Meta {
   uint8_t tcp_flags = 0;
   uint8_t ttl = 0;
   uint8_t port = 0;            // index of the port it came in by; for frames to send: goes out by
-  uint8_t steer_level = 0;     // which steering generation has been asked last
   bool owner_asked = false;    // the core whose slice holds the port does not know the flow
   bool dont_fragment = false;  // IPv4 DF; always true for IPv6 that arrived whole
   bool reassembled = false;

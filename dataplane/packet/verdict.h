@@ -24,6 +24,8 @@ enum class DropReason : uint8_t {
   kServerDown,     // policy ABORT for a server that is down or draining
   kServerAtLimit,  // policy ABORT at the connection limit, or every server at its limit
   kTableFull,      // persist table full and nothing to evict, or NO_PURGE
+  kPenFull,        // too many wait for the home of their client's binding
+  kClaimLate,      // ... which did not answer in time
   kFlowTableFull,
   kSnatExhausted,  // no source port left towards that server
   kTtlExceeded,
@@ -45,14 +47,14 @@ enum class DropReason : uint8_t {
 inline constexpr std::size_t kDropReasons = static_cast<std::size_t>(DropReason::kCount);
 
 inline constexpr std::array<std::string_view, kDropReasons> kDropReasonNames = {
-    "truncated",       "malformed",     "bad_checksum",        "unknown_ethertype",
-    "unknown_vlan",    "not_for_us",    "martian_source",      "unsupported_protocol",
-    "no_service",      "no_flow",       "no_server",           "server_down",
-    "server_at_limit", "table_full",    "flow_table_full",     "snat_exhausted",
-    "ttl_exceeded",    "too_big",       "fragment_table_full", "fragment_invalid",
-    "no_route",        "no_neighbor",   "neighbor_queue_full", "punt_ring_full",
-    "steer_ring_full", "transmit_full", "no_buffers",          "rate_limited",
-    "unhandled"};
+    "truncated",           "malformed",        "bad_checksum",    "unknown_ethertype",
+    "unknown_vlan",        "not_for_us",       "martian_source",  "unsupported_protocol",
+    "no_service",          "no_flow",          "no_server",       "server_down",
+    "server_at_limit",     "table_full",       "pen_full",        "claim_late",
+    "flow_table_full",     "snat_exhausted",   "ttl_exceeded",    "too_big",
+    "fragment_table_full", "fragment_invalid", "no_route",        "no_neighbor",
+    "neighbor_queue_full", "punt_ring_full",   "steer_ring_full", "transmit_full",
+    "no_buffers",          "rate_limited",     "unhandled"};
 
 constexpr std::string_view name(DropReason reason) {
   return kDropReasonNames[static_cast<std::size_t>(reason)];

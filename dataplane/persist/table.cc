@@ -1,130 +1,81 @@
 #include "dataplane/persist/table.h"
 
-#include "common/net/hash.h"
+#include <cmath>
 
 namespace limpet::persist {
 
-using snapshot::Scope;
-using snapshot::Snapshot;
-using timing::Instant;
+uint32_t home_records_of(uint32_t cores, uint32_t limit) {
+  const uint32_t homes = homes_of(cores, limit);
+  if (homes == 1) return limit;
+  const double share = static_cast<double>(limit) / homes;
+  return std::min(limit, static_cast<uint32_t>(share + 8 * std::sqrt(share)) + 1);
+}
 
-Table::Table(Bindings& bindings, const base::KeyedHash& hash, base::Random& random,
-             std::pmr::memory_resource* memory)
-    : bindings_(bindings),
+Table::Table(Capacity capacity, const base::KeyedHash& hash, std::pmr::memory_resource* memory)
+    : capacity_(capacity),
       hash_(hash),
-      random_(random),
-      index_(bindings.limit(), memory),
-      entries_(bindings.limit(), memory),
-      free_(memory) {
-  free_.reserve(bindings.limit());
+      index_(capacity.entries, memory),
+      entries_(capacity.entries, memory),
+      free_(memory),
+      homes_(capacity.homes, memory),
+      free_homes_(memory) {
+  free_.reserve(capacity.entries);
+  free_homes_.reserve(capacity.homes);
 }
 
-uint32_t Table::hash_of(snapshot::ScopeSlot scope, const net::Address& key) const {
-  return net::hash_address(hash_, key, scope.value);
-}
-
-bool Table::alive(const Snapshot& s, const Entry& e, Instant now) const {
-  const Scope* scope = s.scope(e.scope);
-  return scope != nullptr && now < e.deadline(scope->timeout) &&
-         s.pools[scope->pool.value].find(e.server) != nullptr;
-}
-
-Entry* Table::find(const Snapshot& s, const Scope& scope, const net::Address& key, Instant now) {
-  const uint32_t at = index_.find(hash_of(scope.slot, key), [&](uint32_t i) {
-    return entries_[i].key == key && entries_[i].scope == scope.slot;
-  });
-  if (at == base::HashIndex::kNone) return nullptr;
-  Entry& e = entries_[at];
-  if (now >= e.deadline(scope.timeout)) {
-    ++counters_.expired;
-    remove(&e);
-    return nullptr;
+void Table::find(snapshot::ScopeSlot scope, std::span<const Key> keys, Entry** found) {
+  LIMPET_ASSERT(keys.size() <= kBatchMax);
+  uint32_t hashes[kBatchMax];
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    hashes[i] = hash(scope, keys[i]);
+    index_.prefetch(hashes[i]);
   }
-  if (s.pools[scope.pool.value].find(e.server) == nullptr) {
-    ++counters_.dropped;
-    remove(&e);
-    return nullptr;
-  }
-  return &e;
+  for (std::size_t i = 0; i < keys.size(); ++i) prefetch_entry(hashes[i]);
+  for (std::size_t i = 0; i < keys.size(); ++i) found[i] = find(scope, keys[i], hashes[i]);
 }
 
-Entry* Table::create(const Snapshot& s, const Scope& scope, const net::Address& key,
-                     snapshot::ServerId server, Instant now) {
-  if (!bindings_.reserve()) {
-    // What has expired but was not swept yet must refuse nobody.
-    sweep(s, now, high_water_ <= kExactEntries ? high_water_ + 1 : kSampleEntries);
-    if (!bindings_.reserve()) {
-      if (!scope.purge || !evict_one(now)) return nullptr;
-      if (!bindings_.reserve()) return nullptr;  // another core was quicker to take the place
-    }
-  }
+Entry& Table::insert(snapshot::ScopeSlot scope, const Key& key) {
   uint32_t at = high_water_;
   if (free_.empty()) {
+    LIMPET_ASSERT(high_water_ < capacity_.entries);
     ++high_water_;
   } else {
     at = free_.back();
     free_.pop_back();
   }
-  if (++serial_ == 0) ++serial_;
   Entry& e = entries_[at];
-  e = {.key = key,
-       .server = server,
-       .first = server,
-       .last = now,
-       .created = now,
-       .scope = scope.slot,
-       .serial = serial_,
-       .used = true};
-  index_.insert(hash_of(scope.slot, key), at);
-  ++counters_.created;
+  e = {.key = key, .scope = scope, .used = true};
+  index_.insert(hash(scope, key), at);
+  return e;
+}
+
+Entry* Table::insert_home(snapshot::ScopeSlot scope, const Key& key) {
+  uint32_t at = homes_high_water_;
+  if (!free_homes_.empty()) {
+    at = free_homes_.back();
+    free_homes_.pop_back();
+  } else if (homes_high_water_ < capacity_.homes) {
+    ++homes_high_water_;
+  } else {
+    return nullptr;
+  }
+  Entry& e = insert(scope, key);
+  e.home = at;
+  homes_[at] = {.entry = place_of(e), .used = true};
+  ++records_;
   return &e;
 }
 
-void Table::remove(Entry* entry) {
-  const uint32_t at = index_of(entry);
-  index_.erase(hash_of(entry->scope, entry->key), at);
-  entry->used = false;
+void Table::erase(Entry& entry) {
+  const uint32_t at = place_of(entry);
+  index_.erase(hash(entry.scope, entry.key), at);
+  if (entry.is_home()) {
+    homes_[entry.home].used = false;
+    free_homes_.push_back(entry.home);
+    --records_;
+  }
+  entry.used = false;
   free_.push_back(at);
-  bindings_.release();
-}
-
-bool Table::evict_one(Instant now) {
-  const bool all = high_water_ <= kExactEntries;
-  const uint32_t sample = all ? high_water_ : kSampleEntries;
-  uint32_t at = all ? 0 : random_.below(high_water_);
-  Entry* victim = nullptr;
-  for (uint32_t i = 0; i < sample; ++i, at = at + 1 == high_water_ ? 0 : at + 1) {
-    Entry& e = entries_[at];
-    if (!e.used || !e.idle() || e.last > now) continue;
-    if (victim == nullptr || (victim->confirmed && !e.confirmed) ||
-        (victim->confirmed == e.confirmed && e.last < victim->last)) {
-      victim = &e;
-    }
-  }
-  if (victim == nullptr) return false;
-  ++(victim->confirmed ? counters_.evicted_idle : counters_.evicted_embryonic);
-  remove(victim);
-  return true;
-}
-
-bool Table::sweep(const Snapshot& s, Instant now, uint32_t places) {
-  for (uint32_t i = 0; i < places; ++i) {
-    if (sweep_at_ >= high_water_) {
-      sweep_at_ = 0;
-      return true;
-    }
-    Entry& e = entries_[sweep_at_++];
-    if (!e.used) continue;
-    const Scope* scope = s.scope(e.scope);
-    if (scope == nullptr || s.pools[scope->pool.value].find(e.server) == nullptr) {
-      ++counters_.dropped;
-      remove(&e);
-    } else if (now >= e.deadline(scope->timeout)) {
-      ++counters_.expired;
-      remove(&e);
-    }
-  }
-  return false;
 }
 
 }  // namespace limpet::persist

@@ -1,33 +1,32 @@
-// Table: the persist table of one core.
+// Table: the persist table of one core: a full replica of the engine's bindings. It stores and
+// finds; what may happen to an entry is decided by replication.
 //
-// Owner: its worker; nobody else reads or writes it (others send the worker a job, worker/job.h).
+// Owner: its worker; nobody else reads or writes it.
 //
 // Invariants
-//  1. At most `limit` entries over all tables that share a Bindings count; each table has places
-//  for
-//     all of them, so which core a client falls on never decides whether there is room.
-//  2. An entry with open connections is never evicted and never expires; embryonic ones do both.
-//  3. No call does more than a constant amount of work, but for eviction in tables of up to 1,024
-//     entries, which looks at each (then it is exact).
+//  1. At most one entry for a (scope, key).
+//  2. Inserting never fails: there are places for every binding of the engine (Bindings::limit) and
+//     for as many more as messages can be under way about bindings that are gone already.
+//  3. Handles (place, serial) stay valid when the entry goes: at() is null then.
+// No call does more than a constant amount of work.
 //
-// Expiry is lazy (find() of a dead entry removes it) plus a sweep of a few places each turn: no
-// timer per entry. Why not rte_hash: see base/hash_index.h.
+// Cost: 64 bytes an entry and 16 of index; 64 more for each that has its home here. A hit reads one
+// line of index and the entry. Why not rte_hash: see base/hash_index.h.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <memory_resource>
+#include <span>
 #include <vector>
 
 #include "common/base/hash_index.h"
 #include "common/base/keyed_hash.h"
-#include "common/base/random.h"
-#include "common/telemetry/counter.h"
 #include "dataplane/persist/entry.h"
 
 namespace limpet::persist {
 
-// The number of entries over all cores of an engine: touched when one is made or removed only.
+// The number of bindings of an engine: touched when a home makes or removes one.
 class Bindings {
  public:
   explicit Bindings(uint32_t limit) : limit_(limit) {}
@@ -46,92 +45,98 @@ class Bindings {
   std::atomic<uint32_t> count_{0};
 };
 
-struct TableCounters {
-  telemetry::Counter created;
-  telemetry::Counter expired;
-  telemetry::Counter evicted_idle;
-  telemetry::Counter evicted_embryonic;
-  telemetry::Counter dropped;  // scope or server gone
-  telemetry::Counter deleted;  // by an administrator
-};
+// How many cores are homes: a small table has one, so that its eviction is exact.
+constexpr uint32_t homes_of(uint32_t cores, uint32_t limit) {
+  return std::clamp(limit / 1024, 1u, cores);
+}
+// Records that one home has room for: its share and, because a hash shares out unevenly, eight
+// standard deviations more.
+uint32_t home_records_of(uint32_t cores, uint32_t limit);
 
 class Table {
  public:
-  Table(Bindings& bindings, const base::KeyedHash& hash, base::Random& random,
-        std::pmr::memory_resource* memory);
+  struct Capacity {
+    uint32_t entries = 0;
+    uint32_t homes = 0;  // records that have their home here
+  };
 
-  // The live entry of `key` in `scope`, or null. One that expired, or whose server the pool no
-  // longer has, is removed on the way. `key` must be masked by scope.key_of().
-  Entry* find(const snapshot::Snapshot& s, const snapshot::Scope& scope, const net::Address& key,
-              timing::Instant now);
+  Table(Capacity capacity, const base::KeyedHash& hash, std::pmr::memory_resource* memory);
 
-  // Makes an embryonic entry without connections. Null when the table is full and, by the scope's
-  // `purge`, nothing may or can be evicted. There must be none for this key.
-  Entry* create(const snapshot::Snapshot& s, const snapshot::Scope& scope, const net::Address& key,
-                snapshot::ServerId server, timing::Instant now);
-
-  void remove(Entry* entry);
-
-  // Handles that stay valid when the entry goes: at() is null then.
-  uint32_t index_of(const Entry* entry) const {
-    return static_cast<uint32_t>(entry - entries_.data());
+  uint32_t hash(snapshot::ScopeSlot scope, const Key& key) const {
+    return hash_of(hash_, scope, key);
   }
-  Entry* at(uint32_t index, uint32_t serial) {
-    if (index >= entries_.size()) return nullptr;
-    Entry& e = entries_[index];
+
+  // The entry, or null.
+  Entry* find(snapshot::ScopeSlot scope, const Key& key) {
+    return find(scope, key, hash(scope, key));
+  }
+  Entry* find(snapshot::ScopeSlot scope, const Key& key, uint32_t hash) {
+    const uint32_t at = index_.find(
+        hash, [&](uint32_t i) { return entries_[i].key == key && entries_[i].scope == scope; });
+    return at == base::HashIndex::kNone ? nullptr : &entries_[at];
+  }
+
+  // Two steps before find() over a burst, so that memory is waited for once.
+  void prefetch_bucket(uint32_t hash) const { index_.prefetch(hash); }
+  void prefetch_entry(uint32_t hash) const {
+    const uint32_t at = index_.candidate(hash);
+    if (at != base::HashIndex::kNone) __builtin_prefetch(&entries_[at], 1);
+  }
+
+  static constexpr std::size_t kBatchMax = 32;
+  // found[i]: the entry of keys[i], or null; at most kBatchMax.
+  void find(snapshot::ScopeSlot scope, std::span<const Key> keys, Entry** found);
+
+  // An entry for a key that has none: zeros but for scope and key. As a record with its Home, or
+  // null when this home has no room for another.
+  Entry& insert(snapshot::ScopeSlot scope, const Key& key);
+  Entry* insert_home(snapshot::ScopeSlot scope, const Key& key);
+  void erase(Entry& entry);
+
+  Home& home(const Entry& entry) { return homes_[entry.home]; }
+  const Home& home(const Entry& entry) const { return homes_[entry.home]; }
+
+  // Handles.
+  uint32_t place_of(const Entry& entry) const {
+    return static_cast<uint32_t>(&entry - entries_.data());
+  }
+  Entry* at(uint32_t place, uint32_t serial) {
+    if (place >= high_water_) return nullptr;
+    Entry& e = entries_[place];
     return e.serial == serial && e.used ? &e : nullptr;
   }
 
-  // Looks at the next `places` places and removes what has expired or lost its scope or server.
-  // Returns true when the end of the table was reached (and starts over).
-  bool sweep(const snapshot::Snapshot& s, timing::Instant now, uint32_t places);
-  void restart_sweep() { sweep_at_ = 0; }
-
-  // For jobs: walks the places [from, from + count), calling `visit(Entry&)` for each entry that is
-  // live now. Returns the place to go on from; the table's end means done. `visit` may remove it.
-  template <class Visit>
-  uint32_t walk(const snapshot::Snapshot& s, timing::Instant now, uint32_t from, uint32_t count,
-                Visit&& visit) {
-    const uint32_t end = std::min(from + count, high_water_);
-    for (uint32_t i = from; i < end; ++i) {
-      Entry& e = entries_[i];
-      if (e.used && alive(s, e, now)) visit(e);
-    }
-    return end;
-  }
+  // For sweeps and jobs: places [0, places()) and [0, home_places()); null: free.
   uint32_t places() const { return high_water_; }
-
-  void prefetch(const snapshot::Scope& scope, const net::Address& key) const {
-    index_.prefetch(hash_of(scope.slot, key));
+  Entry* entry_at(uint32_t place) { return entries_[place].used ? &entries_[place] : nullptr; }
+  uint32_t home_places() const { return homes_high_water_; }
+  Entry* record_at(uint32_t home) {
+    return homes_[home].used ? &entries_[homes_[home].entry] : nullptr;
   }
 
   uint32_t size() const { return index_.size(); }
-  const TableCounters& counters() const { return counters_; }
-  void count_deleted() { ++counters_.deleted; }
-  std::size_t bytes() const { return entries_.size() * sizeof(Entry) + index_.bytes(); }
-  static constexpr std::size_t bytes_for(uint32_t limit) {
-    return std::size_t{limit} * sizeof(Entry) + base::HashIndex::bytes_for(limit);
+  uint32_t records() const { return records_; }
+  Capacity capacity() const { return capacity_; }
+  std::size_t bytes() const {
+    return entries_.size() * sizeof(Entry) + index_.bytes() + homes_.size() * sizeof(Home);
+  }
+  static constexpr std::size_t bytes_for(Capacity c) {
+    return std::size_t{c.entries} * (sizeof(Entry) + sizeof(uint32_t)) +
+           base::HashIndex::bytes_for(c.entries) +
+           std::size_t{c.homes} * (sizeof(Home) + sizeof(uint32_t));
   }
 
-  // Eviction looks at all entries of a table that holds at most so many, else at a sample.
-  static constexpr uint32_t kExactEntries = 1024;
-  static constexpr uint32_t kSampleEntries = 64;
-
  private:
-  uint32_t hash_of(snapshot::ScopeSlot scope, const net::Address& key) const;
-  bool alive(const snapshot::Snapshot& s, const Entry& e, timing::Instant now) const;
-  bool evict_one(timing::Instant now);
-
-  Bindings& bindings_;
+  Capacity capacity_;
   const base::KeyedHash& hash_;
-  base::Random& random_;
   base::HashIndex index_;
   std::pmr::vector<Entry> entries_;
   std::pmr::vector<uint32_t> free_;  // places below high_water_ that are free
-  uint32_t high_water_ = 0;          // no place from here on was ever used
-  uint32_t sweep_at_ = 0;
-  uint32_t serial_ = 0;
-  TableCounters counters_;
+  std::pmr::vector<Home> homes_;
+  std::pmr::vector<uint32_t> free_homes_;
+  uint32_t high_water_ = 0;  // no place from here on was ever used
+  uint32_t homes_high_water_ = 0;
+  uint32_t records_ = 0;
 };
 
 }  // namespace limpet::persist

@@ -118,6 +118,7 @@ struct Scope {
   ScopeId id;
   ScopeSlot slot;
   bool live = false;            // false: a gap; its entries are being dropped
+  uint64_t since = 0;           // the version that gave it the slot
   std::string type;             // "PERSISTENCE_TYPE_CLIENT_IP_ADDRESS"
   std::string virtual_service;  // empty when shared by several
   std::string virtual_service_uuid;
@@ -163,15 +164,6 @@ struct Listener {
   uint32_t virtual_service = 0;  // index into virtual_services
 };
 
-// What packets are steered by: clients that could share a binding agree in these many bits.
-struct Steering {
-  uint8_t mask_v4 = 32;
-  uint8_t mask_v6 = 128;
-  friend bool operator==(const Steering&, const Steering&) = default;
-};
-
-inline constexpr std::size_t kSteeringLevelsMax = 4;
-
 struct Snapshot {
   uint64_t generation = 0;  // of the document
   uint64_t version = 0;     // +1 with each publication, whatever caused it
@@ -194,6 +186,9 @@ struct Snapshot {
   // graceful_disable_timeout is over). Sorted.
   std::vector<VsSlot> vs_reset;
   std::vector<ServerSlot> servers_reset;
+  // Servers that left their pool, for as long as anything may still name them: their bindings name
+  // nobody from now on, so that a new server at a used address inherits none. Sorted.
+  std::vector<ServerId> servers_left;
 
   // Addresses that are ours: ports', served VIPs', snat. Sorted, for binary search.
   struct OwnAddress {
@@ -204,10 +199,6 @@ struct Snapshot {
     friend auto operator<=>(const OwnAddress&, const OwnAddress&) = default;
   };
   std::vector<OwnAddress> own_addresses;
-
-  // Oldest first; each level's masks are shorter than or equal to those before. The last is what
-  // the running document needs; the others are where clients of before may still be known.
-  std::vector<Steering> steering;
 
   const OwnAddress* own(const net::Address& address) const;
   // The virtual service that serves this address, protocol and port; null when none does.

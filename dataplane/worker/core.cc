@@ -15,10 +15,19 @@ Core::Core(const Options& options, Shared& shared, rte_mempool* pool,
     : options_(options),
       shared_(shared),
       random_(options.seed),
-      steerer_(options.cores, shared.bindings.limit(), shared.hash),
+      steerer_(options.cores, shared.hash),
+      picker_(base::kServersMax, shared.gauges, random_),
+      replica_({.core = options.index,
+                .node = options.index,
+                .wall_origin = options.wall_origin,
+                .push = options.push},
+               shared.rings, shared.bindings, picker_, shared.hash, random_, memory),
       output_(options.ports),
-      forwarder_({.flows = options.flows, .nats = options.nats}, options.index, options.cores,
-                 shared.hash, random_, shared.bindings, shared.gauges, pool, output_, now, memory),
+      forwarder_({.core = options.index,
+                  .cores = options.cores,
+                  .flows = options.flows,
+                  .nats = options.nats},
+                 shared.hash, random_, replica_, picker_, pool, output_, now, memory),
       reassembler_(std::move(reassembler)),
       now_(now),
       steered_(options.cores) {
@@ -50,7 +59,9 @@ void Core::arrive(Buffer* frame, const packet::IngressSet& ports) {
 
 void Core::begin(const snapshot::Snapshot& s, timing::Instant now) {
   now_ = now;
+  if (snapshot_ != &s) replica_.restart_sweep();
   snapshot_ = &s;
+  replica_.begin(s, now);
   forwarder_.use(s);
 }
 
@@ -65,6 +76,7 @@ void Core::message(const ControlMessage& m) {
 
 void Core::judge() {
   did_work_ = did_work_ || !arrived_.empty() || !waiting_.empty();
+  forwarder_.judge_waiting(now_);
   for (Buffer* b : arrived_) place(b);
   for (Buffer* b : waiting_) place(b);
   arrived_.clear();
@@ -93,20 +105,12 @@ void Core::place(Buffer* buffer) {
     case Kind::kFragment:
       break;
   }
-  const std::size_t levels = snapshot_->steering.size();
   for (;;) {
     const Steerer::Target to = steerer_.of(buffer, *snapshot_);
     if (to.core != options_.index) return steered_[to.core].push_back(buffer);
-    m.steer_level = to.level;
     if (m.kind == Kind::kFragment) return judge_fragment(buffer);
-    if (to.tentative) {
-      if (forwarder_.knows_flow(buffer)) break;
-      m.owner_asked = true;
-      continue;
-    }
-    const bool last = to.level + 1u >= levels;
-    if (last || forwarder_.knows(buffer, now_)) break;
-    ++m.steer_level;
+    if (!to.tentative || forwarder_.knows_flow(buffer)) break;
+    m.owner_asked = true;
   }
   forwarder_.expect(buffer);
   mine_.push_back(buffer);
@@ -136,111 +140,101 @@ void Core::count_fragments(uint8_t port) {
 }
 
 void Core::end() {
-  forwarder_.advance(now_, !did_work_);
-  if (forwarder_.sweep(now_)) stats_.swept_version.set(snapshot_->version);
+  forwarder_.advance(now_);
+  replica_.advance(did_work_ ? kRecordsBusy : kRecordsIdle);
+  const bool entries_swept = replica_.sweep(kSweepRecordsPerTurn);
+  if (forwarder_.sweep(now_) && entries_swept) stats_.swept_version.set(snapshot_->version);
   if (reassembler_ != nullptr) {
     reassembler_->release_expired(now_, base::kBurstPacketsMax);
     count_fragments(0);  // which port a late piece came by is not kept
   }
   if (!jobs_.empty()) work_on_job();
   stats_.flows.set(forwarder_.flows().size());
-  stats_.entries.set(forwarder_.table().size());
+  stats_.entries.set(replica_.table().size());
+  stats_.records.set(replica_.table().records());
+  stats_.parked.set(forwarder_.pen().packets());
   did_work_ = false;
 }
 
 void Core::work_on_job() {
   switch (jobs_.front()->kind) {
-    case Job::Kind::kList:
-      return list_slice();
     case Job::Kind::kDelete:
       return delete_slice();
+    case Job::Kind::kInspect:
+      return inspect_slice();
     case Job::Kind::kExplain:
       return explain();
-    case Job::Kind::kCensus:
-      return census_slice();
   }
 }
 
-// Ends a slice of a walk; the job is done when it has reached the end of the table.
-void Core::after_slice(Job& job) {
-  if (job.at < forwarder_.table().places()) return;
+void Core::finish_job() {
+  Job& job = *jobs_.front();
   jobs_.erase(jobs_.begin());
   job.done.store(true, std::memory_order_release);
-}
-
-void Core::census_slice() {
-  Job& job = *jobs_.front();
-  const auto visit = [&](const persist::Entry& e) {
-    const auto* scope = snapshot_->scope(e.scope);
-    const auto* server = snapshot_->pools[scope->pool.value].find(e.server);
-    if (e.scope.value < job.by_scope.size()) ++job.by_scope[e.scope.value];
-    if (server->slot.value < job.by_server.size()) ++job.by_server[server->slot.value];
-  };
-  job.at = forwarder_.table().walk(*snapshot_, now_, job.at, kJobEntriesPerTurn, visit);
-  after_slice(job);
-}
-
-void Core::list_slice() {
-  Job& job = *jobs_.front();
-  persist::Table& table = forwarder_.table();
-  const auto visit = [&](const persist::Entry& e) {
-    if (!job.filter.matches(*snapshot_, e)) return;
-    ++job.matched;
-    if (table.index_of(&e) < job.from) return;
-    if (job.rows.size() == job.limit) {
-      job.more = true;
-      return;
-    }
-    job.rows.push_back({e, table.index_of(&e)});
-    job.next = table.index_of(&e) + 1;
-  };
-  job.at = table.walk(*snapshot_, now_, job.at, kJobEntriesPerTurn, visit);
-  after_slice(job);
 }
 
 void Core::delete_slice() {
   Job& job = *jobs_.front();
-  persist::Table& table = forwarder_.table();
-  const auto visit = [&](persist::Entry& e) {
-    if (!job.filter.matches(*snapshot_, e)) return;
-    ++job.matched;
-    table.count_deleted();
-    table.remove(&e);
-  };
-  job.at = table.walk(*snapshot_, now_, job.at, kJobEntriesPerTurn, visit);
-  after_slice(job);
+  persist::Table& table = replica_.table();
+  for (uint32_t i = 0; i < kJobEntriesPerTurn; ++i) {
+    if (job.at >= table.home_places()) return finish_job();
+    persist::Entry* record = table.record_at(job.at);
+    if (record != nullptr &&
+        job.filter.matches(*snapshot_, record->scope, record->key, record->server)) {
+      const snapshot::Scope* scope = snapshot_->scope(record->scope);
+      const bool listed = !replica_.expired(*record, *scope);
+      // Those who hold it have no room for the news: they take it in their next turn.
+      if (replica_.remove(*record) == replication::Outcome::kWait) return;
+      job.matched += listed ? 1 : 0;
+    }
+    ++job.at;
+  }
+}
+
+void Core::inspect_slice() {
+  Job& job = *jobs_.front();
+  for (uint32_t i = 0; i < kJobEntriesPerTurn; ++i, ++job.at) {
+    if (job.at >= job.wanted.size()) return finish_job();
+    const Job::Wanted& wanted = job.wanted[job.at];
+    const persist::Entry* entry = replica_.table().find(wanted.scope, wanted.key);
+    if (entry != nullptr) job.seen[job.at] = {true, entry->open, entry->last, entry->confirmed};
+  }
 }
 
 void Core::explain() {
   Job& job = *jobs_.front();
-  if (job.virtual_service < snapshot_->virtual_services.size()) {
-    const auto* vs = &snapshot_->virtual_services[job.virtual_service];
-    const auto* scope = snapshot_->scope(vs->scope);
-    const snapshot::Pool& pool = snapshot_->pools[vs->pool.value];
-    persist::Entry* entry = nullptr;
-    if (scope != nullptr)
-      entry = forwarder_.table().find(*snapshot_, *scope, scope->key_of(job.client), now_);
+  if (job.virtual_service >= snapshot_->virtual_services.size()) return finish_job();
+  const auto& vs = snapshot_->virtual_services[job.virtual_service];
+  const auto* scope = snapshot_->scope(vs.scope);
+  const snapshot::Pool& pool = snapshot_->pools[vs.pool.value];
+  if (scope != nullptr) {
+    const auto key = persist::Key::of(scope->key_of(job.client));
+    job.home_core = replica_.home_of(scope->slot, key);
+    const persist::Entry* entry = replica_.table().find(scope->slot, key);
     if (entry != nullptr) job.entry = *entry;
-    const l4::Judgement j = l4::judge(pool, scope, entry, shared_.gauges);
-    job.action = j.action;
-    job.reason = j.reason;
-    if (j.server != nullptr) job.server = j.server->slot;
-    if (j.action == l4::Judgement::Action::kPick &&
-        pool.algorithm == snapshot::Algorithm::kConsistentHash) {
-      // Consistent hashing has no memory: picking changes nothing.
-      balance::Turn none;
-      const uint32_t at =
-          balance::pick(pool, {job.client, job.client_port}, {}, none, random_, [&](uint32_t i) {
-            return balance::takes_new_clients(pool.servers[i]) &&
-                   !shared_.gauges.at_limit(pool.servers[i]);
-          });
-      if (at != balance::kNobody) job.server = pool.servers[at].slot;
-    }
-    job.table_full = scope != nullptr && entry == nullptr && !scope->purge &&
-                     shared_.bindings.count() >= shared_.bindings.limit();
+    if (entry != nullptr && entry->is_home()) job.home = replica_.table().home(*entry);
   }
-  jobs_.erase(jobs_.begin());
-  job.done.store(true, std::memory_order_release);
+  std::optional<balance::Bound> bound;
+  if (job.entry) bound = {job.entry->server, job.entry->first};
+  const balance::Judgement j =
+      balance::judge(pool, scope, bound ? &*bound : nullptr, shared_.gauges);
+  job.action = j.action;
+  job.reason = j.reason;
+  if (j.server != nullptr) job.server = j.server->slot;
+  if (j.action == balance::Judgement::Action::kPick &&
+      pool.algorithm == snapshot::Algorithm::kConsistentHash) {
+    // Consistent hashing has no memory: picking changes nothing.
+    balance::Turn none;
+    const uint32_t at =
+        balance::pick(pool, {job.client, job.client_port}, {}, none, random_, [&](uint32_t i) {
+          return balance::takes_new_clients(pool.servers[i]) &&
+                 !shared_.gauges.at_limit(pool.servers[i]);
+        });
+    if (at != balance::kNobody) job.server = pool.servers[at].slot;
+  }
+  job.table_full = scope != nullptr && !job.entry && !scope->purge &&
+                   shared_.bindings.count() >= shared_.bindings.limit();
+  finish_job();
 }
 
 }  // namespace limpet::worker

@@ -6,8 +6,10 @@
 //   arrive()   packets from devices: parse, steer
 //   collect()  packets steered here by other cores
 //   begin()    take the newest snapshot
-//   message()  what the control thread and other cores have to say
-//   judge()    known flows, new flows, everything else
+//   drain()    what homes have told this core (after the packets arrived, before they are judged)
+//   message()  what the control thread has to say
+//   judge()    what waited for a home, known flows, new flows, everything else
+//   serve()    as home: claims and answers
 //   end()      timers, aging, a slice of the sweep and of a job
 #pragma once
 
@@ -27,14 +29,19 @@
 
 namespace limpet::worker {
 
-// What all cores of an engine share: two kinds of atomics and a key, nothing else.
+// What all cores of an engine share: two kinds of atomics, a key, and the rings between them.
 struct Shared {
-  Shared(uint32_t entries_max, base::Random& random)
-      : hash(random), bindings(entries_max), gauges(base::kServersMax) {}
+  Shared(uint32_t cores, uint32_t entries_max, base::Random& random,
+         const replication::Rings::Capacity& capacity, std::pmr::memory_resource* memory)
+      : hash(random),
+        bindings(entries_max),
+        gauges(base::kServersMax),
+        rings(cores, capacity, memory) {}
 
   const base::KeyedHash hash;
   persist::Bindings bindings;
-  l4::Gauges gauges;
+  balance::Gauges gauges;
+  replication::Rings rings;
 };
 
 // What the control thread sends a core.
@@ -47,7 +54,9 @@ struct ControlMessage {
 // Read by the control thread at any time.
 struct CoreStats {
   telemetry::Counter32 flows;
-  telemetry::Counter32 entries;
+  telemetry::Counter32 entries;  // in its replica
+  telemetry::Counter32 records;  // ... whose home is here
+  telemetry::Counter32 parked;   // packets that wait for a home
   telemetry::Counter busy_ns;
   telemetry::Counter idle_ns;
   telemetry::Counter swept_version;  // the newest snapshot whose consequences are all carried out
@@ -62,6 +71,8 @@ class Core {
     std::size_t nats = 0;
     std::size_t ports = 0;
     uint64_t seed = 0;
+    timing::WallTime wall_origin{};  // what the wall clock showed at Instant zero
+    bool push = true;                // replication::Replica::Options
   };
 
   Core(const Options& options, Shared& shared, rte_mempool* pool,
@@ -72,8 +83,18 @@ class Core {
   void arrive(packet::Buffer* frame, const packet::IngressSet& ports);
   void collect(packet::Buffer* steered) { waiting_.push_back(steered); }
   void begin(const snapshot::Snapshot& s, timing::Instant now);
+  // `take()` calls begin() with the newest snapshot: a message came from one that is newer.
+  template <class Take>
+  void drain(Take&& take) {
+    if (replica_.drain(take, [this](const replication::Down& m) { forwarder_.heard(m); }))
+      did_work_ = true;
+  }
   void message(const ControlMessage& m);
   void judge();
+  template <class Take>
+  void serve(Take&& take) {
+    if (replica_.serve(take)) did_work_ = true;
+  }
   void end();
 
   // Arrivals that may still be taken this turn without judging first.
@@ -86,28 +107,36 @@ class Core {
   const l4::Output& output() const { return output_; }
   l4::Forwarder& forwarder() { return forwarder_; }
   const l4::Forwarder& forwarder() const { return forwarder_; }
+  replication::Replica& replica() { return replica_; }
+  const replication::Replica& replica() const { return replica_; }
+  persist::Table& table() { return replica_.table(); }
+  balance::Picker& picker() { return picker_; }
   CoreStats& stats() { return stats_; }
   uint32_t index() const { return options_.index; }
   uint32_t fragments_pending() const { return reassembler_ ? reassembler_->pending() : 0; }
 
   static constexpr uint32_t kTurnPacketsMax = 512;
   static constexpr uint32_t kJobEntriesPerTurn = 256;
+  static constexpr uint32_t kSweepRecordsPerTurn = 256;
+  static constexpr uint32_t kRecordsBusy = 4;  // looked at each turn for their deadlines
+  static constexpr uint32_t kRecordsIdle = 64;
 
  private:
   void place(packet::Buffer* buffer);
   void judge_fragment(packet::Buffer* fragment);
   void count_fragments(uint8_t port);
   void work_on_job();
-  void after_slice(Job& job);
-  void census_slice();
-  void list_slice();
+  void finish_job();
   void delete_slice();
+  void inspect_slice();
   void explain();
 
   const Options options_;
   Shared& shared_;
   base::Random random_;
   Steerer steerer_;
+  balance::Picker picker_;
+  replication::Replica replica_;
   l4::Output output_;
   l4::Forwarder forwarder_;
   std::unique_ptr<packet::Reassembler> reassembler_;

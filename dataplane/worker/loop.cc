@@ -47,9 +47,13 @@ void Loop::sleep() {
 bool Loop::turn(timing::Instant now) {
   bool worked = receive();
   worked = collect() || worked;
-  core_.begin(reader_.take(), now);
+  const auto take = [&] { core_.begin(reader_.take(), now); };
+  take();
+  core_.drain(take);
   worked = take_messages() || worked;
   core_.judge();
+  core_.serve(take);
+  worked = core_.busy() || worked;
   core_.end();
   flush();
   return worked;

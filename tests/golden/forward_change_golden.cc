@@ -257,7 +257,7 @@ Story refusal_leaves_nothing(const Net& n) {
               },
           .finally =
               [n](CoreLab& lab) {
-                EXPECT_EQ(lab.core().forwarder().table().size(), 1u);
+                EXPECT_EQ(lab.core().table().size(), 1u);
                 EXPECT_EQ(lab.core().forwarder().flows().size(), 1u);
                 EXPECT_EQ(lab.shared().gauges.open(lab.world.server(n.family, 0).slot), 1u);
               }};

@@ -363,7 +363,7 @@ std::vector<Row> error_rows() {
 Story dropped(const Frame& f, DropReason why) {
   return {.steps = {when("arrives", from_client(f), {}, {why})}, .finally = [](CoreLab& lab) {
             EXPECT_EQ(lab.core().forwarder().flows().size(), 0u);
-            EXPECT_EQ(lab.core().forwarder().table().size(), 0u);
+            EXPECT_EQ(lab.core().table().size(), 0u);
           }};
 }
 

@@ -226,7 +226,7 @@ Story without_autogw_and_route(const Net& n) {
           .finally =
               [](CoreLab& lab) {
                 EXPECT_EQ(lab.core().forwarder().flows().size(), 0u);
-                EXPECT_EQ(lab.core().forwarder().table().size(), 0u);
+                EXPECT_EQ(lab.core().table().size(), 0u);
               }};
 }
 

@@ -178,7 +178,7 @@ class Soak {
     auto& forwarder = lab_.core().forwarder();
     require(forwarder.flows().size() == 0, "flows are left", number_);
     require(lab_.ports_in_use() == 0, "source ports are left", number_);
-    require(forwarder.table().size() == 0, "bindings are left", number_);
+    require(lab_.core().table().size() == 0, "bindings are left", number_);
     require(lab_.shared().bindings.count() == 0, "the count of bindings is not zero", number_);
     require(lab_.buffers().in_use() == 0, "buffers are left", number_);
     for (const Family f : {Family::kV4, Family::kV6}) {

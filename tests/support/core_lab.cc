@@ -66,7 +66,6 @@ World::World(uint32_t servers) : snapshot(std::make_shared<snapshot::Snapshot>()
       s.own_addresses.push_back(
           {prefix.address, snapshot::Snapshot::OwnAddress::Kind::kPort, true});
   }
-  s.steering = {{32, 128}};
   index();
 }
 
@@ -123,7 +122,8 @@ CoreLab::CoreLab(const Options& options)
     : world(options.servers),
       options_(options),
       pool_(options.buffers),
-      shared_(std::make_unique<worker::Shared>(options.entries, random_)) {
+      shared_(std::make_unique<worker::Shared>(options.cores, options.entries, random_,
+                                               options.rings, std::pmr::get_default_resource())) {
   ingress_ = {{.port = 0, .mac = mac(kFrontMac)}, {.port = 1, .mac = mac(kBackMac)}};
   nats_.resize(options.cores);
   for (uint32_t c = 0; c < options.cores; ++c) {
@@ -162,6 +162,14 @@ std::vector<Sent> CoreLab::publish() {
   world.index();
   auto next = std::make_shared<snapshot::Snapshot>(*world.snapshot);
   next->version = running_ ? running_->version + 1 : 1;
+  std::set<snapshot::ServerId> left = servers_seen_;
+  for (const auto& pool : next->pools) {
+    for (const auto& server : pool.servers) {
+      left.erase(server.id);
+      servers_seen_.insert(server.id);
+    }
+  }
+  next->servers_left.assign(left.begin(), left.end());
   if (running_) old_.push_back(running_);
   running_ = next;
   std::vector<Sent> out;
@@ -187,9 +195,14 @@ void CoreLab::neighbor(uint8_t port, const net::Address& address, bool valid) {
 std::vector<Sent> CoreLab::turn() {
   std::vector<Sent> out;
   for (auto& core : cores_) {
-    core->begin(*running_, clock.now());
+    const auto take = [&] { core->begin(*running_, clock.now()); };
+    take();
+    core->drain(take);
     core->judge();
+    core->serve(take);
     core->end();
+    persist::Change change;
+    while (shared_->rings.news[core->index()].pop(&change)) news_.push_back(change);
     for (uint32_t to = 0; to < cores(); ++to) {
       for (packet::Buffer* b : core->steered(to)) cores_[to]->collect(b);
       core->steered(to).clear();
@@ -224,7 +237,8 @@ std::vector<Sent> CoreLab::send(const std::vector<Bytes>& frames, uint8_t port) 
     cores_[frame.size() % cores_.size()]->arrive(b, {&ingress_[port], 1});
   }
   std::vector<Sent> out;
-  const uint32_t turns = cores() == 1 ? 1 : 2 + cores();
+  // Steered to its core; a CLAIM to the home, its answer, and the packet judged again.
+  const uint32_t turns = cores() == 1 ? 1 : 5;
   for (uint32_t i = 0; i < turns; ++i) {
     for (Sent& s : turn()) out.push_back(std::move(s));
   }

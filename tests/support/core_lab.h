@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -60,6 +61,7 @@ class CoreLab {
     uint32_t servers = 3;
     // With it cores put fragments together; it takes its memory from DPDK, so an EAL must run.
     bool reassemble = false;
+    replication::Rings::Capacity rings{};
   };
 
   CoreLab() : CoreLab(Options{}) {}
@@ -84,6 +86,8 @@ class CoreLab {
   worker::Shared& shared() { return *shared_; }
   HeapPool& buffers() { return pool_; }
   std::vector<Bytes>& punted() { return punted_; }
+  // What homes have told the mirror.
+  std::vector<persist::Change>& news() { return news_; }
   const snapshot::Snapshot& running() const { return *running_; }
   uint64_t drops(packet::DropReason reason) const;
   // Source ports taken on all cores.
@@ -131,6 +135,8 @@ class CoreLab {
   std::shared_ptr<snapshot::Snapshot> running_;
   std::vector<std::shared_ptr<snapshot::Snapshot>> old_;
   std::vector<Bytes> punted_;
+  std::vector<persist::Change> news_;
+  std::set<snapshot::ServerId> servers_seen_;
 };
 
 // Parts of a frame that was sent, for assertions.

@@ -19,7 +19,6 @@ using ::testing::UnorderedElementsAre;
 using snapshot::NatId;
 using snapshot::ServerState;
 using snapshot::Snapshot;
-using snapshot::Steering;
 
 net::Address address(const char* text) {
   return *net::Address::parse(text);
@@ -122,7 +121,6 @@ struct Engine {
       std::abort();
     }
     last = std::move(result.value());
-    env.steering = last.snapshot->steering;
     return *last.snapshot;
   }
   std::vector<std::string> warnings() const {
@@ -610,36 +608,6 @@ TEST(Compile, VirtualServiceThatIsSwitchedOffKeepsItsBindings) {
       engine.apply(Builder{.vs = R"("services": [{"port": 80}], "traffic_enabled": false)"});
   EXPECT_EQ(tcp(s, "10.1.0.100", 80), nullptr);
   EXPECT_NE(s.scope(before.virtual_services[0].scope), nullptr);
-}
-
-// ---- steering
-
-TEST(Steering, WithoutMasksClientsAreSteeredByTheirWholeAddress) {
-  Engine engine;
-  EXPECT_THAT(engine.apply(Builder{}).steering, ElementsAre(Steering{32, 128}));
-}
-
-TEST(Steering, ShortestMaskOfTheFamilyCounts) {
-  Engine engine;
-  const auto& s = engine.apply(Builder{
-      .profile = R"("ip_persistence_profile": {"ip_persistent_timeout": 5, "ip_mask": 24})"});
-  EXPECT_THAT(s.steering, ElementsAre(Steering{24, 128}));
-}
-
-TEST(Steering, LevelIsAddedOnlyWhenAMaskGetsShorter) {
-  EXPECT_THAT(steering_after({{32, 128}}, {24, 128}),
-              ElementsAre(Steering{32, 128}, Steering{24, 128}));
-  EXPECT_THAT(steering_after({{24, 128}}, {32, 128}), ElementsAre(Steering{24, 128}));
-  EXPECT_THAT(steering_after({{24, 128}}, {32, 64}),
-              ElementsAre(Steering{24, 128}, Steering{24, 64}));
-}
-
-TEST(Steering, LastLevelThereIsRoomForSteersByNothing) {
-  const auto levels = steering_after({{32, 128}, {24, 128}, {24, 64}}, {16, 64});
-  EXPECT_THAT(levels,
-              ElementsAre(Steering{32, 128}, Steering{24, 128}, Steering{24, 64}, Steering{0, 0}));
-  EXPECT_EQ(steering_after(levels, {8, 8}), levels);
-  static_assert(snapshot::kSteeringLevelsMax == 4);
 }
 
 }  // namespace

@@ -28,8 +28,8 @@ TEST(HeapPool, BuffersHaveHeadroomRoomAndMeta) {
   packet::Buffer* b = rte_pktmbuf_alloc(pool.pool());
   EXPECT_EQ(rte_pktmbuf_headroom(b), 128);
   EXPECT_EQ(rte_pktmbuf_tailroom(b), 9000);
-  packet::meta(b).steer_level = 3;
-  EXPECT_EQ(packet::meta(b).steer_level, 3);
+  packet::meta(b).fragment_id = 3;
+  EXPECT_EQ(packet::meta(b).fragment_id, 3);
   packet::release(b);
 }
 

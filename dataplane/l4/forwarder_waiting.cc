@@ -1,0 +1,170 @@
+// Packets that wait for the home of their client's binding: parking, asking, judging again.
+#include <algorithm>
+#include <utility>
+
+#include "dataplane/l4/forwarder.h"
+
+namespace limpet::l4 {
+
+using packet::Buffer;
+using packet::DropReason;
+using packet::Meta;
+using timing::Instant;
+
+namespace {
+
+constexpr uint32_t kPenSlotsPerTurn = 32;
+
+}  // namespace
+
+void Forwarder::park(Buffer* buffer, const snapshot::VirtualService& vs, const Choice& choice,
+                     Instant now) {
+  const Meta& m = packet::meta(buffer);
+  const snapshot::Scope& scope = *snapshot_->scope(vs.scope);
+  const auto key = persist::Key::of(scope.key_of(m.source));
+  const uint32_t hash = replica_.table().hash(scope.slot, key);
+  Pen::Slot* slot = pen_.find(hash, scope.slot, key);
+  if (slot == nullptr) slot = pen_.add(hash, scope.slot, key, now);
+  if (slot == nullptr) return output_.drop(buffer, DropReason::kPenFull);
+  const bool first = slot->count == 0;
+  if (!pen_.park(*slot, buffer, now)) return output_.drop(buffer, DropReason::kPenFull);
+  if (slot->claimed) return;
+  if (choice.wait == Choice::Wait::kClaim && ask_home(*slot, vs, choice, m)) return;
+  if (first) retry_.push_back(pen_.index_of(*slot));
+}
+
+// False: no room for a CLAIM.
+bool Forwarder::ask_home(Pen::Slot& slot, const snapshot::VirtualService& vs, const Choice& choice,
+                         const Meta& m) {
+  const balance::Picked picked = selector_.propose(*snapshot_, vs, {m.source, m.source_port});
+  replication::Replica::Proposal proposal;
+  if (picked.server != nullptr) proposal = {picked.server->id, picked.gauged};
+  if (!replica_.claim(*snapshot_->scope(slot.scope), slot.key, choice.entry, proposal)) {
+    if (picked.gauged) gauges_.release(picked.server->slot);
+    return false;
+  }
+  slot.claimed = true;
+  slot.version = snapshot_->version;
+  slot.have_serial = choice.entry == nullptr ? 0 : choice.entry->serial;
+  slot.have_change = choice.entry == nullptr ? 0 : choice.entry->change;
+  slot.reserved = picked.gauged;
+  slot.server = proposal.server;
+  slot.server_slot = picked.gauged ? picked.server->slot : snapshot::ServerSlot{};
+  return true;
+}
+
+void Forwarder::heard(const replication::Down& m) {
+  Pen::Slot* slot = pen_.find(replica_.table().hash(m.scope, m.key), m.scope, m.key);
+  LIMPET_ASSERT(slot != nullptr || !m.answer);
+  if (slot != nullptr) heard_.push_back({pen_.index_of(*slot), m});
+}
+
+void Forwarder::judge_waiting(Instant now) {
+  // What is parked again meanwhile is for the next turn.
+  retrying_.swap(retry_);
+  for (const uint32_t at : retrying_) {
+    Pen::Slot& slot = pen_.slot(at);
+    if (!slot.used || slot.claimed) continue;
+    Buffer* buffers[Pen::kPacketsPerKey];
+    const uint32_t count = pen_.take(slot, buffers);
+    pen_.remove(replica_.table().hash(slot.scope, slot.key), slot);
+    Grant none;
+    judge_again(std::span(buffers, count), now, none);
+  }
+  retrying_.clear();
+  for (const Heard& h : heard_) {
+    Pen::Slot& slot = pen_.slot(h.slot);
+    const bool same = slot.used && slot.key == h.message.key && slot.scope == h.message.scope;
+    LIMPET_ASSERT(same || !h.message.answer);
+    if (same) answered(slot, h.message, now);
+  }
+  heard_.clear();
+}
+
+void Forwarder::answered(Pen::Slot& slot, const replication::Down& m, Instant now) {
+  Buffer* buffers[Pen::kPacketsPerKey];
+  if (!m.answer) {
+    const uint32_t count = pen_.take(slot, buffers);
+    Grant none;
+    return judge_again(std::span(buffers, count), now, none);
+  }
+  Grant grant = grant_of(slot, m);
+  const uint32_t count = pen_.take(slot, buffers);
+  const std::span waiting(buffers, count);
+  const snapshot::Scope* scope = snapshot_->scope(slot.scope);
+  const bool same_scope = scope != nullptr && slot.version >= scope->since;
+  pen_.remove(replica_.table().hash(slot.scope, slot.key), slot);
+  if (m.kind == replication::Down::Kind::kRefuse && same_scope) {
+    refuse_waiting(waiting, m.reason, now);
+  } else {
+    judge_again(waiting, now, grant);
+  }
+  if (grant.reserved != nullptr) gauges_.release(grant.reserved->slot);
+}
+
+// What the answer to a slot's CLAIM means for those who waited; places in limits that nobody needs
+// any more are given back.
+Grant Forwarder::grant_of(Pen::Slot& slot, const replication::Down& m) {
+  slot.claimed = false;
+  Grant grant{.settled_serial = slot.have_serial, .settled_change = slot.have_change};
+  const auto keep = [&](snapshot::ServerSlot server) {
+    grant.reserved = snapshot_->server(server);
+    if (grant.reserved == nullptr) gauges_.release(server);
+  };
+  if (std::exchange(slot.reserved, false)) {
+    if (m.kind == replication::Down::Kind::kUpdate && m.server == slot.server) {
+      keep(slot.server_slot);
+    } else {
+      gauges_.release(slot.server_slot);
+    }
+  }
+  if (m.reserved) keep(snapshot::ServerSlot{m.place});
+  return grant;
+}
+
+void Forwarder::judge_again(std::span<Buffer* const> buffers, Instant now, Grant& grant) {
+  for (Buffer* b : buffers) {
+    const Meta& m = packet::meta(b);
+    if (const FlowRef ref = flows_.find(key_of(m), m.hash)) {
+      known(b, ref, now);
+    } else {
+      fresh(b, now, grant);
+    }
+  }
+}
+
+void Forwarder::refuse_waiting(std::span<Buffer* const> buffers, Reason reason, Instant now) {
+  for (Buffer* b : buffers) {
+    const Meta& m = packet::meta(b);
+    if (const FlowRef ref = flows_.find(key_of(m), m.hash)) {
+      known(b, ref, now);
+      continue;
+    }
+    const auto* vs = snapshot_->find(m.destination, m.protocol, m.destination_port);
+    if (reason == Reason::kLate) {
+      output_.drop(b, DropReason::kClaimLate);
+    } else if (vs == nullptr) {
+      no_listener(b, now);
+    } else {
+      selector_.count_refused();
+      refused(b, *vs, reason, now);
+    }
+  }
+}
+
+// Packets that waited too long go; their CLAIM's answer is still awaited.
+void Forwarder::age_pen(Instant now) {
+  for (uint32_t i = 0; i < kPenSlotsPerTurn; ++i) {
+    pen_at_ = pen_at_ + 1 == Pen::kKeys ? 0 : pen_at_ + 1;
+    Pen::Slot& slot = pen_.slot(pen_at_);
+    if (!slot.used || slot.count == 0 || now - slot.since <= replication::kLate) continue;
+    Buffer* buffers[Pen::kPacketsPerKey];
+    const uint32_t count = pen_.take(slot, buffers);
+    for (uint32_t b = 0; b < count; ++b) output_.drop(buffers[b], DropReason::kClaimLate);
+    if (slot.claimed) continue;
+    std::erase(retry_, pen_at_);
+    pen_.remove(replica_.table().hash(slot.scope, slot.key), slot);
+  }
+}
+
+}  // namespace limpet::l4

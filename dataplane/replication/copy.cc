@@ -1,0 +1,131 @@
+// What a core does as a holder of copies.
+#include "dataplane/replication/replica.h"
+
+namespace limpet::replication {
+
+using persist::Entry;
+using persist::Key;
+using timing::Instant;
+
+void Replica::hear(uint32_t from, const Down& m) {
+  switch (m.kind) {
+    case Down::Kind::kUpdate:
+      return adopt(m);
+    case Down::Kind::kRecall:
+      return recalled(from, m);
+    case Down::Kind::kGone:
+      if (Entry* copy = table_.find(m.scope, m.key)) {
+        lost_counts_ = lost_counts_ || copy->open > 0;
+        if (copy->touch_owed) --touches_owed_;
+        table_.erase(*copy);
+      }
+      return;
+    case Down::Kind::kRefuse:
+      return;
+  }
+}
+
+void Replica::adopt(const Down& m) {
+  // Its scope has gone since: home will see that too, and nobody asks for it any more.
+  if (scope_of(m.scope, m.version) == nullptr) return;
+  Entry* copy = table_.find(m.scope, m.key);
+  if (copy == nullptr) {
+    copy = &table_.insert(m.scope, m.key);
+    copy->last = persist::kNoActivity;
+  } else if (copy->serial != m.serial) {
+    // Another life of the binding: connections of the one before go on uncounted.
+    lost_counts_ = lost_counts_ || copy->open > 0;
+    copy->open = 0;
+    copy->last = persist::kNoActivity;
+    copy->confirmed = false;
+    if (std::exchange(copy->touch_owed, false)) --touches_owed_;
+  }
+  copy->serial = m.serial;
+  copy->change = m.change;
+  copy->server = m.server;
+  copy->first = m.first;
+  copy->confirmed = copy->confirmed || m.confirmed;
+}
+
+void Replica::recalled(uint32_t from, const Down& m) {
+  Entry* copy = table_.find(m.scope, m.key);
+  if (copy != nullptr && copy->serial != m.serial) copy = nullptr;
+  Answer answer{.place = m.place, .serial = m.serial, .version = snapshot_->version};
+  answer.last = persist::kNoActivity;
+  answer.yes = copy == nullptr;
+  if (copy != nullptr) {
+    // Half-open connections do not keep a binding that nobody has confirmed.
+    const bool embryonic = !m.confirmed && !copy->confirmed;
+    const bool held = copy->open > 0 && !embryonic;
+    answer.yes = m.give_up && !held;
+    answer.confirmed = copy->confirmed;
+    answer.open = copy->open;
+    answer.last = held ? now_ : copy->last;
+  }
+  if (answer.yes && copy != nullptr) {
+    lost_counts_ = lost_counts_ || copy->open > 0;
+    if (copy->touch_owed) --touches_owed_;
+    table_.erase(*copy);
+  }
+  ++(answer.yes ? counters_.answers_yes : counters_.answers_no);
+  const bool sent = rings_.answers.from(options_.core).to(from).push(answer);
+  LIMPET_ASSERT(sent);  // credits
+}
+
+bool Replica::claim(const snapshot::Scope& scope, const Key& key, const Entry* have,
+                    const Proposal& proposal) {
+  Claim m{.kind = Claim::Kind::kClaim,
+          .exact = proposal.exact,
+          .reserved = proposal.reserved,
+          .scope = scope.slot,
+          .key = key,
+          .proposed = proposal.server,
+          .sent = now_,
+          .version = snapshot_->version};
+  if (have != nullptr) {
+    m.serial = have->serial;
+    m.change = have->change;
+  }
+  if (!rings_.claims.from(options_.core).to(home_of(scope.slot, key)).push(m)) return wait();
+  ++counters_.claims;
+  return true;
+}
+
+void Replica::confirm(Entry& entry) {
+  if (entry.confirmed) return;
+  entry.confirmed = true;
+  if (entry.is_home()) return tell_mirror(entry, table_.home(entry));
+  if (touch(entry)) return;
+  entry.touch_owed = true;
+  ++touches_owed_;
+}
+
+bool Replica::touch(Entry& copy) {
+  const Claim m{.kind = Claim::Kind::kTouch,
+                .confirmed = copy.confirmed,
+                .scope = copy.scope,
+                .serial = copy.serial,
+                .change = copy.change,
+                .key = copy.key,
+                .sent = now_,
+                .version = snapshot_->version};
+  if (!rings_.claims.from(options_.core).to(home_of(copy.scope, copy.key)).push(m)) return wait();
+  ++counters_.touches;
+  return true;
+}
+
+// Sends what confirm() had no room for. An ANSWER would tell it as well, but later.
+void Replica::pay_touches() {
+  for (uint32_t i = 0; i < kSampleRecords && touches_owed_ > 0; ++i) {
+    if (touch_at_ >= table_.places()) touch_at_ = 0;
+    Entry* copy = table_.entry_at(touch_at_);
+    if (copy != nullptr && copy->touch_owed) {
+      if (!touch(*copy)) return;
+      copy->touch_owed = false;
+      --touches_owed_;
+    }
+    ++touch_at_;
+  }
+}
+
+}  // namespace limpet::replication

@@ -1,0 +1,68 @@
+// The messages between the cores of an engine (README.md, "Messages"). Fixed layouts, copied by
+// value through rings.
+#pragma once
+
+#include <cstdint>
+
+#include "common/timing/time.h"
+#include "dataplane/balance/policy.h"
+#include "dataplane/persist/key.h"
+#include "dataplane/snapshot/snapshot.h"
+
+namespace limpet::replication {
+
+// Core → home.
+struct Claim {
+  enum class Kind : uint8_t {
+    kClaim,  // who is this key's server? answered exactly once
+    kTouch,  // it is active, or confirmed
+  } kind = Kind::kClaim;
+  bool exact = false;      // kClaim: it has to be `proposed`
+  bool reserved = false;   // kClaim: the asker holds a place in the limit of `proposed`
+  bool confirmed = false;  // kTouch
+  snapshot::ScopeSlot scope;
+  uint32_t serial = 0;  // what the asker has; 0: nothing
+  uint32_t change = 0;
+  persist::Key key;
+  snapshot::ServerId proposed;
+  timing::Instant sent;
+  uint64_t version = 0;  // the sender's snapshot
+};
+
+// Core → home, to a RECALL.
+struct Answer {
+  uint32_t place = 0;  // the record's, as the RECALL said
+  uint32_t serial = 0;
+  bool yes = false;        // the copy is gone
+  bool confirmed = false;  // the handshake was seen here
+  uint16_t unused = 0;
+  uint32_t open = 0;
+  timing::Instant last;  // now when held, else the last close
+  uint64_t version = 0;
+};
+
+// Home → core.
+struct Down {
+  enum class Kind : uint8_t {
+    kUpdate,  // this is the binding
+    kRefuse,  // to a CLAIM: there is none
+    kRecall,  // is the copy still needed?
+    kGone,    // drop the copy
+  } kind = Kind::kUpdate;
+  bool answer = false;     // kUpdate: to the receiver's CLAIM
+  bool reserved = false;   // kUpdate, answer: home took a place in the server's limit for the asker
+  bool confirmed = false;  // kUpdate; kRecall: not embryonic
+  bool give_up = false;    // kRecall: drop an idle copy; else: only tell
+  balance::Reason reason = balance::Reason::kNew;  // kRefuse
+  uint16_t unused = 0;
+  snapshot::ScopeSlot scope;
+  uint32_t place = 0;  // kRecall: the record's; kUpdate, reserved: the ServerSlot of that place
+  uint32_t serial = 0;
+  uint32_t change = 0;
+  persist::Key key;
+  snapshot::ServerId server;
+  snapshot::ServerId first;
+  uint64_t version = 0;
+};
+
+}  // namespace limpet::replication

@@ -1,0 +1,308 @@
+// Replica: one core's part in keeping bindings: its table of all bindings, and the records of the
+// keys that have their home here. README.md in this folder is the protocol; R1-R4 and A1-A7 below
+// are its rules and sections.
+//
+// Owner: the core's worker. Time is an argument. It knows no packets: whoever has them asks find(),
+// and parks what has to wait for a home (l4/pen.h).
+//
+// Invariants
+//  1. The home alone creates, moves, merges and expires a binding; other cores have copies.
+//  2. A core that has a copy, or to which an UPDATE is under way, is in the record's `copies`.
+//  3. Nothing is taken out of a ring before everything that it causes fits (R1); so no message is
+//     lost and no core waits for another.
+//  4. RECALLs that a core has not answered never exceed its answers ring (credits): an ANSWER fits.
+// The work of one call is bounded by the rings' sizes or by an argument.
+//
+// Cost: a hit sends nothing. A new binding costs an UPDATE to each other core, its end a RECALL and
+// an ANSWER, a move an UPDATE to each holder.
+#pragma once
+
+#include <cstdint>
+#include <memory_resource>
+#include <vector>
+
+#include "common/base/limits.h"
+#include "common/base/random.h"
+#include "common/telemetry/counter.h"
+#include "dataplane/balance/picker.h"
+#include "dataplane/persist/table.h"
+#include "dataplane/replication/rings.h"
+
+namespace limpet::replication {
+
+// A CLAIM that waited longer than this is refused, and so are the packets that wait for it.
+inline constexpr timing::Duration kLate = timing::milliseconds(50);
+
+struct Counters {
+  telemetry::Counter created;
+  telemetry::Counter moved;
+  telemetry::Counter undone;  // made for a connection that could not be opened after all
+  telemetry::Counter merged;
+  telemetry::Counter merges_refused;  // no room, or its scope has gone
+  telemetry::Counter expired;
+  telemetry::Counter evicted_idle;
+  telemetry::Counter evicted_embryonic;
+  telemetry::Counter dropped;  // its scope went
+  telemetry::Counter deleted;  // by an administrator
+  telemetry::Counter claims;   // sent; the rest of the messages likewise
+  telemetry::Counter touches;
+  telemetry::Counter updates;
+  telemetry::Counter refusals;
+  telemetry::Counter recalls;
+  telemetry::Counter answers_yes;
+  telemetry::Counter answers_no;
+  telemetry::Counter gones;
+  telemetry::Counter news;
+  telemetry::Counter waited;  // times that a message or a change had to wait for room
+};
+
+// What an attempt to change a record comes to.
+enum class Outcome : uint8_t {
+  kDone,
+  kWait,  // not yet: something has no room; try again next turn
+  kFull,  // the table is full and nothing may go
+};
+
+class Replica {
+ public:
+  struct Options {
+    uint32_t core = 0;
+    uint32_t node = 0;  // of the stamps made here; unique in the cluster
+    // What the wall clock showed at Instant zero.
+    timing::WallTime wall_origin{};
+    // New bindings are told to every core (else to the one that asked; others will ask).
+    bool push = true;
+  };
+
+  // Of each core's table.
+  static persist::Table::Capacity capacity_of(uint32_t cores, const Rings::Capacity& rings,
+                                              uint32_t limit) {
+    return {.entries = limit + Rings::surplus(cores, rings),
+            .homes = persist::home_records_of(cores, limit)};
+  }
+
+  Replica(const Options& options, Rings& rings, persist::Bindings& bindings,
+          balance::Picker& picker, const base::KeyedHash& hash, base::Random& random,
+          std::pmr::memory_resource* memory);
+
+  // Takes the snapshot and the time that everything until the next call goes by.
+  void begin(const snapshot::Snapshot& s, timing::Instant now) {
+    snapshot_ = &s;
+    now_ = now;
+  }
+
+  // --- for packets -------------------------------------------------------------------------------
+
+  uint32_t home_of(snapshot::ScopeSlot scope, const persist::Key& key) const {
+    return base::reduce(table_.hash(scope, key), homes_);
+  }
+  bool is_home(snapshot::ScopeSlot scope, const persist::Key& key) const {
+    return home_of(scope, key) == options_.core;
+  }
+
+  // What this core knows of the key; null: nothing. At home that is all there is to know, and a
+  // record whose time is over and that nobody else has a copy of ends here.
+  persist::Entry* find(const snapshot::Scope& scope, const persist::Key& key);
+
+  // A connection is about to use the entry.
+  void use(persist::Entry& entry) {
+    entry.last = now_;
+    if (entry.is_home()) stop_eviction(table_.home(entry));
+  }
+  // The handshake was seen, or the server answered: not embryonic any more.
+  void confirm(persist::Entry& entry);
+
+  // At home: an embryonic binding for a key that has none.
+  struct Made {
+    Outcome outcome;
+    persist::Entry* entry = nullptr;  // kDone
+  };
+  Made create(const snapshot::Scope& scope, const persist::Key& key, snapshot::ServerId server);
+  // At home: another server. kDone or kWait.
+  Outcome move(persist::Entry& record, snapshot::ServerId server);
+  // At home: forgets a binding. kDone or kWait.
+  Outcome remove(persist::Entry& record);
+  // At home: takes back what create() has just made, unless others have heard of it already.
+  void undo_create(persist::Entry& record);
+
+  // Elsewhere: asks the home, which answers once. `have`: the copy, or null. False: no room.
+  struct Proposal {
+    snapshot::ServerId server;
+    bool reserved = false;  // a place in its limit was taken
+    bool exact = false;     // it has to be this server
+  };
+  bool claim(const snapshot::Scope& scope, const persist::Key& key, const persist::Entry* have,
+             const Proposal& proposal);
+
+  // --- stages of a turn --------------------------------------------------------------------------
+
+  // Takes all that homes have sent by now (R2). `take()` begins the newest snapshot, when a message
+  // comes from one that is newer than ours (R4). `heard(const Down&)` is told of every UPDATE and
+  // REFUSE once it has been applied. True when there was something.
+  template <class Take, class Heard>
+  bool drain(Take&& take, Heard&& heard);
+
+  // As home: takes answers, claims and merges, a bounded number.
+  template <class Take>
+  bool serve(Take&& take);
+
+  // Deadlines, evictions, what is owed: looks at `records` records.
+  void advance(uint32_t records);
+
+  // After a new snapshot: looks at `records` records for scopes and servers that left. True when
+  // all have been seen and told.
+  void restart_sweep() { sweep_at_ = 0; }
+  bool sweep(uint32_t records);
+
+  // Whether entries with connections went, or began again, since the last call: flows that were
+  // counted in them need not look any more.
+  bool lost_counts() { return std::exchange(lost_counts_, false); }
+
+  persist::Table& table() { return table_; }
+  const persist::Table& table() const { return table_; }
+  const Counters& counters() const { return counters_; }
+  Counters& counters() { return counters_; }
+  timing::Instant now() const { return now_; }
+  const Options& options() const { return options_; }
+  // Unanswered RECALLs to a core.
+  uint32_t credits_used(uint32_t core) const { return credits_[core]; }
+  bool expired(const persist::Entry& record, const snapshot::Scope& scope) const {
+    return !record.held() && now_ >= record.deadline(scope.timeout);
+  }
+
+ private:
+  using Bits = uint64_t;
+  static constexpr uint32_t kClaimsPerTurn = 256;  // of each core
+  static constexpr uint32_t kMergesPerTurn = 64;
+  static constexpr uint32_t kExactRecords = 1024;  // up to so many, eviction looks at all
+  static constexpr uint32_t kSampleRecords = 64;
+  static constexpr uint32_t kEvictionsMax = 32;
+
+  // As a core (copy.cc).
+  void hear(uint32_t from, const Down& m);
+  void adopt(const Down& m);
+  void recalled(uint32_t from, const Down& m);
+  bool touch(persist::Entry& copy);
+  void pay_touches();
+
+  // As home (home.cc).
+  void on_answer(uint32_t from, const Answer& m);
+  bool on_claim(uint32_t from, const Claim& m);
+  bool on_new_key(uint32_t from, const Claim& m, const snapshot::Scope& scope);
+  bool on_merge(const persist::Merge& m);
+  bool decide(uint32_t from, const Claim& m, const snapshot::Scope& scope, persist::Entry& record);
+  struct Chosen {
+    const snapshot::Server* server = nullptr;
+    bool reserved_here = false;  // by this home, for the asker
+    balance::Reason why_not = balance::Reason::kNoServer;
+  };
+  Chosen choose(const Claim& m, const snapshot::Scope& scope);
+  void give_back(const Chosen& chosen);
+  void refuse(uint32_t to, const Claim& m, balance::Reason reason);
+  void tell(uint32_t to, const persist::Entry& record, persist::Home& home);
+  void answer(uint32_t to, const persist::Entry& record, persist::Home& home, const Chosen& chosen);
+  void send_update(uint32_t to, const persist::Entry& record, persist::Home& home, Down message);
+  void tell_all(Bits cores, const persist::Entry& record, persist::Home& home);
+  void push_to_others(const persist::Entry& record, persist::Home& home, Bits except);
+  void set_server(persist::Entry& record, snapshot::ServerId server);
+  persist::Entry* make(const snapshot::Scope& scope, const persist::Key& key);
+  Outcome make_room(const snapshot::Scope& scope);
+  persist::Entry* longest_idle(bool expired_only);
+  void recall(persist::Entry& record, persist::Home& home);
+  bool end(persist::Entry& record, telemetry::Counter& why);
+  bool end_if_due(persist::Entry& record);
+  bool forget(persist::Entry& record, telemetry::Counter& why);
+  void stop_eviction(persist::Home& home) { home.evicting = false; }
+  void go_on_evicting();
+  bool look_at(persist::Entry& record);
+  bool server_left(snapshot::ServerId server) const;
+  void tell_mirror(const persist::Entry& record, persist::Home& home);
+  bool tell_mirror_removed(const persist::Entry& record);
+  persist::Record record_of(const persist::Entry& record) const;
+  void new_lineage(persist::Entry& record, const persist::Record& merged);
+  uint32_t next_serial() { return ++serial_ == 0 ? ++serial_ : serial_; }
+  bool room(Bits cores);
+  bool wait() {
+    ++counters_.waited;
+    return false;
+  }
+
+  ring::Ring<Down>& down(uint32_t to) { return rings_.down.from(options_.core).to(to); }
+  // The scope that the slot meant to the sender; null when it has gone since.
+  const snapshot::Scope* scope_of(snapshot::ScopeSlot slot, uint64_t version) const {
+    const snapshot::Scope* scope = snapshot_->scope(slot);
+    return scope != nullptr && version >= scope->since ? scope : nullptr;
+  }
+  timing::WallTime wall() const { return options_.wall_origin + timing::Duration{now_.ns}; }
+  template <class F>
+  static void each(Bits cores, F&& f) {
+    for (; cores != 0; cores &= cores - 1) f(static_cast<uint32_t>(__builtin_ctzll(cores)));
+  }
+
+  const Options options_;
+  Rings& rings_;
+  persist::Bindings& bindings_;
+  balance::Picker& picker_;
+  base::Random& random_;
+  const uint32_t homes_;
+  persist::Table table_;
+  persist::StampClock stamps_;
+  Counters counters_;
+
+  const snapshot::Snapshot* snapshot_ = nullptr;
+  timing::Instant now_;
+  uint32_t serial_;
+  std::vector<uint32_t> credits_;  // by core: RECALLs unanswered
+  struct Handle {
+    uint32_t place;
+    uint32_t serial;
+  };
+  std::vector<Handle> evicting_;
+  uint32_t advance_at_ = 0;
+  uint32_t sweep_at_ = 0;
+  uint32_t touches_owed_ = 0;
+  uint32_t touch_at_ = 0;
+  bool lost_counts_ = false;
+};
+
+template <class Take, class Heard>
+bool Replica::drain(Take&& take, Heard&& heard) {
+  bool any = false;
+  for (const uint32_t peer : rings_.down.peers(options_.core)) {
+    auto& ring = rings_.down.from(peer).to(options_.core);
+    const uint32_t taken = ring.consume(ring.size(), [&](const Down& m) {
+      if (m.version > snapshot_->version) take();
+      hear(peer, m);
+      if (m.kind == Down::Kind::kUpdate || m.kind == Down::Kind::kRefuse) heard(m);
+      return true;
+    });
+    any = any || taken > 0;
+  }
+  return any;
+}
+
+template <class Take>
+bool Replica::serve(Take&& take) {
+  bool any = false;
+  for (const uint32_t peer : rings_.answers.peers(options_.core)) {
+    auto& answers = rings_.answers.from(peer).to(options_.core);
+    const uint32_t answered = answers.consume(answers.size(), [&](const Answer& m) {
+      if (m.version > snapshot_->version) take();
+      on_answer(peer, m);
+      return true;
+    });
+    auto& claims = rings_.claims.from(peer).to(options_.core);
+    const uint32_t claimed = claims.consume(kClaimsPerTurn, [&](const Claim& m) {
+      if (m.version > snapshot_->version) take();
+      return on_claim(peer, m);
+    });
+    any = any || answered + claimed > 0;
+  }
+  const uint32_t merged = rings_.merges[options_.core].consume(kMergesPerTurn, [&](const auto& m) {
+    if (m.version > snapshot_->version) take();
+    return on_merge(m);
+  });
+  return any || merged > 0;
+}
+
+}  // namespace limpet::replication
