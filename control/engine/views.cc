@@ -213,8 +213,8 @@ api::MetricsView Engine::metrics_view() const {
     m.flows = cores_[w]->stats().flows;
     m.flows_max = limits_.flows_per_worker;
     m.entries = cores_[w]->stats().entries;
-    m.lookups = {f.lookups().hits, f.lookups().misses, f.lookups().moved,
-                 cores_[w]->replica().counters().created, f.lookups().refused};
+    const replication::Counters& c = cores_[w]->replica().counters();
+    m.lookups = {f.lookups().hits, f.lookups().misses, c.moved, c.created, f.lookups().refused};
     out.workers.push_back(m);
   }
   replication_metrics(&out);
@@ -257,7 +257,11 @@ void Engine::replication_metrics(api::MetricsView* out) const {
                             "Bindings whose home is this worker.",
                             api::MetricType::kGauge,
                             {}};
-  std::map<std::string, uint64_t> ends;
+  api::MetricFamily ends{"limpet_persistence_ends_total",
+                         "Bindings whose home is this worker that ended, by reason.",
+                         api::MetricType::kCounter,
+                         {}};
+  std::map<std::string, uint64_t> evictions;
   for (uint32_t w = 0; w < cores_.size(); ++w) {
     const std::string core = std::to_string(bootstrap_.worker_cores[w]);
     const replication::Counters& c = cores_[w]->replica().counters();
@@ -277,14 +281,20 @@ void Engine::replication_metrics(api::MetricsView* out) const {
     pen.samples.push_back({{{"core", core}}, static_cast<double>(cores_[w]->stats().parked.get())});
     records.samples.push_back(
         {{{"core", core}}, static_cast<double>(cores_[w]->stats().records.get())});
-    ends["expired"] += c.expired;
-    ends["idle"] += c.evicted_idle;
-    ends["embryonic"] += c.evicted_embryonic;
-    ends["scope_gone"] += c.dropped;
-    ends["deleted"] += c.deleted;
+    for (const auto& [reason, count] : std::initializer_list<std::pair<const char*, uint64_t>>{
+             {"expired", c.expired},
+             {"idle", c.evicted_idle},
+             {"embryonic", c.evicted_embryonic},
+             {"scope_gone", c.dropped},
+             {"deleted", c.deleted}}) {
+      ends.samples.push_back({{{"core", core}, {"reason", reason}}, static_cast<double>(count)});
+      evictions[reason] += count;
+    }
   }
-  for (const auto& [reason, count] : ends) out->persistence_evictions.push_back({reason, count});
-  for (auto* family : {&messages, &waits, &pen, &records}) out->more.push_back(std::move(*family));
+  for (const auto& [reason, count] : evictions)
+    out->persistence_evictions.push_back({reason, count});
+  for (auto* family : {&messages, &waits, &pen, &records, &ends})
+    out->more.push_back(std::move(*family));
 }
 
 }  // namespace limpet::engine
