@@ -163,9 +163,34 @@ class ServerStates(LabTest):
         self.assertEqual({c: self.web(c) for c in self.all_clients}, old)
 
 
+TWO_WORKERS = {"worker_cores": [0, 1], "control_core": 0}
+
+
 class TwoWorkers(Sticking):
     """The same with two workers; the control thread shares the first one's core."""
-    engine_options = {"worker_cores": [0, 1], "control_core": 0}
+    engine_options = TWO_WORKERS
+
+    def test_connections_of_one_client_run_on_both_workers(self):
+        self.apply(timeout_s=60)
+        self.assertEqual(len({self.web("10.1.0.2") for _ in range(16)}), 1)
+        metrics = self.engine.metrics()
+        for core in (0, 1):
+            hits = f'limpet_worker_persistence_lookups_total{{core="{core}",result="hit"}}'
+            self.assertGreater(metrics[hits], 0)
+
+    def test_explain_names_the_home_and_what_each_worker_has(self):
+        self.apply(timeout_s=60)
+        self.web("10.1.0.2")
+        answer = self.engine.api("GET", "/v1/explain?virtual_service=web-v4&client=10.1.0.2")
+        home = answer["home_core"]
+        steps = "\n".join(answer["steps"])
+        self.assertIn(f"the home of key 10.1.0.2 is worker {home}", steps)
+        self.assertIn(f"worker {home} has its record", steps)
+        self.assertIn(f"worker {1 - home} has a copy", steps)
+
+
+class TwoWorkersServerStates(ServerStates):
+    engine_options = TWO_WORKERS
 
 
 if __name__ == "__main__":
