@@ -96,7 +96,7 @@ void Engine::publish() {
 void Engine::finish_published() {
   if (!published_ || !publisher_->all_readers_passed(*published_)) return;
   published_.reset();
-  const std::unique_ptr<Prepared> done = std::move(prepared_);
+  const std::shared_ptr<Prepared> done = std::move(prepared_);
   running_ = std::move(done->next);  // leaves its generation readable
   Operation operation = std::move(operations_.front());
   operations_.pop_front();
@@ -106,7 +106,31 @@ void Engine::finish_published() {
                      running_.document->document.virtual_services.size(), done->warnings.size()));
   }
   emit_transitions(*done);
+  if (state_ && !std::holds_alternative<Recompile>(operation.change))
+    return store(std::move(operation), done);
   if (operation.applied) operation.applied(*done);
+}
+
+// Answers once what has been applied is on disk too.
+void Engine::store(Operation operation, std::shared_ptr<const Prepared> done) {
+  const auto document = std::holds_alternative<PutDocument>(operation.change)
+                            ? running_.text
+                            : std::shared_ptr<const std::string>{};
+  const std::string marks = marks_text(running_);
+  boost::asio::post(helper_, [this, operation = std::move(operation), done, document, marks] {
+    base::Status status = base::Done{};
+    if (document) status = state_->save(StateDirectory::kDocument, *document);
+    if (status) status = state_->save(StateDirectory::kHealthMarks, marks);
+    boost::asio::post(io_, [operation, done, status] {
+      if (status) {
+        if (operation.applied) operation.applied(*done);
+      } else if (operation.refused) {
+        const base::Error& error = status.errors().front();
+        operation.refused(
+            Refused{500, {{error.path, "applied, but not stored: " + error.message}}});
+      }
+    });
+  });
 }
 
 void Engine::emit_transitions(const Prepared& prepared) {

@@ -96,6 +96,12 @@ Outcome set_marks(const Configuration& current, const SetMarks& set, const Surro
   Prepared prepared;
   prepared.next = current;
   prepared.marks = requests.size();
+  if (set.known_only) {
+    health::Health probe;
+    std::erase_if(requests, [&](const health::MarkRequest& mark) {
+      return !probe.apply(current.document->document, std::span(&mark, 1));
+    });
+  }
   auto applied = prepared.next.health.apply(current.document->document, requests);
   if (!applied) return Refused{404, applied.errors()};
   Refused refused;
@@ -149,6 +155,18 @@ Configuration Configuration::empty(const Surroundings& around) {
   Refused refused;
   LIMPET_ASSERT(compile_into(prepared, around, {}, &refused));
   return std::move(prepared.next);
+}
+
+std::string marks_text(const Configuration& configuration) {
+  auto marks = nlohmann::json::array();
+  for (const health::MarkRequest& mark :
+       configuration.health.marks(configuration.document->document)) {
+    marks.push_back({{"pool", mark.pool},
+                     {"server", mark.server},
+                     {"oper_status", *mark.up ? "OPER_UP" : "OPER_DOWN"},
+                     {"reason", mark.reason}});
+  }
+  return marks.dump();
 }
 
 std::variant<Prepared, Refused> prepare(const Configuration& current, const Change& change,

@@ -47,7 +47,8 @@ struct PutDocument {
   std::string text;
 };
 struct SetMarks {
-  std::string text;  // the body of POST /v1/health-marks
+  std::string text;         // the body of POST /v1/health-marks
+  bool known_only = false;  // from disk: marks on what the document does not have are left out
 };
 struct Recompile {};  // a deadline of Drains has come
 using Change = std::variant<PutDocument, SetMarks, Recompile>;
@@ -63,6 +64,9 @@ struct Refused {
   unsigned http_status = 400;
   base::Errors errors;
 };
+
+// The marks that a configuration has, as a body of POST /v1/health-marks.
+std::string marks_text(const Configuration& configuration);
 
 std::variant<Prepared, Refused> prepare(const Configuration& current, const Change& change,
                                         const Surroundings& around, timing::Instant now);

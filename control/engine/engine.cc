@@ -1,10 +1,8 @@
 #include "control/engine/engine.h"
 
 #include <fmt/core.h>
-#include <sys/stat.h>
 
 #include <csignal>
-#include <filesystem>
 #include <iostream>
 #include <random>
 
@@ -63,28 +61,48 @@ base::Result<std::unique_ptr<Engine>> Engine::start(const config::Bootstrap& boo
   auto eal = port::Eal::start(options);
   if (!eal) return eal.errors();
   std::unique_ptr<Engine> engine(new Engine(bootstrap, std::move(eal.value())));
-  if (auto status = engine->open(); !status) return status.errors();
-  if (document) {
-    engine->operations_.push_back({PutDocument{std::move(*document)}, {}, {}});
-  }
+  if (auto status = engine->open(std::move(document)); !status) return status.errors();
   return engine;
 }
 
-base::Status Engine::open() {
+base::Status Engine::open(std::optional<std::string> document) {
   if (auto status = open_devices(limits_); !status) return status;
   make_cores();
   if (auto status = start_workers(); !status) return status;
-  if (bootstrap_.state_directory) {
-    std::error_code error;
-    std::filesystem::create_directories(*bootstrap_.state_directory, error);
-    if (error) {
-      return base::Error{"/state_directory", fmt::format("cannot be made: {}", error.message())};
-    }
-  }
+  if (auto status = open_state(std::move(document)); !status) return status;
   auto server = api::Server::open(io_, bootstrap_.api, *this, events_);
   if (!server) return server.errors();
   server_ = std::move(server.value());
   if (auto status = api::register_telemetry(); !status) return status;
+  return base::Done{};
+}
+
+// What to begin with: the document on disk, unless the bootstrap's has a higher generation, and the
+// marks on disk.
+base::Status Engine::open_state(std::optional<std::string> document) {
+  std::optional<std::string> stored;
+  std::optional<std::string> marks;
+  if (bootstrap_.state_directory) {
+    auto state = StateDirectory::open(*bootstrap_.state_directory);
+    if (!state) return state.errors();
+    state_.emplace(std::move(state.value()));
+    const auto load = [this](std::string_view name) -> std::optional<std::string> {
+      auto loaded = state_->load(name);
+      if (loaded) return std::move(loaded.value());
+      emit(telemetry::EventName::kConfigRefused, bootstrap_.name, loaded.errors().front().message);
+      return std::nullopt;
+    };
+    stored = load(StateDirectory::kDocument);
+    marks = load(StateDirectory::kHealthMarks);
+  }
+  const auto generation = [](const std::optional<std::string>& text) -> uint64_t {
+    if (!text) return 0;
+    const auto parsed = config::parse_document(*text);
+    return parsed ? parsed.value().generation.value_or(0) : 0;
+  };
+  if (stored && generation(document) <= generation(stored)) document = std::move(stored);
+  if (document) operations_.push_back({PutDocument{std::move(*document)}, {}, {}});
+  if (marks) operations_.push_back({SetMarks{std::move(*marks), true}, {}, {}});
   return base::Done{};
 }
 

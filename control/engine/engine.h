@@ -28,6 +28,7 @@
 #include "control/api/server.h"
 #include "control/engine/configurator.h"
 #include "control/engine/sizing.h"
+#include "control/engine/state_directory.h"
 #include "control/mirroring/mirror.h"
 #include "control/slowpath/slow_path.h"
 #include "dataplane/port/clock.h"
@@ -107,8 +108,9 @@ class Engine final : public api::Backend, private slowpath::Link {
   };
 
   Engine(const config::Bootstrap& bootstrap, port::Eal eal);
-  base::Status open();
+  base::Status open(std::optional<std::string> document);
   base::Status open_devices(const Limits& limits);
+  base::Status open_state(std::optional<std::string> document);
   void make_cores();
   base::Status start_workers();
   void schedule_tick();
@@ -121,6 +123,7 @@ class Engine final : public api::Backend, private slowpath::Link {
   void prepare_next();
   void publish();
   void finish_published();
+  void store(Operation operation, std::shared_ptr<const Prepared> done);
   void finish_questions();
   void drain_news();
   void go_on_listing();
@@ -186,6 +189,7 @@ class Engine final : public api::Backend, private slowpath::Link {
 
   Surroundings around_;
   Configuration running_;
+  std::optional<StateDirectory> state_;
   std::deque<Operation> operations_;
   std::unique_ptr<Prepared> prepared_;        // waits to be published
   std::optional<snapshot::Token> published_;  // waits for the workers; of operations_.front()

@@ -281,12 +281,12 @@ void Engine::replication_metrics(api::MetricsView* out) const {
     pen.samples.push_back({{{"core", core}}, static_cast<double>(cores_[w]->stats().parked.get())});
     records.samples.push_back(
         {{{"core", core}}, static_cast<double>(cores_[w]->stats().records.get())});
-    for (const auto& [reason, count] : std::initializer_list<std::pair<const char*, uint64_t>>{
-             {"expired", c.expired},
-             {"idle", c.evicted_idle},
-             {"embryonic", c.evicted_embryonic},
-             {"scope_gone", c.dropped},
-             {"deleted", c.deleted}}) {
+    for (const auto& [reason, count] :
+         std::initializer_list<std::pair<const char*, uint64_t>>{{"expired", c.expired},
+                                                                 {"idle", c.evicted_idle},
+                                                                 {"embryonic", c.evicted_embryonic},
+                                                                 {"scope_gone", c.dropped},
+                                                                 {"deleted", c.deleted}}) {
       ends.samples.push_back({{{"core", core}, {"reason", reason}}, static_cast<double>(count)});
       evictions[reason] += count;
     }

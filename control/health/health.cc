@@ -188,6 +188,21 @@ void Health::retain(const Document& document) {
   std::erase_if(verdicts_, left);
 }
 
+std::vector<MarkRequest> Health::marks(const Document& document) const {
+  std::vector<MarkRequest> out;
+  for (const Pool& pool : document.pools) {
+    for (const Server& server : pool.servers) {
+      const auto it = marks_.find(server.id);
+      if (it == marks_.end()) continue;
+      out.push_back({.pool = pool.uuid,
+                     .server = server_name(server),
+                     .up = it->second.up,
+                     .reason = it->second.reason});
+    }
+  }
+  return out;
+}
+
 State Health::state(const Server& server) const {
   if (server.dns) return {.up = false, .reason = "names are not resolved"};
   if (const auto it = marks_.find(server.id); it != marks_.end())

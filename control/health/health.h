@@ -77,6 +77,8 @@ class Health {
   State state(const config::Server& server) const;
 
   std::size_t marks() const { return marks_.size(); }
+  // The marks on servers of this document as requests that set them.
+  std::vector<MarkRequest> marks(const config::Document& document) const;
 
  private:
   struct Word {

@@ -350,11 +350,17 @@ class Lab:
     def document(self, **options):
         return documents.document(self.servers, self.vips, **options)
 
-    def start_engine(self, document=None, expect_start=True, **more):
-        """Starts limpet-se and applies the document, if any. more: fields of the bootstrap."""
+    def start_engine(self, document=None, expect_start=True, first_document=None, **more):
+        """Starts limpet-se and applies the document, if any. first_document: the one that its
+        bootstrap names; more: fields of the bootstrap."""
         folder = os.path.join(self.folder, f"engine{len(self.engines) + 1}")
         os.makedirs(folder)
-        engine = Engine(self, self.bootstrap(**more), folder, expect_start)
+        bootstrap = self.bootstrap(**more)
+        if first_document is not None:
+            bootstrap["document"] = "first.json"
+            with open(os.path.join(folder, "first.json"), "w", encoding="utf-8") as file:
+                json.dump(first_document, file)
+        engine = Engine(self, bootstrap, folder, expect_start)
         self.engines.append(engine)
         if self.device == "tap" and expect_start:
             self._settle_taps()
