@@ -227,6 +227,12 @@ api::MetricsView Engine::metrics_view() const {
                       {{{},
                         static_cast<double>(base::HashIndex::bytes_for(limits_.flows_per_worker)) /
                             limits_.flows_per_worker}}});
+  std::size_t persistence_bytes = mirror_->bytes();
+  for (const auto& core : cores_) persistence_bytes += core->table().bytes();
+  out.more.push_back({"limpet_persistence_memory_bytes",
+                      "Memory of the persist tables of all workers and of the control thread.",
+                      api::MetricType::kGauge,
+                      {{{}, static_cast<double>(persistence_bytes)}}});
   out.packet_buffers = pool_->size();
   out.packet_buffers_in_use = pool_->size() - std::min(pool_->available(), pool_->size());
   for (const auto& blocks : source_ports_) {

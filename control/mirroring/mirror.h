@@ -53,6 +53,7 @@ class Mirror {
   }
 
   uint32_t size() const { return index_.size(); }
+  std::size_t bytes() const { return bindings_.size() * sizeof(Binding) + index_.bytes(); }
   // Of a scope: all, and those that name a server.
   uint32_t in_scope(snapshot::ScopeSlot scope) const {
     return scope.value < scopes_.size() ? scopes_[scope.value].all : 0;
