@@ -51,11 +51,14 @@ class HashIndex {
   void prefetch(uint32_t hash) const { __builtin_prefetch(&buckets_[home(hash)]); }
 
   // The first value in the home bucket with this hash, unverified: worth prefetching. kNone if
-  // none.
+  // none; the next bucket is then asked for if the search goes on there.
   uint32_t candidate(uint32_t hash) const {
-    const Bucket& b = buckets_[home(hash)];
+    const uint32_t i = home(hash);
+    const Bucket& b = buckets_[i];
     const uint32_t found = b.matching(hash);
-    return found == 0 ? kNone : b.values[__builtin_ctz(found)];
+    if (found != 0) return b.values[__builtin_ctz(found)];
+    if (b.passed != 0) __builtin_prefetch(&buckets_[after(i)]);
+    return kNone;
   }
 
   // The value with this hash for which `same(value)` holds; kNone when there is none.

@@ -25,13 +25,21 @@ Table::Table(Capacity capacity, const base::KeyedHash& hash, std::pmr::memory_re
 
 void Table::find(snapshot::ScopeSlot scope, std::span<const Key> keys, Entry** found) {
   LIMPET_ASSERT(keys.size() <= kBatchMax);
+  const std::size_t n = keys.size();
   uint32_t hashes[kBatchMax];
-  for (std::size_t i = 0; i < keys.size(); ++i) {
+  uint32_t likely[kBatchMax];
+  for (std::size_t i = 0; i < n; ++i) {
     hashes[i] = hash(scope, keys[i]);
     index_.prefetch(hashes[i]);
   }
-  for (std::size_t i = 0; i < keys.size(); ++i) prefetch_entry(hashes[i]);
-  for (std::size_t i = 0; i < keys.size(); ++i) found[i] = find(scope, keys[i], hashes[i]);
+  for (std::size_t i = 0; i < n; ++i) {
+    likely[i] = index_.candidate(hashes[i]);
+    if (likely[i] != base::HashIndex::kNone) __builtin_prefetch(&entries_[likely[i]], 1);
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    const bool hit = likely[i] != base::HashIndex::kNone && is(entries_[likely[i]], scope, keys[i]);
+    found[i] = hit ? &entries_[likely[i]] : find(scope, keys[i], hashes[i]);
+  }
 }
 
 Entry& Table::insert(snapshot::ScopeSlot scope, const Key& key) {

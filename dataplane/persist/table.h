@@ -71,20 +71,16 @@ class Table {
     return find(scope, key, hash(scope, key));
   }
   Entry* find(snapshot::ScopeSlot scope, const Key& key, uint32_t hash) {
-    const uint32_t at = index_.find(
-        hash, [&](uint32_t i) { return entries_[i].key == key && entries_[i].scope == scope; });
+    const uint32_t at = index_.find(hash, [&](uint32_t i) { return is(entries_[i], scope, key); });
     return at == base::HashIndex::kNone ? nullptr : &entries_[at];
   }
 
-  // Two steps before find() over a burst, so that memory is waited for once.
+  // Some time before find(), so that memory is not waited for.
   void prefetch_bucket(uint32_t hash) const { index_.prefetch(hash); }
-  void prefetch_entry(uint32_t hash) const {
-    const uint32_t at = index_.candidate(hash);
-    if (at != base::HashIndex::kNone) __builtin_prefetch(&entries_[at], 1);
-  }
 
   static constexpr std::size_t kBatchMax = 32;
-  // found[i]: the entry of keys[i], or null; at most kBatchMax.
+  // found[i]: the entry of keys[i], or null; at most kBatchMax. Memory is waited for twice, not
+  // twice a key.
   void find(snapshot::ScopeSlot scope, std::span<const Key> keys, Entry** found);
 
   // An entry for a key that has none: zeros but for scope and key. As a record with its Home, or
@@ -127,6 +123,10 @@ class Table {
   }
 
  private:
+  static bool is(const Entry& e, snapshot::ScopeSlot scope, const Key& key) {
+    return e.key == key && e.scope == scope;
+  }
+
   Capacity capacity_;
   const base::KeyedHash& hash_;
   base::HashIndex index_;
