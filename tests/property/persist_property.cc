@@ -1,0 +1,216 @@
+// persist::Table does what a map does, and merge() lets engines converge, for any input.
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
+#include <rapidcheck/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "dataplane/persist/change.h"
+#include "dataplane/persist/table.h"
+
+namespace limpet::persist {
+namespace {
+
+using snapshot::ScopeSlot;
+using snapshot::ServerId;
+
+// --- Table --------------------------------------------------------------------------------------
+
+struct Model {
+  ServerId server;
+  uint32_t place;
+  uint32_t serial;
+  bool record;
+};
+
+// Few keys, so that they meet; of both families.
+std::pair<uint32_t, Key> any_key() {
+  const uint32_t n = *rc::gen::inRange(0u, 120u);
+  const std::array<uint32_t, 4> v6{0xb80d0120u, 0, n, 1};
+  return {*rc::gen::inRange(0u, 3u), n % 2 == 0 ? Key::of(net::Address::v4_host(0x0a000000u + n))
+                                                : Key::of(net::Address::v6(v6.data()))};
+}
+
+using Bindings = std::map<std::pair<uint32_t, Key>, Model>;
+
+void check_all(Table& table, const Bindings& model) {
+  RC_ASSERT(table.size() == model.size());
+  uint32_t records = 0;
+  for (const auto& [at, m] : model) {
+    const Entry* e = table.find(ScopeSlot{at.first}, at.second);
+    RC_ASSERT(e != nullptr && e->key == at.second && e->scope.value == at.first);
+    RC_ASSERT(e->server == m.server && e->is_home() == m.record);
+    RC_ASSERT(table.at(m.place, m.serial) == e);
+    records += m.record ? 1 : 0;
+  }
+  RC_ASSERT(table.records() == records);
+}
+
+void check_batch(Table& table, const Bindings& model) {
+  const uint32_t scope = *rc::gen::inRange(0u, 3u);
+  std::vector<Key> keys;
+  const int count = *rc::gen::inRange(0, int{Table::kBatchMax} + 1);
+  for (int i = 0; i < count; ++i) keys.push_back(any_key().second);
+  Entry* found[Table::kBatchMax];
+  table.find(ScopeSlot{scope}, keys, found);
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    RC_ASSERT((found[i] != nullptr) == model.contains({scope, keys[i]}));
+    RC_ASSERT(found[i] == table.find(ScopeSlot{scope}, keys[i]));
+  }
+}
+
+RC_GTEST_PROP(PersistTable, DoesWhatAMapDoes, ()) {
+  const uint32_t entries = *rc::gen::inRange(1u, 100u);
+  const uint32_t homes = *rc::gen::inRange(0u, entries + 1);
+  base::Random random(*rc::gen::arbitrary<uint64_t>());
+  const base::KeyedHash hash(random);
+  Table table({.entries = entries, .homes = homes}, hash, std::pmr::get_default_resource());
+  Bindings model;
+  std::vector<std::pair<uint32_t, uint32_t>> gone;  // handles
+  uint32_t serial = 0;
+  const int steps = *rc::gen::inRange(1, 300);
+  for (int step = 0; step < steps; ++step) {
+    const auto at = any_key();
+    const auto known = model.find(at);
+    if (known != model.end()) {
+      if (*rc::gen::inRange(0, 2) == 0) continue;
+      gone.emplace_back(known->second.place, known->second.serial);
+      table.erase(*table.find(ScopeSlot{at.first}, at.second));
+      model.erase(known);
+      continue;
+    }
+    RC_ASSERT(table.find(ScopeSlot{at.first}, at.second) == nullptr);
+    if (model.size() == entries) continue;
+    const bool as_record = *rc::gen::inRange(0, 2) == 0;
+    Entry* e = nullptr;
+    if (as_record) {
+      const bool room = table.records() < homes;
+      e = table.insert_home(ScopeSlot{at.first}, at.second);
+      RC_ASSERT((e != nullptr) == room);
+      if (!room) continue;
+    } else {
+      e = &table.insert(ScopeSlot{at.first}, at.second);
+    }
+    e->server = ServerId{random.next()};
+    e->serial = ++serial;
+    model[at] = {e->server, table.place_of(*e), serial, as_record};
+  }
+  check_all(table, model);
+  check_batch(table, model);
+  for (const auto& [place, old] : gone) RC_ASSERT(table.at(place, old) == nullptr);
+}
+
+// --- merge --------------------------------------------------------------------------------------
+
+// What one engine may know of a key: small numbers, so that records meet. Through merge(), which
+// leaves no lineage that its own tombstone has killed.
+Record any_record() {
+  Record r;
+  r.stamp = Stamp{*rc::gen::inRange<uint64_t>(0, 6)};
+  r.epoch = *rc::gen::inRange(0u, 3u);
+  r.held = *rc::gen::arbitrary<bool>();
+  r.server = ServerId{*rc::gen::inRange<uint64_t>(0, 4)};
+  r.first = ServerId{*rc::gen::inRange<uint64_t>(0, 4)};
+  r.deleted = Stamp{*rc::gen::inRange<uint64_t>(0, 6)};
+  r.act = Stamp{*rc::gen::inRange<uint64_t>(0, 4)};
+  return merge(r, r);
+}
+
+// Whether a tombstone kills one of the lineages and not another. The earlier may then have beaten
+// the later before its tombstone comes, or come after it: which one it was, the merged record does
+// not say. Such engines agree because whoever has a binding beside a tombstone tells all.
+bool tombstone_between(const std::vector<Record>& records) {
+  Stamp deleted;
+  for (const Record& r : records) deleted = std::max(deleted, r.deleted);
+  const auto killed = [&](const Record& r) { return r.live() && r.stamp <= deleted; };
+  const auto lives = [&](const Record& r) { return r.live() && r.stamp > deleted; };
+  return std::any_of(records.begin(), records.end(), killed) &&
+         std::any_of(records.begin(), records.end(), lives);
+}
+
+// Two lineages that no tombstone has killed, the earlier first.
+std::pair<Record, Record> two_lineages() {
+  Record a = any_record(), b = any_record();
+  a.stamp = Stamp{*rc::gen::inRange<uint64_t>(6, 8)};
+  b.stamp = Stamp{*rc::gen::inRange<uint64_t>(8, 10)};
+  return {a, b};
+}
+
+RC_GTEST_PROP(Merge, IsCommutative, ()) {
+  const Record a = any_record(), b = any_record();
+  RC_ASSERT(merge(a, b) == merge(b, a));
+}
+
+RC_GTEST_PROP(Merge, IsAssociative, ()) {
+  const Record a = any_record(), b = any_record(), c = any_record();
+  RC_PRE(!tombstone_between({a, b, c}));
+  RC_ASSERT(merge(merge(a, b), c) == merge(a, merge(b, c)));
+}
+
+RC_GTEST_PROP(Merge, IsIdempotent, ()) {
+  const Record a = any_record(), b = any_record();
+  RC_ASSERT(merge(a, a) == a);
+  RC_ASSERT(merge(merge(a, b), b) == merge(a, b));
+}
+
+RC_GTEST_PROP(Merge, AnyOrderAndRepetitionComesToTheSame, ()) {
+  std::vector<Record> records;
+  const int count = *rc::gen::inRange(1, 5);
+  for (int i = 0; i < count; ++i) records.push_back(any_record());
+  RC_PRE(!tombstone_between(records));
+  Record expected;
+  for (const Record& r : records) expected = merge(expected, r);
+  base::Random random(*rc::gen::arbitrary<uint64_t>());
+  std::vector<Record> shuffled = records;
+  for (const Record& r : records) {
+    if (random.below(2) == 0) shuffled.push_back(r);  // came twice
+  }
+  for (std::size_t i = shuffled.size(); i > 1; --i)
+    std::swap(shuffled[i - 1], shuffled[random.below(static_cast<uint32_t>(i))]);
+  Record got;
+  for (const Record& r : shuffled) got = merge(got, r);
+  RC_ASSERT(got == expected);
+}
+
+RC_GTEST_PROP(Merge, ATombstoneSparesALaterLineageThatItMeets, ()) {
+  const auto [a, b] = two_lineages();
+  Record deletion;
+  deletion.deleted = a.stamp;
+  RC_ASSERT(merge(merge(deletion, a), b).stamp == b.stamp);
+  RC_ASSERT(merge(merge(deletion, b), a).stamp == b.stamp);
+}
+
+RC_GTEST_PROP(Merge, NothingKnownChangesNothing, ()) {
+  const Record a = any_record();
+  RC_ASSERT(merge(a, {}) == a);
+  RC_ASSERT(merge({}, a) == a);
+}
+
+RC_GTEST_PROP(Merge, TheEarlierOfTwoLiveLineagesWins, ()) {
+  const auto [a, b] = two_lineages();
+  const Record merged = merge(a, b);
+  RC_ASSERT(merged.stamp == a.stamp && merged.server == a.server && merged.epoch == a.epoch);
+}
+
+RC_GTEST_PROP(Merge, AnExpiredLineageYields, ()) {
+  const auto [a, b] = two_lineages();
+  RC_ASSERT(merge(a, b, true).stamp == b.stamp);
+}
+
+RC_GTEST_PROP(Merge, ATombstoneKillsEveryLineageUpToIt, ()) {
+  const Record a = any_record(), b = any_record();
+  const Record merged = merge(a, b);
+  RC_ASSERT(merged.deleted == std::max(a.deleted, b.deleted));
+  RC_ASSERT(!merged.live() || merged.stamp > merged.deleted);
+}
+
+RC_GTEST_PROP(Merge, TheLatestActivityStaysWhoeverWins, ()) {
+  const Record a = any_record(), b = any_record();
+  RC_ASSERT(merge(a, b).act == std::max(a.act, b.act));
+}
+
+}  // namespace
+}  // namespace limpet::persist
