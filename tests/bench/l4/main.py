@@ -10,10 +10,10 @@ import tempfile
 
 import captures
 from lab import engine_binary
+from machine import SKIPPED
 from programs import testpmd_binary
 from scenarios import Bench
 
-SKIPPED = 77  # what Meson takes for "skipped"
 # (name of a result, least ratio to testpmd).
 RATIO_TARGETS = {"established_64k": 0.20, "established_1m": 0.15}
 ON_OVER_OFF_TARGET = 0.85

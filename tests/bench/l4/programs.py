@@ -3,7 +3,6 @@
 Both get one worker on the same core, the same device arguments, mbuf size and count. Without
 hugepages DPDK gives testpmd's mbufs a page each, so it is given the memory for that.
 """
-import ctypes
 import http.client
 import json
 import os
@@ -17,60 +16,16 @@ import time
 import captures
 import documents
 from lab import UnixConnection, engine_binary, wait_until
+from machine import undisturbed_on
 
 PORT = "one"
 DATA_ROOM_BYTES = 2048 + 128  # what the engine uses for an MTU of 1,500
 START_TIMEOUT_S = 180
 WORKER_THREADS = ("rte-worker-1", "lcore-worker-1")  # as DPDK names the thread of lcore 1
-PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
 
 
 def testpmd_binary():
     return shutil.which("dpdk-testpmd")
-
-
-def _meminfo():
-    with open("/proc/meminfo", encoding="ascii") as file:
-        return {name: int(value.split()[0]) for name, value in (line.split(":", 1) for line in file)}
-
-
-def available_mb():
-    return _meminfo()["MemAvailable"] // 1024
-
-
-class Hugepages:
-    """Whether there are so many megabytes of hugepages; with `reserve` they are made for the time
-    of the context, if the kernel has them, and given back after it."""
-
-    SETTING = "/proc/sys/vm/nr_hugepages"
-
-    def __init__(self, needed_mb, reserve):
-        self.needed_mb, self.reserve = needed_mb, reserve
-        self.before = None
-
-    def __enter__(self):
-        if self.reserve:
-            with open(self.SETTING, encoding="ascii") as file:
-                self.before = file.read()
-            page_mb = self._fields()[1]
-            self._write(int(self.before) + -(-self.needed_mb // page_mb))
-        pages, page_mb = self._fields()
-        return pages * page_mb >= self.needed_mb
-
-    def __exit__(self, *_):
-        if self.before is not None:
-            self._write(int(self.before))
-
-    @staticmethod
-    def _fields():
-        """(free pages, megabytes of a page)"""
-        fields = _meminfo()
-        return fields["HugePages_Free"], fields["Hugepagesize"] // 1024
-
-    def _write(self, pages):
-        with open(self.SETTING, "w", encoding="ascii") as file:
-            file.write(str(pages))
 
 
 class Telemetry:
@@ -150,19 +105,9 @@ class Program:
     def spawn(self, command, **options):
         cores = {self.machine.control_core, self.machine.worker_core}
 
-        def prepare():
-            _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            os.sched_setaffinity(0, cores)
-            try:  # others on the machine disturb less
-                os.setpriority(os.PRIO_PROCESS, 0, -20)
-                os.setsid()  # a scheduling group of its own
-                with open("/proc/self/autogroup", "w", encoding="ascii") as file:
-                    file.write("-20")
-            except OSError:
-                pass
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, cwd=self.folder, preexec_fn=prepare,
+                command, stdout=log, stderr=log, cwd=self.folder, preexec_fn=undisturbed_on(cores),
                 env={**os.environ, "XDG_RUNTIME_DIR": self.folder}, **options)
 
     def worker_seconds(self):

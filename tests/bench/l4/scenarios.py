@@ -10,7 +10,8 @@ import statistics
 
 import captures
 import programs
-from programs import Engine, Hugepages, Testpmd
+from machine import Hugepages, available_mb
+from programs import Engine, Testpmd
 
 CAPTURE_NAME = "capture.pcap"
 BUFFERS_BESIDE_CAPTURE = 8192  # in flight, in caches, and for what the engine says by itself
@@ -148,9 +149,9 @@ class Bench:
         with Hugepages(needed_mb, self.reserve_hugepages) as hugepages:
             if not hugepages:
                 needed_mb = max([needed_mb, capture.reference_mb(False)])
-                if programs.available_mb() < needed_mb:
+                if available_mb() < needed_mb:
                     raise RuntimeError(f"{name}: {needed_mb} MB of memory are needed, "
-                                       f"{programs.available_mb()} MB are there")
+                                       f"{available_mb()} MB are there")
             self.say(f"{name}: " + ("hugepages" if hugepages else "no hugepages: small pages for both"))
             return self.turns(name, capture, hugepages, engines, measure)
 
