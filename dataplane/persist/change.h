@@ -2,8 +2,10 @@
 // between homes and the control thread (the mirror), which carry it.
 //
 // Record is the payload of part B of the replication protocol: (stamp, epoch, server, first,
-// deleted, act, held). merge() is commutative, associative and idempotent among records that have
-// not expired, so engines converge whatever the order, loss or repetition of messages.
+// deleted, act, held). merge() is commutative and idempotent among records that have not expired,
+// and associative but for a tombstone between two lineages: it may kill the winner after the loser,
+// which it would have spared, was forgotten. Whoever still has the loser is told of the tombstone
+// and says so; then all have it again.
 #pragma once
 
 #include <algorithm>

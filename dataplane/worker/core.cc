@@ -193,12 +193,25 @@ void Core::delete_slice() {
 
 void Core::inspect_slice() {
   Job& job = *jobs_.front();
-  for (uint32_t i = 0; i < kJobEntriesPerTurn; ++i, ++job.at) {
-    if (job.at >= job.wanted.size()) return finish_job();
-    const Job::Wanted& wanted = job.wanted[job.at];
-    const persist::Entry* entry = replica_.table().find(wanted.scope, wanted.key);
-    if (entry != nullptr) job.seen[job.at] = {true, entry->open, entry->last, entry->confirmed};
+  const std::size_t end = std::min<std::size_t>(job.wanted.size(), job.at + kJobEntriesPerTurn);
+  while (job.at < end) {
+    // A batch of one scope.
+    const snapshot::ScopeSlot scope = job.wanted[job.at].scope;
+    persist::Key keys[persist::Table::kBatchMax];
+    persist::Entry* found[persist::Table::kBatchMax];
+    std::size_t n = 0;
+    while (n < persist::Table::kBatchMax && job.at + n < end &&
+           job.wanted[job.at + n].scope == scope) {
+      keys[n] = job.wanted[job.at + n].key;
+      ++n;
+    }
+    replica_.table().find(scope, std::span(keys, n), found);
+    for (std::size_t i = 0; i < n; ++i, ++job.at) {
+      const persist::Entry* e = found[i];
+      if (e != nullptr) job.seen[job.at] = {true, e->open, e->last, e->confirmed};
+    }
   }
+  if (job.at == job.wanted.size()) finish_job();
 }
 
 void Core::explain() {

@@ -180,7 +180,8 @@ class TwoWorkers(Sticking):
 
     def test_explain_names_the_home_and_what_each_worker_has(self):
         self.apply(timeout_s=60)
-        self.web("10.1.0.2")
+        for _ in range(16):  # so that both workers have seen the client
+            self.web("10.1.0.2")
         answer = self.engine.api("GET", "/v1/explain?virtual_service=web-v4&client=10.1.0.2")
         home = answer["home_core"]
         steps = "\n".join(answer["steps"])

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 import captures
@@ -205,7 +206,7 @@ class Engine(Program):
         self.persistent = options.get("persistent", True)
         self.document = documents.document({"v4": servers}, {"v4": captures.VIP}, timeout_s=600,
                                            udp_idle_s=3600, tcp_idle_s=3600, **options)
-        self.connection = None
+        self.connection = self.socket_path = None
         super().__init__(machine, "se")
 
     def file_prefix(self):
@@ -230,7 +231,8 @@ class Engine(Program):
                               (os.path.join(self.folder, "document.json"), self.document)):
             with open(path, "w", encoding="utf-8") as file:
                 json.dump(content, file)
-        self.connection = UnixConnection(os.path.join(self.folder, "api.sock"), 30)
+        self.socket_path = os.path.join(self.folder, "api.sock")
+        self.connection = UnixConnection(self.socket_path, 30)
         self.spawn([engine_binary(), "--config", config])
 
     def close(self):
@@ -263,6 +265,43 @@ class Engine(Program):
         seen = received(self.metrics())
         self.until(lambda: received(self.metrics()) - seen > passes * self.capture.packets, "a pass",
                    step_s=0.2)
+
+
+class Listing:
+    """Lists an engine's persist table over and over, in pages of 1,000, while the context lasts.
+
+    count: what the last finished listing had; pages: how many pages in all.
+    """
+
+    def __init__(self, engine):
+        self.engine, self.count, self.pages, self.error = engine, None, 0, None
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, kind, *_):
+        self.stop.set()
+        self.thread.join()
+        if self.error is not None and kind is None:
+            raise RuntimeError(f"listing: {self.error}")
+
+    def run(self):
+        connection = UnixConnection(self.engine.socket_path, 30)
+        try:
+            cursor = ""
+            while not self.stop.is_set():
+                connection.request("GET", f"/v1/persistence-tables?limit=1000{cursor}")
+                page = json.loads(connection.getresponse().read())
+                self.pages += 1
+                self.count = page["count"]
+                cursor = f"&cursor={page['next']}" if page["next"] else ""
+        except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
+            self.error = error
+        finally:
+            connection.close()
 
 
 def received(metrics):

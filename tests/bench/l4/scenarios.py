@@ -5,19 +5,20 @@ both. Rates are per second of the worker's CPU time, which is wall time unless o
 caches and memory that others use slow it down all the same. Every engine run is checked: a packet
 dropped, or a connection that is not what the capture says, is an error, not a number.
 """
+import contextlib
 import os
 import statistics
 
 import captures
 import programs
 from machine import Hugepages, available_mb
-from programs import Engine, Testpmd
+from programs import Engine, Listing, Testpmd
 
 CAPTURE_NAME = "capture.pcap"
 BUFFERS_BESIDE_CAPTURE = 8192  # in flight, in caches, and for what the engine says by itself
 MBUF_BYTES = 128 + 128 + programs.DATA_ROOM_BYTES + 64  # head, the engine's own part, data, pool
 TESTPMD_PAGE_BYTES = 4096
-FLOW_TABLE_BYTES, ENTRY_TABLE_BYTES = 176, 96  # more than they are: for sizing memory
+FLOW_TABLE_BYTES, ENTRY_TABLE_BYTES = 176, 288  # more than they are: for sizing memory
 SAMPLE_S = 0.02
 LOST_MAX = 0.001  # of the packets: what may be dropped or missing in a window
 
@@ -42,9 +43,9 @@ class Capture:
 
 
 class Result:
-    def __init__(self, name, unit, value, reference_value, notes=None):
+    def __init__(self, name, unit, value, reference_value, notes=None, reference="dpdk-testpmd 5tswap"):
         self.name, self.unit = name, unit
-        self.value, self.reference_value = value, reference_value
+        self.value, self.reference_value, self.reference = value, reference_value, reference
         self.notes = notes or {}
 
     def ratio(self):
@@ -52,7 +53,7 @@ class Result:
 
     def as_json(self):
         return {"name": self.name, "value": round(self.value), "unit": self.unit,
-                "reference": "dpdk-testpmd 5tswap", "reference_value": round(self.reference_value),
+                "reference": self.reference, "reference_value": round(self.reference_value),
                 "ratio": round(self.ratio(), 4), **self.notes}
 
 
@@ -136,6 +137,37 @@ class Bench:
         values, reference = self.in_turns(name, capture, {name: engine}, first_pass)
         return [Result(name, "connections/s", values[name], reference / 2)]
 
+    def while_listing(self, name, clients):
+        """Connections of known clients while the whole table is listed, page by page, over and over;
+        beside the same engine's when nobody asks. In turns."""
+        capture = self.capture(captures.openings(clients))
+        options = dict(flows=clients // 16 + 1024, entries=clients + clients // 16,
+                       servers=captures.SERVERS)
+        quiet, listed, pages = [], [], 0
+        with self.hugepages_for(name, capture.engine_mb(options["flows"], options["entries"])) as hugepages:
+            with Engine(self.machine, capture, hugepages, **options) as program:
+                program.warm_up(lambda m: programs.created(m) >= clients, 1)
+                for turn in range(self.repeat):
+                    self.say(f"{name}: quiet, run {turn + 1} of {self.repeat}")
+                    quiet.append(self.noted(*self.opened(name, program)))
+                    self.say(f"{name}: listing, run {turn + 1} of {self.repeat}")
+                    with Listing(program) as listing:
+                        listed.append(self.noted(*self.opened(name, program)))
+                    pages += listing.pages
+                    if listing.count != clients or listing.pages == 0:
+                        raise RuntimeError(f"{name}: {listing.count} of {clients} entries were listed, "
+                                           f"on {listing.pages} pages")
+        self.say(f"{name}: {pages} pages were listed")
+        return [Result(name, "connections/s", statistics.median(listed), statistics.median(quiet),
+                       {"entries": clients}, "the same without a listing")]
+
+    def opened(self, name, program):
+        """(connections a second, share of the core)"""
+        before, after, watch = program.window(self.seconds)
+        self.check_pairs(name, before, after)
+        return ((programs.connections(after) - programs.connections(before)) / watch.seconds(),
+                watch.share())
+
     # ── Runs ────────────────────────────────────────────────────────────────────────────────────
 
     def capture(self, records):
@@ -144,16 +176,22 @@ class Bench:
 
     def in_turns(self, name, capture, engines, measure):
         """({engine: median}, median of testpmd); engines: {name: options of Engine}."""
-        needed_mb = 64 + max([capture.reference_mb(True)] + [
+        needed_mb = max([capture.reference_mb(True)] + [
             capture.engine_mb(options["flows"], options["entries"]) for options in engines.values()])
-        with Hugepages(needed_mb, self.reserve_hugepages) as hugepages:
-            if not hugepages:
-                needed_mb = max([needed_mb, capture.reference_mb(False)])
-                if available_mb() < needed_mb:
-                    raise RuntimeError(f"{name}: {needed_mb} MB of memory are needed, "
-                                       f"{available_mb()} MB are there")
-            self.say(f"{name}: " + ("hugepages" if hugepages else "no hugepages: small pages for both"))
+        with self.hugepages_for(name, needed_mb, capture.reference_mb(False)) as hugepages:
             return self.turns(name, capture, hugepages, engines, measure)
+
+    @contextlib.contextmanager
+    def hugepages_for(self, name, needed_mb, needed_in_small_pages_mb=0):
+        """Whether the programs get hugepages."""
+        needed_mb += 64
+        with Hugepages(needed_mb, self.reserve_hugepages) as hugepages:
+            needed_mb = max(needed_mb, 0 if hugepages else needed_in_small_pages_mb)
+            if not hugepages and available_mb() < needed_mb:
+                raise RuntimeError(f"{name}: {needed_mb} MB of memory are needed, "
+                                   f"{available_mb()} MB are there")
+            self.say(f"{name}: " + ("hugepages" if hugepages else "no hugepages: small pages for all"))
+            yield hugepages
 
     def turns(self, name, capture, hugepages, engines, measure):
         values, reference = {one: [] for one in engines}, []
@@ -177,7 +215,8 @@ class Bench:
         if not self.record_sizes:
             metrics = program.metrics()
             self.record_sizes = {"flow": metrics["limpet_flow_bytes"],
-                                 "entry": metrics["limpet_persistence_entry_bytes"]}
+                                 "entry": metrics["limpet_persistence_entry_bytes"],
+                                 "index": metrics["limpet_flow_index_bytes"]}
 
     @staticmethod
     def check_all_forwarded(name, before, after):
