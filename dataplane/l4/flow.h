@@ -44,7 +44,7 @@ struct Flow {
 
   uint32_t neighbor = UINT32_MAX;  // NeighborTable handle of the server's next hop
   snapshot::ServerSlot server_slot;
-  uint32_t entry = UINT32_MAX;  // persist entry, valid while its serial is `entry_serial`
+  uint32_t entry = UINT32_MAX;  // persist entry, valid while it has this serial and life
   uint32_t entry_serial = 0;
   timing::Tick expires;
   timing::WheelLinks links;
@@ -56,7 +56,7 @@ struct Flow {
   bool counted : 1 = false;         // an open connection in counters and in its entry
   bool per_packet : 1 = false;      // a translation only: every datagram is judged by itself
   bool used : 1 = false;
-  uint8_t unused = 0;
+  uint8_t entry_life = 0;
 };
 
 static_assert(sizeof(Flow) == 128, "two cache lines for both directions of either family");

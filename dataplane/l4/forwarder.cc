@@ -109,7 +109,7 @@ void Forwarder::process(std::span<Buffer*> burst, Instant now) {
     } else if (const FlowRef ref = flows_.find(key_of(m), m.hash)) {
       known(b, ref, now);
     } else {
-      Grant none;
+      Grant none{.since = now};
       fresh(b, now, none);
     }
   }
@@ -134,7 +134,7 @@ void Forwarder::known(Buffer* buffer, FlowRef ref, Instant now) {
   // A flow may be over and still wait for its turn of the wheel.
   if (reused || Tick::of(now).reached(flow.expires)) {
     close(flow, now);
-    Grant none;
+    Grant none{.since = now};
     return fresh(buffer, now, none);
   }
   if (ref.direction == Direction::kToServer && !flow.client_mac.is_zero()) {
@@ -166,7 +166,7 @@ void Forwarder::fresh(Buffer* buffer, Instant now, Grant& grant) {
     return per_packet(buffer, *vs, now, grant);
 
   const Choice choice = selector_.choose(*snapshot_, *vs, {m.source, m.source_port}, grant);
-  if (choice.wait != Choice::Wait::kNo) return park(buffer, *vs, choice, now);
+  if (choice.wait != Choice::Wait::kNo) return park(buffer, *vs, choice, grant.since);
   if (choice.server == nullptr) return refused(buffer, *vs, choice.reason, now);
   DropReason why{};
   Flow* flow = open(buffer, *vs, choice, now, &why);
@@ -206,7 +206,7 @@ void Forwarder::per_packet(Buffer* buffer, const snapshot::VirtualService& vs, I
                            Grant& grant) {
   const Meta& m = packet::meta(buffer);
   const Choice choice = selector_.choose(*snapshot_, vs, {m.source, m.source_port}, grant);
-  if (choice.wait != Choice::Wait::kNo) return park(buffer, vs, choice, now);
+  if (choice.wait != Choice::Wait::kNo) return park(buffer, vs, choice, grant.since);
   if (choice.server == nullptr) return refused(buffer, vs, choice.reason, now);
   if (choice.gauged) gauges_.release(choice.server->slot);
   Flow* flow = nullptr;
@@ -229,8 +229,9 @@ void Forwarder::per_packet(Buffer* buffer, const snapshot::VirtualService& vs, I
   ++vs_counters_[vs.slot.value].total;
   ++server_counters_[choice.server->slot.value].total;
   if (choice.entry != nullptr) {
-    flow->entry = replica_.table().place_of(*choice.entry);
-    flow->entry_serial = choice.entry->serial;
+    bind(*flow, *choice.entry);
+  } else {
+    flow->entry = UINT32_MAX;
   }
   send_first(buffer, *flow, now);
 }
@@ -389,8 +390,7 @@ void Forwarder::count(Flow& flow, persist::Entry* entry) {
   ++picker_.loads()[flow.server_slot.value].open;
   ++server_counters_[flow.server_slot.value].total;
   if (entry == nullptr) return;
-  flow.entry = replica_.table().place_of(*entry);
-  flow.entry_serial = entry->serial;
+  bind(flow, *entry);
   ++entry->open;
 }
 

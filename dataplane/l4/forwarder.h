@@ -140,7 +140,7 @@ class Forwarder {
                   Grant& grant);
   void judge_again(std::span<packet::Buffer* const> buffers, timing::Instant now, Grant& grant);
   void park(packet::Buffer* buffer, const snapshot::VirtualService& vs, const Choice& choice,
-            timing::Instant now);
+            timing::Instant since);
   bool ask_home(Pen::Slot& slot, const snapshot::VirtualService& vs, const Choice& choice,
                 const packet::Meta& m);
   void answered(Pen::Slot& slot, const replication::Down& message, timing::Instant now);
@@ -149,8 +149,15 @@ class Forwarder {
   void age_pen(timing::Instant now);
   void refused(packet::Buffer* buffer, const snapshot::VirtualService& vs, Reason reason,
                timing::Instant now);
+  // The binding that the flow is counted in; null: none any more.
   persist::Entry* entry_of(const Flow& flow) {
-    return replica_.table().at(flow.entry, flow.entry_serial);
+    persist::Entry* entry = replica_.table().at(flow.entry, flow.entry_serial);
+    return entry != nullptr && entry->life == flow.entry_life ? entry : nullptr;
+  }
+  void bind(Flow& flow, const persist::Entry& entry) {
+    flow.entry = replica_.table().place_of(entry);
+    flow.entry_serial = entry.serial;
+    flow.entry_life = entry.life;
   }
   void icmp(packet::Buffer* buffer);
   FlowRef quoted_flow(const packet::Quote& quote) const;

@@ -18,16 +18,16 @@ constexpr uint32_t kPenSlotsPerTurn = 32;
 }  // namespace
 
 void Forwarder::park(Buffer* buffer, const snapshot::VirtualService& vs, const Choice& choice,
-                     Instant now) {
+                     Instant since) {
   const Meta& m = packet::meta(buffer);
   const snapshot::Scope& scope = *snapshot_->scope(vs.scope);
   const auto key = persist::Key::of(scope.key_of(m.source));
   const uint32_t hash = replica_.table().hash(scope.slot, key);
   Pen::Slot* slot = pen_.find(hash, scope.slot, key);
-  if (slot == nullptr) slot = pen_.add(hash, scope.slot, key, now);
+  if (slot == nullptr) slot = pen_.add(hash, scope.slot, key, since);
   if (slot == nullptr) return output_.drop(buffer, DropReason::kPenFull);
   const bool first = slot->count == 0;
-  if (!pen_.park(*slot, buffer, now)) return output_.drop(buffer, DropReason::kPenFull);
+  if (!pen_.park(*slot, buffer, since)) return output_.drop(buffer, DropReason::kPenFull);
   if (slot->claimed) return;
   if (choice.wait == Choice::Wait::kClaim && ask_home(*slot, vs, choice, m)) return;
   if (first) retry_.push_back(pen_.index_of(*slot));
@@ -68,7 +68,7 @@ void Forwarder::judge_waiting(Instant now) {
     Buffer* buffers[Pen::kPacketsPerKey];
     const uint32_t count = pen_.take(slot, buffers);
     pen_.remove(replica_.table().hash(slot.scope, slot.key), slot);
-    Grant none;
+    Grant none{.since = slot.since};
     judge_again(std::span(buffers, count), now, none);
   }
   retrying_.clear();
@@ -85,7 +85,7 @@ void Forwarder::answered(Pen::Slot& slot, const replication::Down& m, Instant no
   Buffer* buffers[Pen::kPacketsPerKey];
   if (!m.answer) {
     const uint32_t count = pen_.take(slot, buffers);
-    Grant none;
+    Grant none{.since = slot.since};
     return judge_again(std::span(buffers, count), now, none);
   }
   Grant grant = grant_of(slot, m);
@@ -106,7 +106,9 @@ void Forwarder::answered(Pen::Slot& slot, const replication::Down& m, Instant no
 // any more are given back.
 Grant Forwarder::grant_of(Pen::Slot& slot, const replication::Down& m) {
   slot.claimed = false;
-  Grant grant{.settled_serial = slot.have_serial, .settled_change = slot.have_change};
+  Grant grant{.since = slot.since,
+              .settled_serial = slot.have_serial,
+              .settled_change = slot.have_change};
   const auto keep = [&](snapshot::ServerSlot server) {
     grant.reserved = snapshot_->server(server);
     if (grant.reserved == nullptr) gauges_.release(server);

@@ -8,6 +8,7 @@
 //  answer.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory_resource>
@@ -60,18 +61,18 @@ class Pen {
   }
   // A slot for a key that has none; null: full.
   Slot* add(uint32_t hash, snapshot::ScopeSlot scope, const persist::Key& key,
-            timing::Instant now) {
+            timing::Instant since) {
     if (free_.empty()) return nullptr;
     const uint32_t at = free_.back();
     free_.pop_back();
     index_.insert(hash, at);
-    slots_[at] = {.key = key, .scope = scope, .used = true, .since = now, .packets = {}};
+    slots_[at] = {.key = key, .scope = scope, .used = true, .since = since, .packets = {}};
     return &slots_[at];
   }
-  // False: full.
-  bool park(Slot& slot, packet::Buffer* buffer, timing::Instant now) {
+  // False: full. `since`: when the packet arrived; parking it again makes it no younger.
+  bool park(Slot& slot, packet::Buffer* buffer, timing::Instant since) {
     if (slot.count == kPacketsPerKey) return false;
-    if (slot.count == 0) slot.since = now;
+    slot.since = slot.count == 0 ? since : std::min(slot.since, since);
     slot.packets[slot.count++] = buffer;
     ++packets_;
     return true;
@@ -94,6 +95,7 @@ class Pen {
   uint32_t size() const { return kKeys - static_cast<uint32_t>(free_.size()); }
   uint32_t packets() const { return packets_; }
   Slot& slot(uint32_t i) { return slots_[i]; }
+  const Slot& slot(uint32_t i) const { return slots_[i]; }
   uint32_t index_of(const Slot& slot) const { return static_cast<uint32_t>(&slot - slots_.data()); }
 
  private:

@@ -20,14 +20,14 @@ Choice Selector::choose(const snapshot::Snapshot& s, const snapshot::VirtualServ
                         const balance::Client& client, Grant& grant) {
   const Pool& pool = s.pools[vs.pool.value];
   const Scope* scope = s.scope(vs.scope);
-  if (scope == nullptr) return pick_at_home(s, vs, nullptr, client, Reason::kNew);
+  if (scope == nullptr) return pick_at_home(s, vs, nullptr, client, Reason::kNew, grant.since);
   const Key key = Key::of(scope->key_of(client.address));
   Entry* entry = replica_.find(*scope, key);
   ++(entry != nullptr ? counters_.hits : counters_.misses);
   const bool at_home = entry != nullptr ? entry->is_home() : replica_.is_home(scope->slot, key);
   if (entry == nullptr) {
     if (!at_home) return {.wait = Wait::kClaim};
-    return pick_at_home(s, vs, nullptr, client, Reason::kNew);
+    return pick_at_home(s, vs, nullptr, client, Reason::kNew, grant.since);
   }
   const Bound bound{entry->server, entry->first};
   const bool settled =
@@ -43,7 +43,7 @@ Choice Selector::choose(const snapshot::Snapshot& s, const snapshot::VirtualServ
     }
     const bool changes = j.action == Action::kPick || j.reason == Reason::kHome;
     if (changes && !at_home) return {.entry = entry, .reason = j.reason, .wait = Wait::kClaim};
-    if (j.action == Action::kPick) return pick_at_home(s, vs, entry, client, j.reason);
+    if (j.action == Action::kPick) return pick_at_home(s, vs, entry, client, j.reason, grant.since);
     Choice choice = use(j, entry, grant);
     if (choice.server == nullptr) continue;
     if (j.reason == Reason::kHome) {
@@ -76,7 +76,8 @@ Choice Selector::use(const Judgement& j, Entry* entry, Grant& grant) {
 }
 
 Choice Selector::pick_at_home(const snapshot::Snapshot& s, const snapshot::VirtualService& vs,
-                              Entry* entry, const balance::Client& client, Reason reason) {
+                              Entry* entry, const balance::Client& client, Reason reason,
+                              timing::Instant since) {
   const Picked picked = picker_.pick(s, s.pools[vs.pool.value], client);
   if (picked.server == nullptr) {
     ++counters_.refused;
@@ -90,8 +91,8 @@ Choice Selector::pick_at_home(const snapshot::Snapshot& s, const snapshot::Virtu
     outcome = replica_.move(*entry, picked.server->id);
     if (outcome == Outcome::kDone) ++counters_.moved;
   } else {
-    const auto made =
-        replica_.create(*scope, Key::of(scope->key_of(client.address)), picked.server->id);
+    const auto made = replica_.create(*scope, Key::of(scope->key_of(client.address)),
+                                      picked.server->id, {.since = since});
     outcome = made.outcome;
     choice.entry = made.entry;
     choice.created = outcome == Outcome::kDone;

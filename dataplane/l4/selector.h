@@ -14,8 +14,9 @@ namespace limpet::l4 {
 
 using balance::Reason;
 
-// What a packet that waited for its key's home brings along.
+// What a packet that opens a connection brings along; the most if it waited for its key's home.
 struct Grant {
+  timing::Instant since;  // when it arrived
   // The home has just looked at the binding of this serial and change and left it so.
   uint32_t settled_serial = 0;
   uint32_t settled_change = 0;
@@ -71,7 +72,8 @@ class Selector {
  private:
   Choice use(const balance::Judgement& judgement, persist::Entry* entry, Grant& grant);
   Choice pick_at_home(const snapshot::Snapshot& s, const snapshot::VirtualService& vs,
-                      persist::Entry* entry, const balance::Client& client, Reason reason);
+                      persist::Entry* entry, const balance::Client& client, Reason reason,
+                      timing::Instant since);
 
   replication::Replica& replica_;
   balance::Picker& picker_;

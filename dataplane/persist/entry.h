@@ -33,7 +33,9 @@ struct Entry {
   bool confirmed = false;   // not embryonic any more
   bool used = false;        // false: a free place
   bool touch_owed = false;  // copy: home has not been told that it is confirmed
-  uint8_t unused = 0;
+  // +1 when the place is used anew. A copy that was given up may come back to its place with the
+  // serial it had: connections that were counted in it before are not counted any more.
+  uint8_t life = 0;
 
   bool is_home() const { return home != kNoHome; }
   // Keeps the binding alive on this core.

@@ -52,7 +52,7 @@ Entry& Table::insert(snapshot::ScopeSlot scope, const Key& key) {
     free_.pop_back();
   }
   Entry& e = entries_[at];
-  e = {.key = key, .scope = scope, .used = true};
+  e = {.key = key, .scope = scope, .used = true, .life = static_cast<uint8_t>(e.life + 1)};
   index_.insert(hash(scope, key), at);
   return e;
 }

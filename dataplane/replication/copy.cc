@@ -25,9 +25,9 @@ void Replica::hear(uint32_t from, const Down& m) {
   }
 }
 
+// Even if the scope has gone by this core's snapshot: what home tells of a key is all or nothing, and
+// a GONE follows when home sees it too.
 void Replica::adopt(const Down& m) {
-  // Its scope has gone since: home will see that too, and nobody asks for it any more.
-  if (scope_of(m.scope, m.version) == nullptr) return;
   Entry* copy = table_.find(m.scope, m.key);
   if (copy == nullptr) {
     copy = &table_.insert(m.scope, m.key);
@@ -45,6 +45,8 @@ void Replica::adopt(const Down& m) {
   copy->server = m.server;
   copy->first = m.first;
   copy->confirmed = copy->confirmed || m.confirmed;
+  // Whoever waits for the answer uses it in this turn: a RECALL behind it comes too early.
+  if (m.answer) copy->last = now_;
 }
 
 void Replica::recalled(uint32_t from, const Down& m) {
@@ -56,7 +58,7 @@ void Replica::recalled(uint32_t from, const Down& m) {
   if (copy != nullptr) {
     // Half-open connections do not keep a binding that nobody has confirmed.
     const bool embryonic = !m.confirmed && !copy->confirmed;
-    const bool held = copy->open > 0 && !embryonic;
+    const bool held = (copy->open > 0 && !embryonic) || copy->last == now_;
     answer.yes = m.give_up && !held;
     answer.confirmed = copy->confirmed;
     answer.open = copy->open;

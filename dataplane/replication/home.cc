@@ -152,23 +152,25 @@ Entry* Replica::make(const Scope& scope, const Key& key) {
   return record;
 }
 
-Replica::Made Replica::create(const Scope& scope, const Key& key, ServerId server) {
+Replica::Made Replica::create(const Scope& scope, const Key& key, ServerId server,
+                              const Need& need) {
   if (!bindings_.reserve()) {
-    const Outcome outcome = make_room(scope);
+    const Outcome outcome = make_room(scope, need.since);
     if (outcome != Outcome::kDone) return {outcome};
     if (!bindings_.reserve()) return {Outcome::kWait};  // another home was quicker
   }
   Entry* record = make(scope, key);
   if (record == nullptr) {  // this home's share is full: hardly ever before the whole is
     bindings_.release();
-    const Outcome outcome = make_room(scope);
+    const Outcome outcome = make_room(scope, need.since);
     return {outcome == Outcome::kDone ? Outcome::kWait : outcome};
   }
   record->server = record->first = server;
   Home& home = table_.home(*record);
   home.stamp = home.act = stamps_.next(wall());
   ++counters_.created;
-  push_to_others(*record, home, 0);
+  // The asker's ring has room for one message: its answer.
+  push_to_others(*record, home, need.asker == kNobody ? 0 : Bits{1} << need.asker);
   tell_mirror(*record, home);
   return {Outcome::kDone, record};
 }
@@ -293,7 +295,7 @@ void Replica::on_answer(uint32_t from, const Answer& m) {
 // --- eviction
 // -------------------------------------------------------------------------------------
 
-Outcome Replica::make_room(const Scope& scope) {
+Outcome Replica::make_room(const Scope& scope, Instant since) {
   // Exact eviction takes one at a time; a sample is as good for several.
   std::size_t wanted = 1;
   if (table_.records() > kExactRecords) {
@@ -303,41 +305,46 @@ Outcome Replica::make_room(const Scope& scope) {
   }
   while (evicting_.size() < wanted) {
     // What has expired must refuse nobody, even where nothing is purged.
-    Entry* victim = longest_idle(!scope.purge);
-    if (victim == nullptr) break;
-    Home& home = table_.home(*victim);
+    const Idle idle = longest_idle(since, !scope.purge);
+    if (idle.longest == nullptr && idle.expiring) return Outcome::kWait;
+    if (idle.longest == nullptr) break;
+    Entry& victim = *idle.longest;
+    Home& home = table_.home(victim);
     home.evicting = true;
     if (home.copies == 0) {
-      if (end_if_due(*victim)) return Outcome::kDone;
+      if (end_if_due(victim)) return Outcome::kDone;
       stop_eviction(home);
       return Outcome::kWait;
     }
-    evicting_.push_back({table_.place_of(*victim), victim->serial});
-    recall(*victim, home);
+    evicting_.push_back({table_.place_of(victim), victim.serial});
+    recall(victim, home);
   }
   return evicting_.empty() ? Outcome::kFull : Outcome::kWait;
 }
 
-// The record to give way, of a bounded sample; embryonic ones first. Null: none may.
-Entry* Replica::longest_idle(bool expired_only) {
+// The record to give way, of a bounded sample; embryonic ones first. What its holders have said to be
+// in use since `since` is no candidate again: when all bindings are, the table is full.
+Replica::Idle Replica::longest_idle(Instant since, bool expired_only) {
   const uint32_t places = table_.home_places();
   const bool all = places <= kExactRecords;
   uint32_t at = all ? 0 : random_.below(places);
-  Entry* victim = nullptr;
+  Idle idle;
   for (uint32_t i = 0; i < (all ? places : kSampleRecords);
        ++i, at = at + 1 == places ? 0 : at + 1) {
     Entry* record = table_.record_at(at);
     if (record == nullptr || record->held()) continue;
     const Home& home = table_.home(*record);
-    if (home.asked != 0 || home.evicting) continue;
     const Scope* scope = snapshot_->scope(record->scope);
-    if (expired_only && (scope == nullptr || !expired(*record, *scope))) continue;
-    if (victim == nullptr ||
-        std::pair(record->confirmed, record->last) < std::pair(victim->confirmed, victim->last)) {
-      victim = record;
+    const bool over = scope != nullptr && expired(*record, *scope);
+    if (home.asked != 0 || home.evicting) {
+      idle.expiring = idle.expiring || over;
+      continue;
     }
+    if (expired_only ? !over : record->last >= since) continue;
+    const auto rank = [](const Entry& e) { return std::pair(e.confirmed, e.last); };
+    if (idle.longest == nullptr || rank(*record) < rank(*idle.longest)) idle.longest = record;
   }
-  return victim;
+  return idle;
 }
 
 void Replica::go_on_evicting() {
@@ -403,7 +410,7 @@ bool Replica::on_new_key(uint32_t from, const Claim& m, const Scope& scope) {
     refuse(from, m, chosen.why_not);
     return true;
   }
-  const Made made = create(scope, m.key, chosen.server->id);
+  const Made made = create(scope, m.key, chosen.server->id, {m.sent, from});
   if (made.outcome != Outcome::kDone) give_back(chosen);
   if (made.outcome == Outcome::kWait) return wait();
   if (made.outcome == Outcome::kFull) {

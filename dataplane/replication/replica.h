@@ -117,7 +117,13 @@ class Replica {
     Outcome outcome;
     persist::Entry* entry = nullptr;  // kDone
   };
-  Made create(const snapshot::Scope& scope, const persist::Key& key, snapshot::ServerId server);
+  static constexpr uint32_t kNobody = UINT32_MAX;
+  struct Need {
+    timing::Instant since;     // when it arose: only what has been idle since then may give way
+    uint32_t asker = kNobody;  // the core whose CLAIM it is: told by the answer
+  };
+  Made create(const snapshot::Scope& scope, const persist::Key& key, snapshot::ServerId server,
+              const Need& need);
   // At home: another server. kDone or kWait.
   Outcome move(persist::Entry& record, snapshot::ServerId server);
   // At home: forgets a binding. kDone or kWait.
@@ -206,8 +212,12 @@ class Replica {
   void push_to_others(const persist::Entry& record, persist::Home& home, Bits except);
   void set_server(persist::Entry& record, snapshot::ServerId server);
   persist::Entry* make(const snapshot::Scope& scope, const persist::Key& key);
-  Outcome make_room(const snapshot::Scope& scope);
-  persist::Entry* longest_idle(bool expired_only);
+  Outcome make_room(const snapshot::Scope& scope, timing::Instant since);
+  struct Idle {
+    persist::Entry* longest = nullptr;
+    bool expiring = false;  // one is being recalled because its time is over
+  };
+  Idle longest_idle(timing::Instant since, bool expired_only);
   void recall(persist::Entry& record, persist::Home& home);
   bool end(persist::Entry& record, telemetry::Counter& why);
   bool end_if_due(persist::Entry& record);

@@ -124,6 +124,18 @@ class Ring {
     return taken;
   }
 
+  // Shows `visit(const T&)` all elements, oldest first, and takes none; while neither end is at work.
+  template <class Visit>
+  void peek(Visit&& visit) const {
+    const char* elements = reinterpret_cast<const char*>(&ring_[1]);
+    const uint32_t first = ring_->cons.tail;
+    for (uint32_t i = 0; i < size(); ++i) {
+      T element;
+      std::memcpy(&element, elements + ((first + i) & ring_->mask) * sizeof(T), sizeof(T));
+      visit(std::as_const(element));
+    }
+  }
+
   // Atomic loads, which rte_ring_count() does not use: it may be hoisted out of a waiting loop.
   uint32_t size() const {
     const uint32_t out = __atomic_load_n(&ring_->cons.tail, __ATOMIC_ACQUIRE);
@@ -177,6 +189,9 @@ class Mesh {
 
   uint32_t members() const { return members_; }
   Row from(uint32_t i) { return Row(*this, i); }
+  const Ring<T>& between(uint32_t i, uint32_t j) const {
+    return const_cast<Mesh*>(this)->ring(i, j);
+  }
   // Everyone but `i`, in ascending order.
   std::span<const uint32_t> peers(uint32_t i) const {
     LIMPET_ASSERT(i < members_);

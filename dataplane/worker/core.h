@@ -113,6 +113,7 @@ class Core {
   balance::Picker& picker() { return picker_; }
   CoreStats& stats() { return stats_; }
   uint32_t index() const { return options_.index; }
+  const snapshot::Snapshot& snapshot() const { return *snapshot_; }
   uint32_t fragments_pending() const { return reassembler_ ? reassembler_->pending() : 0; }
 
   static constexpr uint32_t kTurnPacketsMax = 512;

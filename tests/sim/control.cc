@@ -1,0 +1,201 @@
+#include "tests/sim/control.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "dataplane/packet/headers.h"
+
+namespace limpet::sim {
+
+using persist::Change;
+using persist::Merge;
+using persist::Record;
+using persist::Stamp;
+
+Control::Control(Engine& engine, World& world, Trace& trace, base::Random& random)
+    : engine_(engine), world_(world), trace_(trace), random_(random), peer_clock_(1000) {
+  changes_ = chance(random_, 20) ? 0 : random_.below(100);
+  deletions_wanted_ = chance(random_, 40) ? 0 : random_.below(30);
+  engine_.publish(world_.compile());
+  for (const PoolDocument& pool : world_.pools()) {
+    for (const ServerDocument& s : pool.servers) {
+      worker::ControlMessage m;
+      m.neighbor.port = 1;
+      m.neighbor.address = s.address;
+      m.neighbor.mac = support::mac("02:00:00:00:02:02");
+      m.neighbor.valid = true;
+      for (uint32_t c = 0; c < engine_.cores(); ++c) engine_.send(c, m);
+    }
+  }
+}
+
+void Control::act(uint32_t step) {
+  step_ = step;
+  const uint32_t what = random_.below(100);
+  if (what < changes_) return change();
+  if (what < changes_ + deletions_wanted_) return start_deletion();
+  merge();
+}
+
+void Control::change() {
+  if (!engine_.swept(world_.version())) return;
+  world_.recycle(
+      [&](snapshot::ServerSlot slot) { return engine_.flows_of(slot) == 0; },
+      [&](snapshot::ScopeSlot slot) {
+        return std::none_of(mirror_.begin(), mirror_.end(),
+                            [&](const auto& m) { return m.first.scope == slot.value; });
+      });
+  world_.change();
+  engine_.publish(world_.compile());
+  trace_.add({.step = step_, .what = "published", .detail = world_.version()});
+}
+
+void Control::read_news() {
+  for (uint32_t c = 0; c < engine_.cores(); ++c) {
+    uint32_t wanted = chance(random_, 50) ? random_.below(3) : 64;
+    Change change;
+    while (wanted-- > 0 && engine_.shared().rings.news[c].pop(&change)) {
+      const KeyId key{change.scope.value, change.key};
+      if (change.kind == Change::Kind::kRemove) {
+        mirror_.erase(key);
+        continue;
+      }
+      mirror_[key] = change;
+      if (heard_of_.size() < 4096) heard_of_.push_back({key, change.record});
+    }
+  }
+}
+
+// --- deletion -----------------------------------------------------------------------------------
+
+void Control::start_deletion() {
+  if (deletion_ != nullptr) return;
+  ++deletions_;
+  worker::EntryFilter filter;
+  filter.scopes.resize(world_.scopes().size());
+  for (std::size_t i = 0; i < filter.scopes.size(); ++i) filter.scopes[i] = chance(random_, 60);
+  const net::Family f =
+      world_.clients(net::Family::kV4).empty() ? net::Family::kV6 : net::Family::kV4;
+  const auto& clients = world_.clients(f);
+  if (chance(random_, 60))
+    filter.client = clients[random_.below(static_cast<uint32_t>(clients.size()))];
+  deletion_ = std::make_unique<Deletion>();
+  for (uint32_t c = 0; c < engine_.cores(); ++c) {
+    auto job = std::make_unique<worker::Job>();
+    job->kind = worker::Job::Kind::kDelete;
+    job->filter = filter;
+    uint32_t newest = 0;
+    persist::Table& table = engine_.core(c).table();
+    for (uint32_t i = 0; i < table.home_places(); ++i) {
+      if (const auto* e = table.record_at(i)) newest = std::max(newest, e->serial);
+    }
+    deletion_->newest_serial.push_back(newest);
+    engine_.send(c, {.kind = worker::ControlMessage::Kind::kJob, .job = job.get()});
+    deletion_->jobs.push_back(std::move(job));
+  }
+  trace_.add({.step = step_, .what = "deletion ordered"});
+}
+
+// Done when every home has reported and then every core has begun another turn.
+void Control::poll() {
+  if (deletion_ == nullptr) return;
+  if (!deletion_->reported) {
+    for (const auto& job : deletion_->jobs) {
+      if (!job->done.load()) return;
+    }
+    deletion_->reported = true;
+    for (uint32_t c = 0; c < engine_.cores(); ++c)
+      deletion_->turns.push_back(engine_.turns(c));
+  }
+  for (uint32_t c = 0; c < engine_.cores(); ++c) {
+    if (engine_.turns(c) == deletion_->turns[c]) return;
+  }
+  check_deleted();
+  trace_.add({.step = step_, .what = "deletion done"});
+  deletion_.reset();
+}
+
+// What matched when the order was given is not there any more (P5). A filter by client may have
+// meant another key in the snapshots of before, so it is tried on the key itself.
+void Control::check_deleted() {
+  const snapshot::Snapshot& s = engine_.newest();
+  for (uint32_t c = 0; c < engine_.cores(); ++c) {
+    persist::Table& table = engine_.core(c).table();
+    for (uint32_t i = 0; i < table.home_places(); ++i) {
+      const auto* e = table.record_at(i);
+      if (e == nullptr || e->serial > deletion_->newest_serial[c]) continue;
+      const auto& filter = deletion_->jobs[c]->filter;
+      if (filter.client || !filter.matches(s, e->scope, e->key, e->server)) continue;
+      throw Violation{"P5", "a binding survived its deletion", {e->scope.value, e->key}};
+    }
+  }
+}
+
+// --- what peers know ----------------------------------------------------------------------------
+
+Record Control::invent(const KeyId& key, const PoolDocument& pool) {
+  const timing::WallTime wall =
+      kWallOrigin + timing::Duration(engine_.now(0).ns) +
+      (timing::milliseconds(random_.below(4000)) - timing::milliseconds(3000));
+  const auto server = [&] {
+    if (chance(random_, 5)) return snapshot::ServerId{0x77770001u + random_.below(3)};
+    return pool.servers[random_.below(static_cast<uint32_t>(pool.servers.size()))].id;
+  };
+  const Stamp now = peer_clock_.next(wall);
+  Record r{.stamp = now, .server = server(), .first = {}, .deleted = {}, .act = now};
+  r.first = r.server;
+  const auto known = mirror_.find(key);
+  if (known != mirror_.end() && chance(random_, 60)) {  // it has moved there, or is older there
+    r = known->second.record;
+    r.epoch += random_.below(3);
+    r.server = server();
+    if (chance(random_, 30)) r.stamp = Stamp{r.stamp.value - 5 - random_.below(100)};
+  } else if (!heard_of_.empty() && chance(random_, 70)) {  // it has not heard of the end
+    for (int i = 0; i < 20; ++i) {
+      const auto& [k, record] = heard_of_[random_.below(static_cast<uint32_t>(heard_of_.size()))];
+      if (k == key) r = record;
+    }
+  }
+  if (chance(random_, 10)) r.deleted = chance(random_, 50) ? r.stamp : now;
+  if (r.stamp <= r.deleted) r.stamp = Stamp{};
+  return r;
+}
+
+void Control::merge() {
+  ++merges_;
+  KeyId key;
+  if (!mirror_.empty() && chance(random_, 60)) {
+    auto it = mirror_.begin();
+    std::advance(it, random_.below(static_cast<uint32_t>(mirror_.size())));
+    key = it->first;
+  } else if (!heard_of_.empty() && chance(random_, 60)) {
+    key = heard_of_[random_.below(static_cast<uint32_t>(heard_of_.size()))].first;
+  } else {
+    const auto& services = world_.services();
+    const auto& vs = services[random_.below(static_cast<uint32_t>(services.size()))];
+    if (vs.scope == UINT32_MAX) return;
+    const auto& clients = world_.clients(vs.family);
+    const auto& client = clients[random_.below(static_cast<uint32_t>(clients.size()))];
+    const snapshot::Scope* scope = engine_.newest().scope(snapshot::ScopeSlot{vs.scope});
+    if (scope == nullptr) return;
+    key = {vs.scope, persist::Key::of(scope->key_of(client))};
+  }
+  const PoolDocument& pool = world_.pools()[world_.scopes()[key.scope].pool];
+  const Merge m{.scope = snapshot::ScopeSlot{key.scope},
+                .version = engine_.newest().version,
+                .key = key.key,
+                .record = invent(key, pool)};
+  const uint32_t home =
+      engine_.core(0).replica().home_of(snapshot::ScopeSlot{key.scope}, key.key);
+  const bool sent = engine_.shared().rings.merges[home].push(m);
+  trace_.add({.step = step_,
+              .core = home,
+              .what = sent ? "merge sent" : "merge not sent",
+              .serial = static_cast<uint32_t>(m.record.stamp.value),
+              .change = m.record.epoch,
+              .detail = m.record.server.value,
+              .key = key});
+}
+
+}  // namespace limpet::sim

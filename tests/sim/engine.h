@@ -1,0 +1,152 @@
+// Engine: real cores, real rings, no threads: whoever owns it says which core takes which stage of
+// its turn next. Frames come from queues of bytes, as from a device; what leaves is handed out.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "common/timing/manual_clock.h"
+#include "dataplane/worker/core.h"
+#include "tests/support/frames.h"
+#include "tests/support/heap_pool.h"
+
+namespace limpet::sim {
+
+inline bool chance(base::Random& random, uint32_t percent) { return random.below(100) < percent; }
+
+// The stages of a worker's turn (worker::Loop::turn), each one step of the simulation.
+enum class Stage : uint8_t {
+  kReceive,
+  kBegin,
+  kDrain,
+  kMessages,
+  kJudge,
+  kServe,
+  kEnd,
+  kFlush,
+};
+inline constexpr uint32_t kStages = 8;
+
+// A frame under way to the engine.
+struct Arriving {
+  uint8_t port = 0;
+  support::Bytes bytes;
+};
+
+struct Leaving {
+  uint8_t port = 0;
+  support::Bytes bytes;
+};
+
+// What is not the same in every world, as far as the engine is concerned.
+struct Shape {
+  uint32_t cores = 1;
+  uint32_t limit = 64;    // bindings
+  uint32_t ballast = 0;   // bindings that are taken from the start: makes a large table full
+  uint32_t flows = 64;    // of each core
+  uint32_t steered = 32;  // packets in a ring between two cores
+  uint32_t node = 0;      // of the cluster
+  bool push = true;
+  replication::Rings::Capacity rings;
+
+  static Shape random(base::Random& random);
+  uint32_t homes() const { return persist::homes_of(cores, limit); }
+};
+
+class Engine {
+ public:
+  static constexpr uint32_t kBuffers = 512;
+
+  Engine(const Shape& shape, const timing::ManualClock& clock, base::Random& random);
+
+  const Shape& shape() const { return shape_; }
+  uint32_t cores() const { return shape_.cores; }
+  worker::Core& core(uint32_t i) { return *workers_[i].core; }
+  worker::Shared& shared() { return *shared_; }
+  support::HeapPool& buffers() { return pool_; }
+
+  // Control thread.
+  void publish(std::shared_ptr<const snapshot::Snapshot> next);
+  const snapshot::Snapshot& newest() const { return *newest_; }
+  bool swept(uint64_t version);
+  void send(uint32_t core, const worker::ControlMessage& m) {
+    workers_[core].messages.push_back(m);
+  }
+  // Turns that this core has begun.
+  uint64_t turns(uint32_t core) const { return workers_[core].turns; }
+  uint32_t flows_of(snapshot::ServerSlot slot);
+  uint32_t ports_in_use() const;
+
+  // Devices.
+  void arrive(uint32_t core, Arriving frame) {
+    workers_[core].device.push_back(std::move(frame));
+  }
+  std::size_t waiting_frames() const;
+
+  Stage stage(uint32_t core) const { return workers_[core].next; }
+  // Takes the next stage of the core's turn. `received(bytes)` is told of each frame that a device
+  // hands over, `sent(Leaving)` of each that leaves.
+  template <class Received, class Sent>
+  void step(uint32_t core, Received&& received, Sent&& sent);
+  // The clock as the core read it when its turn began.
+  timing::Instant now(uint32_t core) const { return workers_[core].now; }
+
+ private:
+  struct Worker {
+    std::unique_ptr<worker::Core> core;
+    Stage next = Stage::kReceive;
+    timing::Instant now;
+    uint64_t turns = 0;
+    std::deque<Arriving> device;
+    std::deque<worker::ControlMessage> messages;
+    std::vector<std::deque<packet::Buffer*>> steered;  // by sender
+    std::vector<std::unique_ptr<l4::SourcePorts>> ports;
+  };
+
+  packet::Buffer* receive_one(Worker& worker);
+  void collect(uint32_t core);
+  void flush_steered(uint32_t core);
+  void make_source_ports(const snapshot::Snapshot& s);
+  void run(uint32_t core, Stage stage);
+
+  const Shape shape_;
+  const timing::ManualClock& clock_;
+  base::Random& random_;
+  support::HeapPool pool_;
+  std::unique_ptr<worker::Shared> shared_;
+  std::vector<Worker> workers_;
+  std::vector<packet::Ingress> ingress_;
+  std::shared_ptr<const snapshot::Snapshot> newest_;
+  std::vector<std::shared_ptr<const snapshot::Snapshot>> all_;  // a core may still use an old one
+};
+
+template <class Received, class Sent>
+void Engine::step(uint32_t core, Received&& received, Sent&& sent) {
+  Worker& w = workers_[core];
+  const Stage stage = w.next;
+  w.next = static_cast<Stage>((static_cast<uint32_t>(stage) + 1) % kStages);
+  if (stage == Stage::kReceive) {
+    w.now = clock_.now();
+    for (uint32_t i = 0; i < base::kBurstPacketsMax && !w.device.empty(); ++i) {
+      const Arriving frame = std::move(w.device.front());
+      w.device.pop_front();
+      received(frame.bytes);
+      packet::Buffer* b = support::make_buffer(pool_.pool(), frame.bytes);
+      if (b != nullptr) w.core->arrive(b, {&ingress_[frame.port], 1});
+    }
+    return collect(core);
+  }
+  if (stage != Stage::kFlush) return run(core, stage);
+  for (uint8_t p = 0; p < 2; ++p) {
+    for (packet::Buffer* b : w.core->output().tx(p)) {
+      sent(Leaving{p, support::bytes(b)});
+      packet::release(b);
+    }
+    w.core->output().tx(p).clear();
+  }
+  flush_steered(core);
+}
+
+}  // namespace limpet::sim

@@ -1,0 +1,23 @@
+// Invariants: what holds between cores after every step (PROTOCOL A7, P4, the limits), found out
+// from tables, rings, pens and flows alone.
+#pragma once
+
+#include "tests/sim/control.h"
+#include "tests/sim/engine.h"
+#include "tests/sim/ledger.h"
+#include "tests/sim/world.h"
+
+namespace limpet::sim {
+
+// Throws a Violation.
+void check_invariants(Engine& engine, const World& world, const Ledger& ledger,
+                      const Control& control);
+
+// When all messages have been delivered: nothing is under way, nothing waits (P6). Empty when so,
+// else what is left.
+std::string unfinished(Engine& engine);
+
+// When all time is over: what is left.
+std::string leaks(Engine& engine, const World& world);
+
+}  // namespace limpet::sim

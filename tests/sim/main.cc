@@ -1,0 +1,114 @@
+// Runs simulations of a whole engine, each from one seed: real cores, frames and rings, every stage
+// of every core in an order that the seed decides.
+//
+//   sim --seed S [--steps N]                          one world
+//   sim --seeds N [--first F] [--steps N] [--budget CPU_SECONDS]
+//   ... --verbose                                     what has happened, in numbers
+//
+// A seed that fails says which promise was broken, what happened to that key before, and the
+// command that does it again. Exit status 0: nothing was violated.
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <string>
+
+#include "tests/sim/simulation.h"
+
+namespace limpet::sim {
+namespace {
+
+struct Options {
+  uint64_t first = 1;
+  uint64_t seeds = 1;
+  uint32_t steps = 8000;
+  double budget_s = 1e9;
+  bool verbose = false;
+};
+
+// What the handler of a failed assertion needs.
+struct Running {
+  uint64_t seed = 0;
+  uint32_t steps = 0;
+  const Simulation* simulation = nullptr;
+} running;
+
+void report(const char* checker, const char* what, const KeyId& key) {
+  std::fprintf(stderr, "seed %llu: VIOLATED %s: %s\n",
+               static_cast<unsigned long long>(running.seed), checker, what);
+  if (running.simulation != nullptr)
+    std::fputs(running.simulation->trace().text(key).c_str(), stderr);
+  std::fprintf(stderr, "again: build/tests/sim/sim --seed %llu --steps %u\n",
+               static_cast<unsigned long long>(running.seed), running.steps);
+}
+
+void assertion_failed(int) {
+  report("assertion", "see above", {});
+  _exit(1);
+}
+
+double cpu_seconds() {
+  rusage used{};
+  getrusage(RUSAGE_SELF, &used);
+  return static_cast<double>(used.ru_utime.tv_sec) + static_cast<double>(used.ru_utime.tv_usec) / 1e6;
+}
+
+bool run_one(uint64_t seed, const Options& options, std::map<std::string, uint64_t>& totals) {
+  running = {seed, options.steps, nullptr};
+  Simulation simulation(seed);
+  running.simulation = &simulation;
+  bool good = true;
+  try {
+    simulation.run(options.steps);
+  } catch (const Violation& v) {
+    report(v.checker.c_str(), v.what.c_str(), v.key);
+    good = false;
+  }
+  simulation.count(totals);
+  running.simulation = nullptr;
+  return good;
+}
+
+}  // namespace
+
+int run(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; ++i) {
+    const auto is = [&](const char* name) { return std::strcmp(argv[i], name) == 0; };
+    if (is("--verbose")) {
+      options.verbose = true;
+      continue;
+    }
+    const char* value = i + 1 < argc ? argv[++i] : "0";
+    if (std::strcmp(argv[i - 1], "--seed") == 0) options.first = std::strtoull(value, nullptr, 10);
+    if (std::strcmp(argv[i - 1], "--first") == 0) options.first = std::strtoull(value, nullptr, 10);
+    if (std::strcmp(argv[i - 1], "--seeds") == 0) options.seeds = std::strtoull(value, nullptr, 10);
+    if (std::strcmp(argv[i - 1], "--steps") == 0)
+      options.steps = static_cast<uint32_t>(std::strtoul(value, nullptr, 10));
+    if (std::strcmp(argv[i - 1], "--budget") == 0) options.budget_s = std::strtod(value, nullptr);
+  }
+  std::signal(SIGABRT, assertion_failed);
+  std::map<std::string, uint64_t> totals;
+  uint64_t done = 0;
+  for (; done < options.seeds && cpu_seconds() < options.budget_s; ++done) {
+    if (!run_one(options.first + done, options, totals)) return 1;
+  }
+  for (const auto& [name, n] : totals) {
+    if (options.verbose)
+      std::printf("%-26s %12llu\n", name.c_str(), static_cast<unsigned long long>(n));
+  }
+  std::printf("%llu seeds from %llu on, %.0f s of processor: nothing was violated\n",
+              static_cast<unsigned long long>(done), static_cast<unsigned long long>(options.first),
+              cpu_seconds());
+  return 0;
+}
+
+}  // namespace limpet::sim
+
+int main(int argc, char** argv) {
+  return limpet::sim::run(argc, argv);
+}
