@@ -96,7 +96,11 @@ bool Replica::claim(const snapshot::Scope& scope, const Key& key, const Entry* h
 void Replica::confirm(Entry& entry) {
   if (entry.confirmed) return;
   entry.confirmed = true;
-  if (entry.is_home()) return tell_mirror(entry, table_.home(entry));
+  if (entry.is_home()) {
+    // What was half open may have been giving way.
+    stop_eviction(table_.home(entry));
+    return tell_mirror(entry, table_.home(entry));
+  }
   if (touch(entry)) return;
   entry.touch_owed = true;
   ++touches_owed_;
