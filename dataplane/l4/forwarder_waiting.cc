@@ -106,9 +106,8 @@ void Forwarder::answered(Pen::Slot& slot, const replication::Down& m, Instant no
 // any more are given back.
 Grant Forwarder::grant_of(Pen::Slot& slot, const replication::Down& m) {
   slot.claimed = false;
-  Grant grant{.since = slot.since,
-              .settled_serial = slot.have_serial,
-              .settled_change = slot.have_change};
+  Grant grant{
+      .since = slot.since, .settled_serial = slot.have_serial, .settled_change = slot.have_change};
   const auto keep = [&](snapshot::ServerSlot server) {
     grant.reserved = snapshot_->server(server);
     if (grant.reserved == nullptr) gauges_.release(server);

@@ -36,7 +36,12 @@ Choice Selector::choose(const snapshot::Snapshot& s, const snapshot::VirtualServ
   // Another core may take the last place of a limited server between the judgement and the
   // reservation; the second judgement then sees that.
   for (int attempt = 0; attempt < 2; ++attempt) {
-    const Judgement j = judge(pool, scope, &bound, picker_.gauges(), settled);
+    Judgement j = judge(pool, scope, &bound, picker_.gauges(), settled);
+    // What fills the limit may be the very place that was taken for this client.
+    if (j.reason == Reason::kAtLimit && grant.reserved != nullptr &&
+        grant.reserved->id == entry->server) {
+      j = {Action::kUse, grant.reserved, Reason::kEntry};
+    }
     if (j.action == Action::kRefuse) {
       ++counters_.refused;
       return {.entry = entry, .reason = j.reason};

@@ -25,8 +25,8 @@ void Replica::hear(uint32_t from, const Down& m) {
   }
 }
 
-// Even if the scope has gone by this core's snapshot: what home tells of a key is all or nothing, and
-// a GONE follows when home sees it too.
+// Even if the scope has gone by this core's snapshot: what home tells of a key is all or nothing,
+// and a GONE follows when home sees it too.
 void Replica::adopt(const Down& m) {
   Entry* copy = table_.find(m.scope, m.key);
   if (copy == nullptr) {

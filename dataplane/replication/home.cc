@@ -322,8 +322,9 @@ Outcome Replica::make_room(const Scope& scope, Instant since) {
   return evicting_.empty() ? Outcome::kFull : Outcome::kWait;
 }
 
-// The record to give way, of a bounded sample; embryonic ones first. What its holders have said to be
-// in use since `since` is no candidate again: when all bindings are, the table is full.
+// The record to give way, of a bounded sample; embryonic ones first. A confirmed one that its
+// holders have said to be in use since `since` is no candidate again: when all are, the table is
+// full.
 Replica::Idle Replica::longest_idle(Instant since, bool expired_only) {
   const uint32_t places = table_.home_places();
   const bool all = places <= kExactRecords;
@@ -340,7 +341,8 @@ Replica::Idle Replica::longest_idle(Instant since, bool expired_only) {
       idle.expiring = idle.expiring || over;
       continue;
     }
-    if (expired_only ? !over : record->last >= since) continue;
+    const bool in_use = record->confirmed && home.copies != 0 && record->last >= since;
+    if (expired_only ? !over : in_use) continue;
     const auto rank = [](const Entry& e) { return std::pair(e.confirmed, e.last); };
     if (idle.longest == nullptr || rank(*record) < rank(*idle.longest)) idle.longest = record;
   }

@@ -71,7 +71,7 @@ class Replica {
     // What the wall clock showed at Instant zero.
     timing::WallTime wall_origin{};
     // New bindings are told to every core (else to the one that asked; others will ask).
-    bool push = true;
+    bool push = false;
   };
 
   // Of each core's table.

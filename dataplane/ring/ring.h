@@ -124,7 +124,8 @@ class Ring {
     return taken;
   }
 
-  // Shows `visit(const T&)` all elements, oldest first, and takes none; while neither end is at work.
+  // Shows `visit(const T&)` all elements, oldest first, and takes none; while neither end is at
+  // work.
   template <class Visit>
   void peek(Visit&& visit) const {
     const char* elements = reinterpret_cast<const char*>(&ring_[1]);

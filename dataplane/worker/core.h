@@ -72,7 +72,7 @@ class Core {
     std::size_t ports = 0;
     uint64_t seed = 0;
     timing::WallTime wall_origin{};  // what the wall clock showed at Instant zero
-    bool push = true;                // replication::Replica::Options
+    bool push = false;               // replication::Replica::Options
   };
 
   Core(const Options& options, Shared& shared, rte_mempool* pool,

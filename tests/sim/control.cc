@@ -40,12 +40,11 @@ void Control::act(uint32_t step) {
 
 void Control::change() {
   if (!engine_.swept(world_.version())) return;
-  world_.recycle(
-      [&](snapshot::ServerSlot slot) { return engine_.flows_of(slot) == 0; },
-      [&](snapshot::ScopeSlot slot) {
-        return std::none_of(mirror_.begin(), mirror_.end(),
-                            [&](const auto& m) { return m.first.scope == slot.value; });
-      });
+  world_.recycle([&](snapshot::ServerSlot slot) { return engine_.flows_of(slot) == 0; },
+                 [&](snapshot::ScopeSlot slot) {
+                   return std::none_of(mirror_.begin(), mirror_.end(),
+                                       [&](const auto& m) { return m.first.scope == slot.value; });
+                 });
   world_.change();
   engine_.publish(world_.compile());
   trace_.add({.step = step_, .what = "published", .detail = world_.version()});
@@ -105,8 +104,7 @@ void Control::poll() {
       if (!job->done.load()) return;
     }
     deletion_->reported = true;
-    for (uint32_t c = 0; c < engine_.cores(); ++c)
-      deletion_->turns.push_back(engine_.turns(c));
+    for (uint32_t c = 0; c < engine_.cores(); ++c) deletion_->turns.push_back(engine_.turns(c));
   }
   for (uint32_t c = 0; c < engine_.cores(); ++c) {
     if (engine_.turns(c) == deletion_->turns[c]) return;
@@ -186,8 +184,7 @@ void Control::merge() {
                 .version = engine_.newest().version,
                 .key = key.key,
                 .record = invent(key, pool)};
-  const uint32_t home =
-      engine_.core(0).replica().home_of(snapshot::ScopeSlot{key.scope}, key.key);
+  const uint32_t home = engine_.core(0).replica().home_of(snapshot::ScopeSlot{key.scope}, key.key);
   const bool sent = engine_.shared().rings.merges[home].push(m);
   trace_.add({.step = step_,
               .core = home,

@@ -82,8 +82,7 @@ void Engine::make_source_ports(const Snapshot& s) {
         for (uint32_t c = 0; c < cores(); ++c) {
           auto& ports = workers_[c].ports[id];
           if (ports != nullptr) continue;
-          ports =
-              std::make_unique<l4::SourcePorts>(l4::PortSlice::of(c, shape_.cores), random_);
+          ports = std::make_unique<l4::SourcePorts>(l4::PortSlice::of(c, shape_.cores), random_);
           core(c).forwarder().nats()[id] = ports.get();
         }
       }

@@ -14,7 +14,9 @@
 
 namespace limpet::sim {
 
-inline bool chance(base::Random& random, uint32_t percent) { return random.below(100) < percent; }
+inline bool chance(base::Random& random, uint32_t percent) {
+  return random.below(100) < percent;
+}
 
 // The stages of a worker's turn (worker::Loop::turn), each one step of the simulation.
 enum class Stage : uint8_t {
@@ -80,9 +82,7 @@ class Engine {
   uint32_t ports_in_use() const;
 
   // Devices.
-  void arrive(uint32_t core, Arriving frame) {
-    workers_[core].device.push_back(std::move(frame));
-  }
+  void arrive(uint32_t core, Arriving frame) { workers_[core].device.push_back(std::move(frame)); }
   std::size_t waiting_frames() const;
 
   Stage stage(uint32_t core) const { return workers_[core].next; }

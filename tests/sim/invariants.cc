@@ -163,9 +163,8 @@ void Checker::check_asked(uint32_t home, uint32_t core) {
     const Entry* record = table.at(o.place, o.serial);
     if (record == nullptr || !record->is_home()) continue;
     const KeyId key{record->scope.value, record->key};
-    const auto same = std::count_if(outstanding_.begin(), outstanding_.end(), [&](const auto& x) {
-      return x.serial == o.serial;
-    });
+    const auto same = std::count_if(outstanding_.begin(), outstanding_.end(),
+                                    [&](const auto& x) { return x.serial == o.serial; });
     if (same != 1) fail("A7 asked", "asked twice" + on(home, core), key);
     if ((table.home(*record).asked >> core & 1) == 0)
       fail("A7 asked", "a question under way that home has forgotten" + on(home, core), key);
@@ -173,9 +172,8 @@ void Checker::check_asked(uint32_t home, uint32_t core) {
   for (uint32_t i = 0; i < table.home_places(); ++i) {
     const Entry* record = table.record_at(i);
     if (record == nullptr || (table.home(*record).asked >> core & 1) == 0) continue;
-    const bool found = std::any_of(outstanding_.begin(), outstanding_.end(), [&](const auto& x) {
-      return x.serial == record->serial;
-    });
+    const bool found = std::any_of(outstanding_.begin(), outstanding_.end(),
+                                   [&](const auto& x) { return x.serial == record->serial; });
     if (!found) {
       fail("A7 asked", "home waits for an answer that nobody owes it" + on(home, core),
            {record->scope.value, record->key});
@@ -239,8 +237,9 @@ void Checker::check_pen(uint32_t core) {
 // What homes have told the mirror, all of it read, is what they have (P4).
 void Checker::check_mirror(uint32_t home) {
   std::vector<KeyId> unread;
-  rings_.news[home].peek(
-      [&](const persist::Change& c) { unread.push_back({c.scope.value, c.key}); });
+  rings_.news[home].peek([&](const persist::Change& c) {
+    unread.push_back({c.scope.value, c.key});
+  });
   const auto& mirror = control_.mirror();
   persist::Table& table = engine_.core(home).table();
   for (uint32_t i = 0; i < table.home_places(); ++i) {

@@ -90,7 +90,8 @@ void Ledger::check_moves(uint32_t core) {
     rings.down.between(core, claim.from).peek([&](const Down& m) {
       if (!m.answer || KeyId{m.scope.value, m.key} != claim.key || m.version >= claim.version)
         return;
-      throw Violation{"R4", "a home has answered by an older snapshot than the question", claim.key};
+      throw Violation{"R4", "a home has answered by an older snapshot than the question",
+                      claim.key};
     });
   }
   const snapshot::Snapshot& s = engine_.core(core).snapshot();
@@ -243,8 +244,8 @@ void Ledger::check_opening(uint32_t core, const Flow& flow, uint32_t index) {
   openings_.push_back(o);
   // A home uses its record itself, and may give up an embryonic one in the same stage.
   if (core == life.home) return;
-  const Entry* record = engine_.core(life.home).table().find(snapshot::ScopeSlot{life.key.scope},
-                                                             life.key.key);
+  const Entry* record =
+      engine_.core(life.home).table().find(snapshot::ScopeSlot{life.key.scope}, life.key.key);
   const bool current = record != nullptr && record->serial == flow.entry_serial;
   if (!current && !message_under_way(life.home, core, life.key, flow.entry_serial))
     throw Violation{"P5", "a connection opened on a binding that has gone", life.key};
@@ -275,10 +276,10 @@ void Ledger::check_lost(uint32_t core, const Flow& flow, FlowSeen& seen) {
   for (const auto& [key, serial] : embryonic_) excused = excused || serial == seen.serial;
   if (core == life.home) {
     const Counts now = counts_of(core);
-    const Entry* record = engine_.core(core).table().find(snapshot::ScopeSlot{life.key.scope},
-                                                          life.key.key);
-    excused = excused || now.forced != counts_before_.forced || record != nullptr ||
-              !life.confirmed;
+    const Entry* record =
+        engine_.core(core).table().find(snapshot::ScopeSlot{life.key.scope}, life.key.key);
+    excused =
+        excused || now.forced != counts_before_.forced || record != nullptr || !life.confirmed;
   }
   if (!excused) throw Violation{"P2", "a connection lost its binding without a reason", life.key};
   seen.lost = true;
@@ -310,13 +311,16 @@ void Ledger::compare_records(uint32_t core) {
 void Ledger::removed(uint32_t core, uint32_t serial, const Counts& why, bool explained) {
   ++removals_count_;
   Life& life = lives_[serial];
-  const Entry* other = engine_.core(core).table().find(snapshot::ScopeSlot{life.key.scope},
-                                                       life.key.key);
+  const Entry* other =
+      engine_.core(core).table().find(snapshot::ScopeSlot{life.key.scope}, life.key.key);
   const bool may_be_forced = !explained && (why.forced > 0 || other != nullptr);
   const bool only_expired = why.expired > 0 && why.evicted == 0;
   life.removed = may_be_forced ? Why::kForced : only_expired ? Why::kExpired : Why::kEvicted;
-  event(core, may_be_forced ? "forgotten" : only_expired ? "expired" : "evicted", life.key,
-        {serial, 0});
+  event(core,
+        may_be_forced  ? "forgotten"
+        : only_expired ? "expired"
+                       : "evicted",
+        life.key, {serial, 0});
   if (may_be_forced) return;
   for (uint32_t c = 0; c < engine_.cores() && life.confirmed; ++c) {
     for (const FlowSeen& f : flows_[c]) {
@@ -345,8 +349,8 @@ void Ledger::look_at_sent(uint32_t core) {
     const Wire wire = Wire::read(support::bytes(b));
     if (!wire.opens() || (wire.flags & packet::kTcpRst) != 0 || wire.tag >= arrived_.size())
       continue;
-    const l4::FlowKey answer{wire.destination, wire.source, wire.destination_port,
-                             wire.source_port, wire.protocol};
+    const l4::FlowKey answer{wire.destination, wire.source, wire.destination_port, wire.source_port,
+                             wire.protocol};
     const l4::FlowRef ref = forwarder.flows().find(answer, forwarder.flows().hash(answer));
     if (!ref) continue;
     const Flow& flow = forwarder.flows()[ref.index];
@@ -371,9 +375,9 @@ void Ledger::check_floor(uint32_t core, uint32_t tag, const Opening& opening) {
   const auto it = forwarded_.find(opening.key);
   if (it == forwarded_.end()) return;
   const auto& list = it->second;
-  const auto after = std::lower_bound(
-      list.begin(), list.end(), arrived_[tag],
-      [](const Forwarded& f, uint64_t moment) { return f.moment < moment; });
+  const auto after =
+      std::lower_bound(list.begin(), list.end(), arrived_[tag],
+                       [](const Forwarded& f, uint64_t moment) { return f.moment < moment; });
   if (after == list.begin()) return;
   const Version floor = std::prev(after)->newest;
   if (opening.version >= floor) return;

@@ -101,14 +101,14 @@ class Ledger {
   Trace& trace_;
   uint32_t step_ = 0;
 
-  std::unordered_map<uint32_t, Life> lives_;             // by serial
-  std::vector<std::vector<FlowSeen>> flows_;             // by core and flow
-  std::vector<std::vector<uint32_t>> records_;           // by core: serials of its records
-  std::vector<std::vector<replication::Down>> heard_;    // by core
+  std::unordered_map<uint32_t, Life> lives_;           // by serial
+  std::vector<std::vector<FlowSeen>> flows_;           // by core and flow
+  std::vector<std::vector<uint32_t>> records_;         // by core: serials of its records
+  std::vector<std::vector<replication::Down>> heard_;  // by core
   // What was in the core's down rings before it drained them, by home; then what it took.
   std::vector<std::vector<replication::Down>> down_before_;
   std::vector<replication::Down> drained_;
-  std::vector<std::pair<KeyId, uint32_t>> embryonic_;    // copies that a RECALL may take: serials
+  std::vector<std::pair<KeyId, uint32_t>> embryonic_;  // copies that a RECALL may take: serials
   Counts counts_before_;
   const snapshot::Snapshot* snapshot_before_ = nullptr;
   // Changes of bindings that the home has made in this stage: what they were before.
@@ -125,11 +125,11 @@ class Ledger {
     uint64_t version = 0;
   };
   std::vector<Claimed> claimed_;
-  std::vector<Opening> openings_;                        // in the stage in hand
-  std::vector<std::vector<Opening>> to_forward_;         // by core: judged, not yet sent
+  std::vector<Opening> openings_;                 // in the stage in hand
+  std::vector<std::vector<Opening>> to_forward_;  // by core: judged, not yet sent
   std::unordered_map<KeyId, std::vector<Forwarded>, KeyIdHash> forwarded_;
-  std::vector<uint64_t> arrived_;                        // by tag: moment
-  uint64_t moment_ = 1;                                  // +1 whenever something leaves
+  std::vector<uint64_t> arrived_;  // by tag: moment
+  uint64_t moment_ = 1;            // +1 whenever something leaves
   timing::Instant quiet_since_ = timing::Instant::never();
   uint64_t openings_count_ = 0;
   uint64_t removals_count_ = 0;

@@ -114,4 +114,14 @@ MUTATIONS = [
      [(FORWARDER, "return entry != nullptr && entry->life == flow.entry_life ? entry : nullptr;",
        "return entry;")],
      ["dataplane/l4/forwarder.cc", WAITING]),
+    (31, "UPDATEs of a scope that has gone are ignored",
+     [(COPY, "void Replica::adopt(const Down& m) {\n",
+       "void Replica::adopt(const Down& m) {\n"
+       "  if (scope_of(m.scope, m.version) == nullptr) return;\n")], []),
+    (32, "the asker is told of a new binding twice",
+     [(HOME, "need.asker == kNobody ? 0 : Bits{1} << need.asker", "0")], []),
+    (33, "a packet that is parked again is young again",
+     [(WAITING, "  // What is parked again meanwhile is for the next turn.\n",
+       "  for (const uint32_t at : retry_) pen_.slot(at).since = now;\n"
+       "  for (const Heard& h : heard_) pen_.slot(h.slot).since = now;\n")], []),
 ]

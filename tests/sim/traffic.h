@@ -66,7 +66,7 @@ class Traffic {
   std::vector<Connection> connections_;
   std::vector<uint32_t> active_;
   uint32_t active_max_;
-  uint32_t answers_percent_;  // how often a server or client does what is expected of it
+  uint32_t answers_percent_;    // how often a server or client does what is expected of it
   std::vector<uint32_t> tags_;  // by tag - 1: whose it is
 };
 

@@ -33,10 +33,9 @@ World::World(base::Random& random) : random_(random) {
     if ((families == 1 && f == Family::kV6) || (families == 2 && f == Family::kV4)) continue;
     const uint32_t clients = 1 + random.below(chance(random, 50) ? 4 : 30);
     for (uint32_t i = 0; i < clients; ++i) {
-      const std::string text = f == Family::kV4
-                                   ? "10.1." + std::to_string(1 + i / 4) + "." + std::to_string(2 + i)
-                                   : "fd00:1::" + std::to_string(1 + i / 4) + ":" +
-                                         std::to_string(2 + i);
+      const std::string text =
+          f == Family::kV4 ? "10.1." + std::to_string(1 + i / 4) + "." + std::to_string(2 + i)
+                           : "fd00:1::" + std::to_string(1 + i / 4) + ":" + std::to_string(2 + i);
       clients_[f == Family::kV4 ? 0 : 1].push_back(support::address(text));
     }
     const uint32_t pools = 1 + random.below(2);
@@ -76,15 +75,16 @@ void World::make_pool(Family family) {
 
 void World::make_service(Family family, uint32_t pool, uint32_t scope) {
   const auto n = static_cast<uint16_t>(services_.size());
-  services_.push_back({.family = family,
-                       .vip = support::address(family == Family::kV4 ? "10.1.0.100" : "fd00:1::100"),
-                       .port = static_cast<uint16_t>(80 + n),
-                       .slot = next_service_slot_++,
-                       .pool = pool,
-                       .scope = scope,
-                       .per_packet = chance(random_, 20),
-                       .tcp_idle = timing::seconds(2 + random_.below(chance(random_, 50) ? 8 : 90)),
-                       .udp_idle = timing::seconds(1 + random_.below(chance(random_, 50) ? 4 : 30))});
+  services_.push_back(
+      {.family = family,
+       .vip = support::address(family == Family::kV4 ? "10.1.0.100" : "fd00:1::100"),
+       .port = static_cast<uint16_t>(80 + n),
+       .slot = next_service_slot_++,
+       .pool = pool,
+       .scope = scope,
+       .per_packet = chance(random_, 20),
+       .tcp_idle = timing::seconds(2 + random_.below(chance(random_, 50) ? 8 : 90)),
+       .udp_idle = timing::seconds(1 + random_.below(chance(random_, 50) ? 4 : 30))});
 }
 
 Profile World::random_profile() {
@@ -225,16 +225,16 @@ void World::change_service() {
     vs.scope = chance(random_, 10) ? UINT32_MAX : new_scope(vs.pool);
   }
   for (uint32_t i = 0; i < scopes_.size(); ++i) {
-    const bool wanted = std::any_of(services_.begin(), services_.end(), [&](const auto& v) {
-      return v.present && v.scope == i;
-    });
+    const bool wanted = std::any_of(services_.begin(), services_.end(),
+                                    [&](const auto& v) { return v.present && v.scope == i; });
     if (scopes_[i].state == ScopeDocument::State::kLive && !wanted)
       scopes_[i].state = ScopeDocument::State::kRetired;
   }
   // A service that returns gets other scopes than those that are being emptied.
   for (ServiceDocument& v : services_) {
     if (v.present && v.scope != UINT32_MAX &&
-        (scopes_[v.scope].state != ScopeDocument::State::kLive || scopes_[v.scope].pool != v.pool)) {
+        (scopes_[v.scope].state != ScopeDocument::State::kLive ||
+         scopes_[v.scope].pool != v.pool)) {
       v.scope = new_scope(v.pool);
     }
   }
@@ -245,9 +245,8 @@ void World::recycle(const std::function<bool(snapshot::ServerSlot)>& server_unus
   std::erase_if(retired_servers_, [&](const RetiredServer& r) { return server_unused(r.slot); });
   for (PoolDocument& pool : pools_) {
     for (ServerDocument& s : pool.servers) {
-      const bool retired =
-          std::any_of(retired_servers_.begin(), retired_servers_.end(),
-                      [&](const RetiredServer& r) { return r.slot == s.slot; });
+      const bool retired = std::any_of(retired_servers_.begin(), retired_servers_.end(),
+                                       [&](const RetiredServer& r) { return r.slot == s.slot; });
       // Its identity gets a slot that was never used; ours are plenty.
       if (!s.present && !retired) s.slot = snapshot::ServerSlot{UINT32_MAX};
     }
@@ -316,8 +315,7 @@ std::shared_ptr<const Snapshot> World::compile() {
                                      .udp_idle = from.udp_idle});
     for (const uint8_t protocol : {packet::kProtocolTcp, packet::kProtocolUdp})
       out->listeners.push_back({from.vip, protocol, from.port, from.port, index});
-    const snapshot::Snapshot::OwnAddress own{from.vip,
-                                             snapshot::Snapshot::OwnAddress::Kind::kVip};
+    const snapshot::Snapshot::OwnAddress own{from.vip, snapshot::Snapshot::OwnAddress::Kind::kVip};
     if (std::find(out->own_addresses.begin(), out->own_addresses.end(), own) ==
         out->own_addresses.end()) {
       out->own_addresses.push_back(own);

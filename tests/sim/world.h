@@ -37,7 +37,7 @@ struct ServerDocument {
   snapshot::NatId nat;  // of TCP; the next one is of UDP
   uint16_t weight = 1;
   bool present = true;
-  bool doomed = false;  // not present: its connections are reset, its slot is not for it any more
+  bool doomed = false;   // not present: its connections are reset, its slot is not for it any more
   bool retired = false;  // not present: its slot may still be in use
   snapshot::ServerState state = snapshot::ServerState::kUp;
   bool reachable = true;

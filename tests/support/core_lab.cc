@@ -132,7 +132,8 @@ CoreLab::CoreLab(const Options& options)
                             .flows = options.flows,
                             .nats = 4096,
                             .ports = 2,
-                            .seed = c + 1};
+                            .seed = c + 1,
+                            .push = options.push};
     std::unique_ptr<packet::Reassembler> reassembler;
     if (options.reassemble)
       reassembler = std::make_unique<packet::Reassembler>(64, timing::seconds(2), -1);
@@ -194,33 +195,48 @@ void CoreLab::neighbor(uint8_t port, const net::Address& address, bool valid) {
 
 std::vector<Sent> CoreLab::turn() {
   std::vector<Sent> out;
-  for (auto& core : cores_) {
-    const auto take = [&] { core->begin(*running_, clock.now()); };
-    take();
-    core->drain(take);
-    core->judge();
-    core->serve(take);
-    core->end();
-    persist::Change change;
-    while (shared_->rings.news[core->index()].pop(&change)) news_.push_back(change);
-    for (uint32_t to = 0; to < cores(); ++to) {
-      for (packet::Buffer* b : core->steered(to)) cores_[to]->collect(b);
-      core->steered(to).clear();
-    }
-    for (uint8_t p = 0; p < 2; ++p) {
-      for (packet::Buffer* b : core->output().tx(p)) {
-        out.push_back({p, bytes(b)});
-        packet::release(b);
-      }
-      core->output().tx(p).clear();
-    }
-    for (packet::Buffer* b : core->output().punted()) {
-      punted_.push_back(bytes(b));
-      packet::release(b);
-    }
-    core->output().punted().clear();
+  for (uint32_t c = 0; c < cores(); ++c) {
+    for (Sent& s : turn(c)) out.push_back(std::move(s));
   }
   return out;
+}
+
+std::vector<Sent> CoreLab::turn(uint32_t c) {
+  std::vector<Sent> out;
+  worker::Core& core = *cores_[c];
+  const auto take = [&] { core.begin(*running_, clock.now()); };
+  take();
+  core.drain(take);
+  core.judge();
+  core.serve(take);
+  core.end();
+  persist::Change change;
+  while (shared_->rings.news[c].pop(&change)) news_.push_back(change);
+  for (uint32_t to = 0; to < cores(); ++to) {
+    for (packet::Buffer* b : core.steered(to)) cores_[to]->collect(b);
+    core.steered(to).clear();
+  }
+  for (uint8_t p = 0; p < 2; ++p) {
+    for (packet::Buffer* b : core.output().tx(p)) {
+      out.push_back({p, bytes(b)});
+      packet::release(b);
+    }
+    core.output().tx(p).clear();
+  }
+  for (packet::Buffer* b : core.output().punted()) {
+    punted_.push_back(bytes(b));
+    packet::release(b);
+  }
+  core.output().punted().clear();
+  return out;
+}
+
+void CoreLab::arrive(uint32_t core, const Frame& frame, uint8_t port) {
+  Frame f = frame;
+  if (port == 1) f.to = mac(kBackMac);
+  packet::Buffer* b = make_buffer(pool_.pool(), f.build());
+  LIMPET_ASSERT(b != nullptr);
+  cores_[core]->arrive(b, {&ingress_[port], 1});
 }
 
 std::vector<Sent> CoreLab::send(const Frame& frame, uint8_t port) {

@@ -62,6 +62,7 @@ class CoreLab {
     // With it cores put fragments together; it takes its memory from DPDK, so an EAL must run.
     bool reassemble = false;
     replication::Rings::Capacity rings{};
+    bool push = false;  // replication::Replica::Options
   };
 
   CoreLab() : CoreLab(Options{}) {}
@@ -76,8 +77,11 @@ class CoreLab {
   // Lets `frame` arrive by `port` and runs turns until nothing moves; returns what was sent.
   std::vector<Sent> send(const Frame& frame, uint8_t port = 0);
   std::vector<Sent> send(const std::vector<Bytes>& frames, uint8_t port);
-  // Runs one turn on each core.
+  // Runs one turn on each core, or on one: who is left out is stalled.
   std::vector<Sent> turn();
+  std::vector<Sent> turn(uint32_t core);
+  // Lets `frame` arrive by `port` at a core's device queue; no turn yet.
+  void arrive(uint32_t core, const Frame& frame, uint8_t port = 0);
   // Moves the clock in steps, with a turn after each; returns what was sent.
   std::vector<Sent> advance(timing::Duration by, timing::Duration step = timing::milliseconds(100));
 

@@ -1,0 +1,683 @@
+// What becomes of bindings that are held on many cores: full tables, configuration that changes,
+// news from other engines.
+#include <gtest/gtest.h>
+
+#include "tests/unit/replication_lab.h"
+
+namespace limpet::replication {
+namespace {
+
+using balance::Reason;
+using persist::Stamp;
+using snapshot::ServerState;
+using timing::milliseconds;
+using timing::seconds;
+using Lab = ReplicationLab;
+
+// --- a full table -------------------------------------------------------------------------------
+
+// Three confirmed bindings of clients 0, 1, 2, a second apart, fill the table.
+class ReplicationEviction : public testing::Test {
+ protected:
+  ReplicationEviction() {
+    for (uint32_t n = 0; n < 3; ++n) {
+      lab.bind_confirmed(1, Lab::key(n));
+      lab.pass(seconds(1));
+    }
+    lab.forget_heard();
+    lab.news(0);
+  }
+  const Counters& home() { return lab.at(0).counters(); }
+
+  Lab lab{{.limit = 3}};
+};
+
+TEST_F(ReplicationEviction, TheLongestIdleGivesWayOnceAllHoldersAgree) {
+  ASSERT_TRUE(lab.claim(2, Lab::key(7)));
+  lab.serve(0);
+  EXPECT_TRUE(lab.home(Lab::key(0)).evicting);
+  EXPECT_EQ(lab.claims(2, 0), 1u) << "the claim waits";
+  lab.drain(1);
+  lab.serve(0);
+  EXPECT_NE(lab.record(Lab::key(0)), nullptr) << "core 2 has it too";
+  lab.settle();
+  EXPECT_TRUE(lab.nowhere(Lab::key(0)));
+  EXPECT_TRUE(lab.everywhere(Lab::key(1)));
+  EXPECT_TRUE(lab.everywhere(Lab::key(2)));
+  EXPECT_TRUE(lab.everywhere(Lab::key(7)));
+  EXPECT_EQ(home().evicted_idle.get(), 1u);
+  EXPECT_EQ(lab.bindings.count(), 3u);
+}
+
+TEST_F(ReplicationEviction, AnAnswerWithLaterActivityStopsItAndAnotherGoes) {
+  // Client 0 was here a moment ago, on a core of which home has not heard.
+  lab.open(2, Lab::key(0));
+  lab.close(2, Lab::key(0));
+  ASSERT_TRUE(lab.claim(1, Lab::key(7)));
+  lab.settle();
+  EXPECT_NE(lab.record(Lab::key(0)), nullptr);
+  EXPECT_EQ(lab.record(Lab::key(0))->last, lab.now);
+  EXPECT_TRUE(lab.nowhere(Lab::key(1)));
+  EXPECT_EQ(home().evicted_idle.get(), 1u);
+}
+
+TEST_F(ReplicationEviction, NeverTakesABindingWithAConnectionOnAnyCore) {
+  lab.open(2, Lab::key(0));
+  lab.open(0, Lab::key(1));
+  ASSERT_TRUE(lab.claim(1, Lab::key(7)));
+  lab.settle();
+  EXPECT_NE(lab.record(Lab::key(0)), nullptr);
+  EXPECT_EQ(lab.find(2, Lab::key(0))->open, 1u);
+  EXPECT_NE(lab.record(Lab::key(1)), nullptr);
+  EXPECT_TRUE(lab.nowhere(Lab::key(2)));
+}
+
+TEST_F(ReplicationEviction, ATableOfHeldBindingsRefusesNewClients) {
+  for (uint32_t n = 0; n < 3; ++n) lab.open(0, Lab::key(n));
+  ASSERT_TRUE(lab.claim(1, Lab::key(7)));
+  lab.settle();
+  EXPECT_EQ(lab.answer(1).reason, Reason::kTableFull);
+}
+
+TEST_F(ReplicationEviction, ATableOfBindingsHeldOnOtherCoresRefusesNewClientsOnceTheySaidSo) {
+  for (uint32_t n = 0; n < 3; ++n) lab.open(2, Lab::key(n));
+  ASSERT_TRUE(lab.claim(1, Lab::key(7)));
+  lab.serve(0);
+  EXPECT_EQ(lab.claims(1, 0), 1u) << "home has not asked yet";
+  lab.settle();
+  EXPECT_EQ(lab.answer(1).reason, Reason::kTableFull);
+  for (uint32_t n = 0; n < 3; ++n) EXPECT_NE(lab.find(2, Lab::key(n)), nullptr);
+}
+
+TEST_F(ReplicationEviction, ACopyThatWasJustGrantedIsKeptForTheTurn) {
+  Lab small({.limit = 1});
+  ASSERT_TRUE(small.claim(1, Lab::key(1)));
+  small.serve(0);
+  small.pass(milliseconds(1));
+  ASSERT_TRUE(small.claim(2, Lab::key(2)));
+  small.serve(0);
+  ASSERT_EQ(small.down(0, 1), 2u) << "the answer, and a recall behind it";
+  small.drain(1);
+  EXPECT_NE(small.find(1, Lab::key(1)), nullptr) << "whom it was granted to may open in this turn";
+  small.pass(milliseconds(1));
+  small.settle();
+  EXPECT_EQ(small.record(Lab::key(1)), nullptr) << "nobody did";
+  EXPECT_NE(small.record(Lab::key(2)), nullptr);
+}
+
+TEST_F(ReplicationEviction, EmbryonicBindingsGoFirst) {
+  ASSERT_EQ(lab.at(0).remove(*lab.record(Lab::key(0))), Outcome::kDone);
+  lab.settle();
+  lab.bind(1, Lab::key(5));
+  lab.open(1, Lab::key(5));
+  lab.pass(milliseconds(1));
+  lab.forget_heard();
+  ASSERT_TRUE(lab.claim(2, Lab::key(7)));
+  lab.settle();
+  EXPECT_TRUE(lab.nowhere(Lab::key(5))) << "the youngest, and half open";
+  EXPECT_TRUE(lab.everywhere(Lab::key(1)));
+  EXPECT_EQ(home().evicted_embryonic.get(), 1u);
+}
+
+TEST_F(ReplicationEviction, IsStoppedByAClaim) {
+  ASSERT_TRUE(lab.claim(2, Lab::key(7)));
+  lab.serve(0);
+  ASSERT_TRUE(lab.home(Lab::key(0)).evicting);
+  lab.drain(1);  // gives it up
+  ASSERT_TRUE(lab.claim(1, Lab::key(0)));
+  lab.settle();
+  EXPECT_NE(lab.record(Lab::key(0)), nullptr);
+  EXPECT_NE(lab.find(1, Lab::key(0)), nullptr);
+  EXPECT_TRUE(lab.nowhere(Lab::key(1)));
+}
+
+TEST_F(ReplicationEviction, IsStoppedByHomesOwnPacket) {
+  ASSERT_TRUE(lab.claim(2, Lab::key(7)));
+  lab.serve(0);
+  ASSERT_TRUE(lab.home(Lab::key(0)).evicting);
+  lab.at(0).use(*lab.at(0).find(lab.scope(), Lab::key(0)));
+  lab.settle();
+  EXPECT_NE(lab.record(Lab::key(0)), nullptr);
+  EXPECT_TRUE(lab.nowhere(Lab::key(1)));
+}
+
+TEST_F(ReplicationEviction, IsStoppedByATouch) {
+  ASSERT_EQ(lab.at(0).remove(*lab.record(Lab::key(0))), Outcome::kDone);
+  lab.settle();
+  lab.bind(1, Lab::key(5));
+  lab.pass(milliseconds(1));
+  lab.forget_heard();
+  ASSERT_TRUE(lab.claim(2, Lab::key(7)));
+  lab.serve(0);
+  ASSERT_TRUE(lab.home(Lab::key(5)).evicting);
+  lab.open(1, Lab::key(5));
+  lab.at(1).confirm(*lab.find(1, Lab::key(5)));
+  lab.serve(0);
+  EXPECT_FALSE(lab.home(Lab::key(5)).evicting);
+  lab.settle();
+  EXPECT_NE(lab.record(Lab::key(5)), nullptr);
+  EXPECT_TRUE(lab.nowhere(Lab::key(1)));
+}
+
+TEST_F(ReplicationEviction, IsStoppedByAHandshakeAtHome) {
+  ASSERT_EQ(lab.at(0).remove(*lab.record(Lab::key(0))), Outcome::kDone);
+  lab.settle();
+  lab.bind(1, Lab::key(5));
+  lab.open(0, Lab::key(5));  // half open at home
+  lab.pass(milliseconds(1));
+  lab.forget_heard();
+  ASSERT_TRUE(lab.claim(2, Lab::key(7)));
+  lab.serve(0);
+  ASSERT_TRUE(lab.home(Lab::key(5)).evicting);
+  lab.at(0).confirm(*lab.record(Lab::key(5)));
+  lab.settle();
+  EXPECT_NE(lab.record(Lab::key(5)), nullptr);
+  EXPECT_TRUE(lab.nowhere(Lab::key(1))) << "the next one goes; nobody waits for that connection";
+  EXPECT_EQ(lab.answer(2).kind, Down::Kind::kUpdate);
+}
+
+TEST_F(ReplicationEviction, WithNoPurgeNewClientsAreRefusedAtOnce) {
+  lab.scope().purge = false;
+  lab.publish_to_all();
+  ASSERT_TRUE(lab.claim(2, Lab::key(7)));
+  lab.serve(0);
+  lab.drain(2);
+  EXPECT_EQ(lab.answer(2).reason, Reason::kTableFull);
+  EXPECT_EQ(home().recalls.get(), 0u);
+}
+
+TEST_F(ReplicationEviction, WithNoPurgeAnExpiredBindingGivesWayNevertheless) {
+  lab.scope().purge = false;
+  lab.publish_to_all();
+  lab.pass(seconds(297));  // client 0's 300 s are over, nobody has looked yet
+  ASSERT_TRUE(lab.claim(2, Lab::key(7)));
+  lab.settle();
+  EXPECT_EQ(lab.answer(2).kind, Down::Kind::kUpdate);
+  EXPECT_TRUE(lab.nowhere(Lab::key(0)));
+  EXPECT_NE(lab.record(Lab::key(1)), nullptr);
+}
+
+TEST_F(ReplicationEviction, HomesOwnPacketWaitsForItToo) {
+  EXPECT_EQ(lab.create(0, Lab::key(7), 0).outcome, Outcome::kWait);
+  for (const uint32_t c : {1u, 2u}) lab.drain(c);
+  lab.serve(0);
+  EXPECT_EQ(lab.create(0, Lab::key(7), 0).outcome, Outcome::kDone);
+  EXPECT_EQ(lab.bindings.count(), 3u);
+}
+
+TEST(ReplicationEvictionAlone, WhatNobodyHasACopyOfGivesWayAtOnce) {
+  Lab lab({.limit = 2, .push = false});
+  for (uint32_t n = 0; n < 2; ++n) {
+    const auto made = lab.create(0, Lab::key(n), 0);
+    ASSERT_EQ(made.outcome, Outcome::kDone);
+    lab.at(0).confirm(*made.entry);
+    lab.pass(seconds(1));
+  }
+  lab.at(0).use(*lab.record(Lab::key(0)));
+  EXPECT_EQ(lab.create(0, Lab::key(2), 0).outcome, Outcome::kDone);
+  EXPECT_NE(lab.record(Lab::key(0)), nullptr);
+  EXPECT_EQ(lab.record(Lab::key(1)), nullptr);
+  EXPECT_EQ(lab.bindings.count(), 2u);
+}
+
+TEST(ReplicationEvictionSample, OfALargeTableTakesSeveralAtOnce) {
+  Lab lab({.cores = 2,
+           .limit = 2100,
+           .rings = {.claims = 64, .answers = 64, .down = 4096, .news = 8192, .merges = 8}});
+  uint32_t n = 0;
+  for (; lab.bindings.count() < 2100 && n < 4000; ++n) {
+    const uint32_t home = lab.home_of(Lab::key(n));
+    if (lab.create(home, Lab::key(n), 0).outcome != Outcome::kDone) break;
+    lab.at(home).confirm(*lab.record(Lab::key(n)));
+  }
+  lab.settle();
+  ASSERT_EQ(lab.bindings.count(), 2100u);
+  lab.pass(seconds(1));
+  uint32_t home = 0;
+  while (lab.at(home).table().records() <= 1024) ++home;
+  std::vector<Key> asked;
+  for (; asked.size() < 8; ++n) {
+    if (lab.home_of(Lab::key(n)) != home) continue;
+    asked.push_back(Lab::key(n));
+    ASSERT_TRUE(lab.claim(1 - home, asked.back()));
+  }
+  lab.serve(home);
+  EXPECT_GE(lab.at(home).counters().recalls.get(), 8u);
+  EXPECT_EQ(lab.at(home).credits_used(1 - home), lab.at(home).counters().recalls.get());
+  lab.settle();
+  for (const Key& key : asked) EXPECT_TRUE(lab.everywhere(key));
+  EXPECT_LE(lab.bindings.count(), 2100u);
+  EXPECT_EQ(lab.bindings.count(), lab.at(0).table().records() + lab.at(1).table().records());
+}
+
+// --- places in connection limits ----------------------------------------------------------------
+
+class ReplicationLimit : public testing::Test {
+ protected:
+  ReplicationLimit() {
+    for (uint32_t i = 0; i < 3; ++i) lab.server(i).connections_max = 1;
+    lab.publish_to_all();
+  }
+  Replica::Proposal reserved(uint32_t i) {
+    EXPECT_TRUE(lab.gauges.reserve(lab.server(i), false));
+    return {.server = lab.id(i), .reserved = true};
+  }
+  uint32_t taken() {
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < 3; ++i) sum += lab.gauges.open(lab.server(i).slot);
+    return sum;
+  }
+
+  Lab lab;
+};
+
+TEST_F(ReplicationLimit, APlaceThatTheAskerTookIsUsedAsItIs) {
+  ASSERT_TRUE(lab.claim(1, Lab::key(1), reserved(1)));
+  lab.settle();
+  EXPECT_EQ(lab.answer(1).server, lab.id(1)) << "although it is at its limit, by that very place";
+  EXPECT_FALSE(lab.answer(1).reserved);
+  EXPECT_EQ(taken(), 1u);
+}
+
+TEST_F(ReplicationLimit, HomeTakesAPlaceForTheAskerWhenItPicksAgain) {
+  ASSERT_TRUE(lab.claim(1, Lab::key(1), Replica::Proposal{}));
+  lab.settle();
+  const Down answer = lab.answer(1);
+  EXPECT_TRUE(answer.reserved);
+  const auto* server = lab.world.snapshot->server(snapshot::ServerSlot{answer.place});
+  ASSERT_NE(server, nullptr);
+  EXPECT_EQ(server->id, answer.server);
+  EXPECT_EQ(lab.gauges.open(server->slot), 1u);
+  EXPECT_EQ(taken(), 1u);
+}
+
+TEST_F(ReplicationLimit, APlaceThatHomeTookInVainIsGivenBack) {
+  // The binding has to move, but a holder's ring is full: not this turn.
+  lab.bind(1, Lab::key(1), 0);
+  const uint32_t before = taken();
+  lab.server(0).state = ServerState::kDown;
+  for (uint32_t i = 0; i < 3; ++i) lab.server(i).connections_max = 8;
+  lab.publish_to_all();
+  ASSERT_TRUE(lab.claim(1, Lab::key(1), Replica::Proposal{}));
+  lab.fill_down(2);
+  for (int i = 0; i < 5; ++i) lab.serve(0);
+  EXPECT_EQ(taken(), before);
+  lab.settle();
+  EXPECT_EQ(taken(), before + 1);
+}
+
+TEST_F(ReplicationLimit, APlaceIsGivenBackWhenTheTableIsFull) {
+  Lab full({.limit = 1});
+  full.scope().purge = false;
+  for (uint32_t i = 0; i < 3; ++i) full.server(i).connections_max = 8;
+  full.publish_to_all();
+  full.bind_confirmed(1, Lab::key(1), 0);
+  uint32_t before = 0;
+  for (uint32_t i = 0; i < 3; ++i) before += full.gauges.open(full.server(i).slot);
+  full.forget_heard();
+  ASSERT_TRUE(full.claim(2, Lab::key(2), Replica::Proposal{}));
+  full.settle();
+  EXPECT_EQ(full.answer(2).reason, Reason::kTableFull);
+  uint32_t after = 0;
+  for (uint32_t i = 0; i < 3; ++i) after += full.gauges.open(full.server(i).slot);
+  EXPECT_EQ(after, before);
+}
+
+TEST_F(ReplicationLimit, AClaimOfAnOldViewDoesNotMoveTheBindingFromAServerThatIsFullByThen) {
+  lab.bind(1, Lab::key(1), 0);
+  lab.server(0).state = ServerState::kDown;
+  lab.publish_to_all();
+  ASSERT_TRUE(lab.claim(1, Lab::key(1), reserved(1)));
+  ASSERT_TRUE(lab.claim(2, Lab::key(1), reserved(2)));
+  lab.settle();
+  EXPECT_EQ(lab.record(Lab::key(1))->change, 1u);
+  EXPECT_EQ(lab.record(Lab::key(1))->server, lab.id(1));
+  EXPECT_EQ(lab.answer(2).server, lab.id(1));
+}
+
+TEST_F(ReplicationLimit, WhenAllServersAreAtTheirLimitsNewClientsAreRefusedForThat) {
+  for (uint32_t i = 0; i < 3; ++i) ASSERT_TRUE(lab.gauges.reserve(lab.server(i), false));
+  ASSERT_TRUE(lab.claim(1, Lab::key(1), Replica::Proposal{}));
+  lab.settle();
+  EXPECT_EQ(lab.answer(1).reason, Reason::kAtLimit);
+  EXPECT_EQ(taken(), 3u);
+}
+
+// --- configuration that changes -----------------------------------------------------------------
+
+TEST(ReplicationChange, AScopeThatGoesIsForgottenEverywhere) {
+  Lab lab;
+  lab.bind_confirmed(1, Lab::key(1));
+  lab.bind_confirmed(2, Lab::key(2));
+  lab.open(2, Lab::key(1));
+  lab.scope().live = false;
+  lab.publish_to_all();
+  lab.settle();
+  EXPECT_TRUE(lab.nowhere(Lab::key(1)));
+  EXPECT_TRUE(lab.nowhere(Lab::key(2)));
+  EXPECT_EQ(lab.bindings.count(), 0u);
+  EXPECT_EQ(lab.at(0).counters().dropped.get(), 2u);
+  EXPECT_EQ(lab.at(0).counters().gones.get(), 4u);
+  EXPECT_TRUE(lab.at(2).lost_counts()) << "its connection goes on uncounted";
+}
+
+TEST(ReplicationChange, TheSweepIsNotDoneBeforeAllHoldersCouldBeTold) {
+  Lab lab;
+  lab.bind_confirmed(1, Lab::key(1));
+  lab.scope().live = false;
+  lab.publish_to_all();
+  lab.fill_down(2);
+  EXPECT_FALSE(lab.at(0).sweep(100));
+  EXPECT_NE(lab.record(Lab::key(1)), nullptr);
+  EXPECT_EQ(lab.down(0, 1), 0u);
+  lab.drain(2);
+  EXPECT_TRUE(lab.at(0).sweep(100));
+  EXPECT_EQ(lab.record(Lab::key(1)), nullptr);
+}
+
+TEST(ReplicationChange, AnUpdateUnderWayForAScopeThatWentLeavesNothing) {
+  Lab lab;
+  ASSERT_TRUE(lab.claim(1, Lab::key(1)));
+  lab.serve(0);
+  lab.scope().live = false;
+  lab.publish_to_all();
+  lab.drain(2);
+  lab.settle();
+  EXPECT_TRUE(lab.nowhere(Lab::key(1)));
+  EXPECT_EQ(lab.bindings.count(), 0u);
+}
+
+class ReplicationServerLeft : public testing::Test {
+ protected:
+  void leave(uint32_t i) {
+    lab.servers_left.push_back(lab.id(i));
+    std::sort(lab.servers_left.begin(), lab.servers_left.end());
+    auto& servers = lab.world.pool(net::Family::kV4).servers;
+    std::erase_if(servers, [&](const auto& s) { return s.id == lab.id(i); });
+    lab.publish_to_all();
+  }
+
+  Lab lab;
+};
+
+TEST_F(ReplicationServerLeft, ItsBindingsNameNobodyAndHoldersAreTold) {
+  lab.bind_confirmed(1, Lab::key(1), 0);
+  lab.bind_confirmed(1, Lab::key(2), 1);
+  leave(0);
+  lab.settle();
+  EXPECT_EQ(lab.record(Lab::key(1))->server, snapshot::kNoServer);
+  EXPECT_EQ(lab.record(Lab::key(1))->first, snapshot::kNoServer);
+  EXPECT_EQ(lab.record(Lab::key(1))->change, 1u);
+  EXPECT_TRUE(lab.everywhere(Lab::key(1)));
+  EXPECT_EQ(lab.record(Lab::key(2))->server, lab.id(1));
+  EXPECT_EQ(lab.record(Lab::key(2))->change, 0u);
+}
+
+TEST_F(ReplicationServerLeft, TheNextClaimMovesItsClientsOn) {
+  lab.bind_confirmed(1, Lab::key(1), 0);
+  leave(0);
+  lab.settle();
+  lab.bind(2, Lab::key(1), 1);
+  EXPECT_EQ(lab.record(Lab::key(1))->server, lab.id(1));
+  EXPECT_EQ(lab.record(Lab::key(1))->first, lab.id(1)) << "it begins anew";
+  EXPECT_TRUE(lab.everywhere(Lab::key(1)));
+}
+
+TEST_F(ReplicationServerLeft, NobodyReturnsHomeToIt) {
+  lab.bind_confirmed(1, Lab::key(1), 0);
+  lab.server(0).state = ServerState::kDown;
+  lab.publish_to_all();
+  lab.bind(1, Lab::key(1), 1);
+  ASSERT_EQ(lab.record(Lab::key(1))->first, lab.id(0));
+  leave(0);
+  lab.settle();
+  EXPECT_EQ(lab.record(Lab::key(1))->server, lab.id(1));
+  EXPECT_EQ(lab.record(Lab::key(1))->first, snapshot::kNoServer);
+  EXPECT_TRUE(lab.everywhere(Lab::key(1)));
+}
+
+TEST_F(ReplicationServerLeft, TheSweepWaitsForHoldersWithoutRoom) {
+  lab.bind_confirmed(1, Lab::key(1), 0);
+  leave(0);
+  lab.fill_down(2);
+  EXPECT_FALSE(lab.at(0).sweep(100));
+  EXPECT_EQ(lab.record(Lab::key(1))->server, lab.id(0));
+  lab.drain(2);
+  EXPECT_TRUE(lab.at(0).sweep(100));
+}
+
+TEST_F(ReplicationServerLeft, AConnectionOfTheBindingIsStillCounted) {
+  lab.bind_confirmed(1, Lab::key(1), 0);
+  lab.open(2, Lab::key(1));
+  leave(0);
+  lab.settle();
+  EXPECT_EQ(lab.find(2, Lab::key(1))->open, 1u);
+}
+
+TEST(ReplicationChange, AShorterTimeoutHoldsForLivingBindings) {
+  Lab lab;
+  lab.bind_confirmed(1, Lab::key(1));
+  lab.pass(seconds(50));
+  lab.scope().timeout = seconds(50);
+  lab.publish_to_all();
+  lab.settle();
+  EXPECT_TRUE(lab.nowhere(Lab::key(1)));
+}
+
+TEST(ReplicationChange, ALongerTimeoutHoldsForLivingBindings) {
+  Lab lab;
+  lab.bind_confirmed(1, Lab::key(1));
+  lab.pass(seconds(299));
+  lab.scope().timeout = seconds(600);
+  lab.publish_to_all();
+  lab.pass(seconds(300));
+  lab.settle();
+  EXPECT_TRUE(lab.everywhere(Lab::key(1)));
+  lab.pass(seconds(1));
+  lab.settle();
+  EXPECT_TRUE(lab.nowhere(Lab::key(1)));
+}
+
+TEST(ReplicationChange, ATimeoutThatGrewWhileCopiesAreRecalledKeepsTheBinding) {
+  Lab lab;
+  lab.bind_confirmed(1, Lab::key(1));
+  lab.pass(seconds(300));
+  lab.advance(0);
+  ASSERT_EQ(lab.home(Lab::key(1)).asked, 0b110u);
+  lab.scope().timeout = seconds(600);
+  lab.publish_to_all();
+  lab.settle();
+  ASSERT_NE(lab.record(Lab::key(1)), nullptr) << "only the copies went";
+  EXPECT_EQ(lab.home(Lab::key(1)).copies, 0u);
+}
+
+// --- deletion -----------------------------------------------------------------------------------
+
+TEST(ReplicationDelete, AnAdministratorsOrderSparesNoConnection) {
+  Lab lab;
+  lab.bind_confirmed(1, Lab::key(1));
+  lab.open(1, Lab::key(1));
+  lab.open(0, Lab::key(1));
+  ASSERT_EQ(lab.at(0).remove(*lab.record(Lab::key(1))), Outcome::kDone);
+  lab.settle();
+  EXPECT_TRUE(lab.nowhere(Lab::key(1)));
+  EXPECT_TRUE(lab.at(0).lost_counts());
+  EXPECT_TRUE(lab.at(1).lost_counts());
+  EXPECT_EQ(lab.at(0).counters().deleted.get(), 1u);
+}
+
+TEST(ReplicationDelete, TheClientsNextBindingIsAnotherLife) {
+  Lab lab;
+  const uint32_t serial = lab.bind_confirmed(1, Lab::key(1), 0).serial;
+  ASSERT_EQ(lab.at(0).remove(*lab.record(Lab::key(1))), Outcome::kDone);
+  lab.settle();
+  EXPECT_NE(lab.bind(1, Lab::key(1), 2).serial, serial);
+  EXPECT_EQ(lab.record(Lab::key(1))->server, lab.id(2));
+  EXPECT_FALSE(lab.record(Lab::key(1))->confirmed);
+}
+
+TEST(ReplicationDelete, AClaimThatComesAfterItMakesANewBinding) {
+  Lab lab;
+  lab.bind_confirmed(1, Lab::key(1), 0);
+  lab.server(0).state = ServerState::kDown;
+  lab.publish_to_all();
+  ASSERT_TRUE(lab.claim(1, Lab::key(1), 2)) << "with what it still has";
+  ASSERT_EQ(lab.at(0).remove(*lab.record(Lab::key(1))), Outcome::kDone);
+  lab.settle();
+  EXPECT_EQ(lab.record(Lab::key(1))->server, lab.id(2));
+  EXPECT_EQ(lab.record(Lab::key(1))->change, 0u);
+  EXPECT_TRUE(lab.everywhere(Lab::key(1)));
+}
+
+// --- news from other engines --------------------------------------------------------------------
+
+class ReplicationMerge : public testing::Test {
+ protected:
+  persist::Record live(uint64_t stamp, uint32_t server, uint32_t epoch = 0) {
+    return {.stamp = Stamp{stamp},
+            .epoch = epoch,
+            .server = lab.id(server),
+            .first = lab.id(server),
+            .act = Stamp{stamp}};
+  }
+  void merge(const persist::Record& record, uint32_t key = 1) {
+    ASSERT_TRUE(lab.rings.merges[0].push({.scope = lab.scope().slot,
+                                          .version = lab.version(),
+                                          .key = Lab::key(key),
+                                          .record = record}));
+    lab.settle();
+  }
+  uint64_t stamp() { return lab.home(Lab::key(1)).stamp.value; }
+
+  Lab lab{{.limit = 4}};
+};
+
+TEST_F(ReplicationMerge, ABindingOfAPeerIsKnownEverywhereAndConfirmed) {
+  merge(live(5, 2));
+  ASSERT_NE(lab.record(Lab::key(1)), nullptr);
+  EXPECT_TRUE(lab.record(Lab::key(1))->confirmed);
+  EXPECT_EQ(lab.record(Lab::key(1))->server, lab.id(2));
+  EXPECT_TRUE(lab.everywhere(Lab::key(1)));
+  EXPECT_EQ(lab.bindings.count(), 1u);
+  const auto news = lab.news(0);
+  ASSERT_EQ(news.size(), 1u);
+  EXPECT_EQ(news[0].record.stamp.value, 5u);
+}
+
+TEST_F(ReplicationMerge, TheEarlierOfTwoLineagesWins) {
+  lab.bind_confirmed(1, Lab::key(1), 0);
+  merge(live(5, 2));
+  EXPECT_EQ(lab.record(Lab::key(1))->server, lab.id(2));
+  EXPECT_EQ(stamp(), 5u);
+  EXPECT_TRUE(lab.everywhere(Lab::key(1)));
+  merge(live(6, 1));
+  EXPECT_EQ(lab.record(Lab::key(1))->server, lab.id(2)) << "a later one does not";
+  EXPECT_EQ(stamp(), 5u);
+}
+
+TEST_F(ReplicationMerge, AHigherEpochOfTheSameLineageMovesTheBinding) {
+  merge(live(5, 2));
+  lab.open(1, Lab::key(1));
+  const uint32_t serial = lab.record(Lab::key(1))->serial;
+  merge(live(5, 1, 1));
+  EXPECT_EQ(lab.record(Lab::key(1))->server, lab.id(1));
+  EXPECT_EQ(lab.record(Lab::key(1))->serial, serial);
+  EXPECT_EQ(lab.record(Lab::key(1))->change, 1u);
+  EXPECT_EQ(lab.find(1, Lab::key(1))->open, 1u);
+  EXPECT_TRUE(lab.everywhere(Lab::key(1)));
+  merge(live(5, 0, 0));
+  EXPECT_EQ(lab.record(Lab::key(1))->server, lab.id(1)) << "a lower one does not";
+}
+
+TEST_F(ReplicationMerge, OfEqualEpochsTheHigherServerWins) {
+  ASSERT_LT(lab.id(0), lab.id(1));
+  merge(live(5, 0, 3));
+  merge(live(5, 1, 3));
+  EXPECT_EQ(lab.record(Lab::key(1))->server, lab.id(1));
+  merge(live(5, 0, 3));
+  EXPECT_EQ(lab.record(Lab::key(1))->server, lab.id(1));
+}
+
+TEST_F(ReplicationMerge, WhatIsKnownAlreadyIsToldToNobody) {
+  merge(live(5, 2));
+  const uint64_t updates = lab.at(0).counters().updates;
+  lab.news(0);
+  merge(live(5, 2));
+  EXPECT_EQ(lab.at(0).counters().updates.get(), updates);
+  EXPECT_TRUE(lab.news(0).empty());
+}
+
+TEST_F(ReplicationMerge, ATombstoneKillsTheLineagesUpToItsStamp) {
+  merge(live(5, 2));
+  lab.open(1, Lab::key(1));
+  merge({.deleted = Stamp{4}});
+  EXPECT_TRUE(lab.everywhere(Lab::key(1))) << "not one made after it";
+  merge({.deleted = Stamp{5}});
+  EXPECT_TRUE(lab.nowhere(Lab::key(1)));
+  EXPECT_TRUE(lab.at(1).lost_counts());
+  EXPECT_EQ(lab.bindings.count(), 0u);
+}
+
+TEST_F(ReplicationMerge, ATombstoneForNobodyMakesNothing) {
+  merge({.deleted = Stamp{5}});
+  EXPECT_EQ(lab.bindings.count(), 0u);
+}
+
+TEST_F(ReplicationMerge, AnEmbryonicBindingIsReplacedByALaterOne) {
+  lab.bind(1, Lab::key(1), 0);
+  lab.open(1, Lab::key(1));
+  merge(live(stamp() + 1, 2));
+  EXPECT_EQ(lab.record(Lab::key(1))->server, lab.id(2));
+  EXPECT_TRUE(lab.record(Lab::key(1))->confirmed);
+  EXPECT_EQ(lab.find(1, Lab::key(1))->open, 0u);
+  EXPECT_TRUE(lab.everywhere(Lab::key(1)));
+}
+
+TEST_F(ReplicationMerge, ATombstoneKillsAnEmbryonicBindingUpToItsStampOnly) {
+  lab.bind(1, Lab::key(1), 0);
+  merge({.deleted = Stamp{stamp() - 1}});
+  EXPECT_TRUE(lab.everywhere(Lab::key(1)));
+  merge({.deleted = Stamp{stamp()}});
+  EXPECT_TRUE(lab.nowhere(Lab::key(1)));
+}
+
+TEST_F(ReplicationMerge, ABindingWhoseTimeIsOverYieldsToALaterLineage) {
+  merge(live(5, 0));
+  for (const uint32_t c : {1u, 2u}) lab.at(c).table().erase(*lab.find(c, Lab::key(1)));
+  lab.home(Lab::key(1)).copies = 0;
+  lab.pass(seconds(300));
+  ASSERT_TRUE(lab.rings.merges[0].push({.scope = lab.scope().slot,
+                                        .version = lab.version(),
+                                        .key = Lab::key(1),
+                                        .record = live(6, 2)}));
+  lab.serve(0);
+  EXPECT_EQ(lab.record(Lab::key(1))->server, lab.id(2));
+  EXPECT_EQ(lab.record(Lab::key(1))->last, lab.now);
+}
+
+TEST_F(ReplicationMerge, IntoAFullTableIsRefusedAndCounted) {
+  for (uint32_t n = 10; n < 14; ++n) lab.bind_confirmed(1, Lab::key(n));
+  merge(live(5, 2));
+  EXPECT_EQ(lab.record(Lab::key(1)), nullptr);
+  EXPECT_EQ(lab.at(0).counters().merges_refused.get(), 1u);
+  EXPECT_EQ(lab.bindings.count(), 4u);
+}
+
+TEST_F(ReplicationMerge, ABindingMadeAfterwardsHasALaterStamp) {
+  const uint64_t ahead = uint64_t{1} << 60;  // a peer whose clock is far ahead
+  merge(live(ahead, 2), 2);
+  lab.bind_confirmed(1, Lab::key(1));
+  EXPECT_GT(stamp(), ahead);
+}
+
+TEST_F(ReplicationMerge, AServerThatNoDocumentHasNamedYetIsStoredAndUnusable) {
+  persist::Record record = live(5, 0);
+  record.server = record.first = snapshot::ServerId{77};
+  merge(record);
+  EXPECT_EQ(lab.find(1, Lab::key(1))->server, snapshot::ServerId{77});
+  lab.bind(1, Lab::key(1), 2);
+  EXPECT_EQ(lab.record(Lab::key(1))->server, lab.id(2)) << "a claim moves it";
+}
+
+}  // namespace
+}  // namespace limpet::replication
