@@ -303,11 +303,16 @@ Outcome Replica::make_room(const Scope& scope, Instant since) {
       wanted += rings_.claims.from(c).to(options_.core).size();
     wanted = std::min<std::size_t>(wanted, kEvictionsMax);
   }
-  while (evicting_.size() < wanted) {
-    // What has expired must refuse nobody, even where nothing is purged.
-    const Idle idle = longest_idle(since, !scope.purge);
+  // What has expired must refuse nobody, even where nothing is purged.
+  const bool expired_only = !scope.purge;
+  while (evicting_.size() < wanted && nobody_at_[expired_only] != now_) {
+    if (looks_ + looks_of_search() > kLooksPerTurn) return Outcome::kWait;
+    const Idle idle = longest_idle(since, expired_only);
     if (idle.longest == nullptr && idle.expiring) return Outcome::kWait;
-    if (idle.longest == nullptr) break;
+    if (idle.longest == nullptr) {
+      nobody_at_[expired_only] = now_;
+      break;
+    }
     Entry& victim = *idle.longest;
     Home& home = table_.home(victim);
     home.evicting = true;
@@ -330,8 +335,10 @@ Replica::Idle Replica::longest_idle(Instant since, bool expired_only) {
   const bool all = places <= kExactRecords;
   uint32_t at = all ? 0 : random_.below(places);
   Idle idle;
-  for (uint32_t i = 0; i < (all ? places : kSampleRecords);
-       ++i, at = at + 1 == places ? 0 : at + 1) {
+  const uint32_t looks = looks_of_search();
+  looks_ += looks;
+  LIMPET_ASSERT(looks_ <= kLooksPerTurn);
+  for (uint32_t i = 0; i < looks; ++i, at = at + 1 == places ? 0 : at + 1) {
     Entry* record = table_.record_at(at);
     if (record == nullptr || record->held()) continue;
     const Home& home = table_.home(*record);

@@ -11,7 +11,8 @@
 //  3. Nothing is taken out of a ring before everything that it causes fits (R1); so no message is
 //     lost and no core waits for another.
 //  4. RECALLs that a core has not answered never exceed its answers ring (credits): an ANSWER fits.
-// The work of one call is bounded by the rings' sizes or by an argument.
+// The work of one call is bounded by the rings' sizes or by an argument; that of a turn's evictions
+// by a constant (asserted).
 //
 // Cost: a hit sends nothing. A new binding costs an UPDATE to each other core, its end a RECALL and
 // an ANSWER, a move an UPDATE to each holder.
@@ -183,6 +184,7 @@ class Replica {
   static constexpr uint32_t kExactRecords = 1024;  // up to so many, eviction looks at all
   static constexpr uint32_t kSampleRecords = 64;
   static constexpr uint32_t kEvictionsMax = 32;
+  static constexpr uint32_t kLooksPerTurn = 32768;  // at records, in search of one to give way
 
   // As a core (copy.cc).
   void hear(uint32_t from, const Down& m);
@@ -217,6 +219,9 @@ class Replica {
     persist::Entry* longest = nullptr;
     bool expiring = false;  // one is being recalled because its time is over
   };
+  uint32_t looks_of_search() const {
+    return table_.home_places() <= kExactRecords ? table_.home_places() : kSampleRecords;
+  }
   Idle longest_idle(timing::Instant since, bool expired_only);
   void recall(persist::Entry& record, persist::Home& home);
   bool end(persist::Entry& record, telemetry::Counter& why);
@@ -268,6 +273,9 @@ class Replica {
     uint32_t serial;
   };
   std::vector<Handle> evicting_;
+  uint32_t looks_ = 0;  // in this turn
+  // When nobody was found to give way: of all, of those that have expired.
+  timing::Instant nobody_at_[2] = {timing::Instant::never(), timing::Instant::never()};
   uint32_t advance_at_ = 0;
   uint32_t sweep_at_ = 0;
   uint32_t touches_owed_ = 0;
@@ -277,6 +285,7 @@ class Replica {
 
 template <class Take, class Heard>
 bool Replica::drain(Take&& take, Heard&& heard) {
+  looks_ = 0;
   bool any = false;
   for (const uint32_t peer : rings_.down.peers(options_.core)) {
     auto& ring = rings_.down.from(peer).to(options_.core);
