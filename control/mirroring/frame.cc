@@ -1,0 +1,367 @@
+#include "control/mirroring/frame.h"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <type_traits>
+
+#include "common/base/assert.h"
+
+namespace limpet::mirroring {
+namespace {
+
+using persist::Stamp;
+using timing::Instant;
+
+// An integer as it stands on the wire: little endian whatever the host is, at any alignment.
+template <class T>
+class Le {
+ public:
+  constexpr Le() = default;
+  constexpr Le(T value) {  // NOLINT: implicit by design
+    for (std::size_t i = 0; i < sizeof(T); ++i)
+      bytes_[i] = static_cast<uint8_t>(static_cast<uint64_t>(value) >> (8 * i));
+  }
+  constexpr operator T() const {  // NOLINT
+    uint64_t value = 0;
+    for (std::size_t i = 0; i < sizeof(T); ++i) value |= uint64_t{bytes_[i]} << (8 * i);
+    return static_cast<T>(value);
+  }
+
+ private:
+  std::array<uint8_t, sizeof(T)> bytes_{};
+};
+
+using Le16 = Le<uint16_t>;
+using Le32 = Le<uint32_t>;
+using Le64 = Le<uint64_t>;
+using LeMoment = Le<int64_t>;
+using Bytes16 = std::array<uint8_t, 16>;
+
+enum class Type : uint8_t {
+  kHello = 1,
+  kBinding = 2,
+  kScopeTombstone = 3,
+  kAck = 4,
+  kHeartbeat = 5,
+  kSnapshotBegin = 6,
+  kSnapshotEnd = 7,
+  kBye = 8,
+};
+
+constexpr std::array<uint8_t, 8> kMagic = {'L', 'I', 'M', 'P', 'E', 'T', 'M', 0};
+constexpr uint8_t kHeldBit = 1;
+
+struct WireHeader {
+  Le32 length;
+  uint8_t type = 0;
+  uint8_t version = kVersion;
+  Le16 flags;
+};
+static_assert(sizeof(WireHeader) == kFrameHeaderBytes && alignof(WireHeader) == 1);
+
+struct WireHello {
+  std::array<uint8_t, 8> magic = kMagic;
+  Le16 version_min;
+  Le16 version_max;
+  Le32 table_limit;
+  Le64 features;
+  Bytes16 boot{};
+  LeMoment moment;
+  Bytes16 received_boot{};
+  Le64 received_sequence;
+  std::array<char, kEngineNameBytesMax + 1> name{};
+  Le32 address_count;
+  Le32 unused;
+  std::array<Bytes16, kAddressesMax> addresses{};
+  std::array<uint8_t, 32> unused_end{};
+};
+static_assert(offsetof(WireHello, boot) == 24 && offsetof(WireHello, received_boot) == 48);
+static_assert(offsetof(WireHello, name) == 72 && offsetof(WireHello, addresses) == 144);
+static_assert(sizeof(WireHello) == kHelloFrameBytes - kFrameHeaderBytes, "README, HELLO");
+
+struct WireBinding {
+  Le64 sequence;
+  Le64 scope;
+  Bytes16 key{};
+  Le64 stamp;
+  Le64 server;
+  Le64 first;
+  Le64 deleted;
+  Le64 act;
+  LeMoment act_at;
+  Le32 epoch;
+  Le32 timeout_ms;
+  uint8_t bits = 0;
+  std::array<uint8_t, 7> unused{};
+};
+static_assert(offsetof(WireBinding, stamp) == 32 && offsetof(WireBinding, act_at) == 72);
+static_assert(offsetof(WireBinding, epoch) == 80 && offsetof(WireBinding, bits) == 88);
+static_assert(sizeof(WireBinding) == kBindingFrameBytes - kFrameHeaderBytes, "README, BINDING");
+
+struct WireScopeTombstone {
+  Le64 sequence;
+  Le64 scope;
+  Le64 deleted;
+};
+static_assert(sizeof(WireScopeTombstone) == 24, "README, SCOPE TOMBSTONE");
+
+struct WireSequence {  // ACK, SNAPSHOT END
+  Le64 sequence;
+};
+static_assert(sizeof(WireSequence) == 8, "README, ACK");
+
+struct WireHeartbeat {
+  LeMoment moment;
+  LeMoment echo;
+  LeMoment echo_age;
+  Le32 lag_entries;
+  Le32 lag_ms;
+};
+static_assert(sizeof(WireHeartbeat) == 32, "README, HEARTBEAT");
+
+struct WireSnapshotBegin {
+  Le64 up_to;
+  Le32 kind;
+  Le32 unused;
+};
+static_assert(sizeof(WireSnapshotBegin) == 16, "README, SNAPSHOT BEGIN");
+
+struct WireBye {
+  Le32 reason;
+};
+static_assert(sizeof(WireBye) == 4, "README, BYE");
+
+bool is_moment(int64_t ns) {
+  return ns > -kMomentEnd && ns < kMomentEnd;
+}
+
+bool is_stamp(uint64_t stamp) {
+  return Stamp{stamp} < kStampEnd;
+}
+
+bool is_sequence(uint64_t sequence) {
+  return sequence <= kSequenceMax.value;
+}
+
+template <class T>
+Bytes16 raw(const T& value) {
+  static_assert(sizeof(T) == 16 && std::is_trivially_copyable_v<T>);
+  return std::bit_cast<Bytes16>(value);
+}
+
+std::optional<Reason> read(const WireHello& wire, Hello* out) {
+  if (wire.magic != kMagic) return Reason::kBadMagic;
+  const auto end = std::find(wire.name.begin(), wire.name.end(), '\0');
+  out->name.assign(wire.name.begin(), end);
+  out->versions = {wire.version_min, wire.version_max};
+  out->table_limit = wire.table_limit;
+  out->features = wire.features;
+  out->boot = BootId{wire.boot};
+  out->moment = Instant{wire.moment};
+  out->received = {BootId{wire.received_boot}, Sequence{wire.received_sequence}};
+  if (end == wire.name.end() || !is_engine_name(out->name) || out->boot.is_none() ||
+      !is_moment(wire.moment) || !is_sequence(wire.received_sequence) ||
+      out->versions.min > out->versions.max || wire.address_count > kAddressesMax)
+    return Reason::kBadValue;
+  for (uint32_t i = 0; i < wire.address_count; ++i)
+    out->addresses.push_back(std::bit_cast<net::Address>(wire.addresses[i]));
+  return std::nullopt;
+}
+
+std::optional<Reason> read(const WireBinding& wire, Binding* out) {
+  out->sequence = Sequence{wire.sequence};
+  out->scope = snapshot::ScopeId{wire.scope};
+  out->key = std::bit_cast<persist::Key>(wire.key);
+  out->record = {.stamp = Stamp{wire.stamp},
+                 .epoch = wire.epoch,
+                 .held = (wire.bits & kHeldBit) != 0,
+                 .server = snapshot::ServerId{wire.server},
+                 .first = snapshot::ServerId{wire.first},
+                 .deleted = Stamp{wire.deleted},
+                 .act = Stamp{wire.act}};
+  out->act_at = Instant{wire.act_at};
+  out->timeout_ms = wire.timeout_ms;
+  const bool says_nothing = wire.stamp == 0 && wire.deleted == 0;
+  const bool killed = wire.stamp != 0 && wire.stamp <= wire.deleted;
+  if (wire.sequence == 0 || !is_sequence(wire.sequence) || says_nothing || killed ||
+      !is_stamp(wire.stamp) || !is_stamp(wire.deleted) || !is_stamp(wire.act) ||
+      !is_moment(wire.act_at))
+    return Reason::kBadValue;
+  return std::nullopt;
+}
+
+std::optional<Reason> read(const WireScopeTombstone& wire, ScopeTombstone* out) {
+  *out = {Sequence{wire.sequence}, snapshot::ScopeId{wire.scope}, Stamp{wire.deleted}};
+  if (wire.sequence == 0 || !is_sequence(wire.sequence) || wire.deleted == 0 ||
+      !is_stamp(wire.deleted))
+    return Reason::kBadValue;
+  return std::nullopt;
+}
+
+std::optional<Reason> read(const WireSequence& wire, Ack* out) {
+  out->sequence = Sequence{wire.sequence};
+  return is_sequence(wire.sequence) ? std::nullopt : std::optional(Reason::kBadValue);
+}
+
+std::optional<Reason> read(const WireSequence& wire, SnapshotEnd* out) {
+  out->sequence = Sequence{wire.sequence};
+  return is_sequence(wire.sequence) ? std::nullopt : std::optional(Reason::kBadValue);
+}
+
+std::optional<Reason> read(const WireHeartbeat& wire, Heartbeat* out) {
+  *out = {Instant{wire.moment},
+          Instant{wire.echo},
+          timing::Duration{wire.echo_age},
+          {wire.lag_entries, wire.lag_ms}};
+  if (!is_moment(wire.moment) || !is_moment(wire.echo) || !is_moment(wire.echo_age))
+    return Reason::kBadValue;
+  return std::nullopt;
+}
+
+std::optional<Reason> read(const WireSnapshotBegin& wire, SnapshotBegin* out) {
+  if (!is_sequence(wire.up_to) || wire.kind > static_cast<uint32_t>(SnapshotBegin::Kind::kFull))
+    return Reason::kBadValue;
+  *out = {Sequence{wire.up_to}, static_cast<SnapshotBegin::Kind>(uint32_t{wire.kind})};
+  return std::nullopt;
+}
+
+std::optional<Reason> read(const WireBye& wire, Bye* out) {
+  out->reason = wire.reason;
+  return std::nullopt;
+}
+
+// Reads a body as Wire into Body; what is behind the layout is a newer version's.
+template <class Body, class Wire>
+Decoded read_body(std::span<const uint8_t> body) {
+  static_assert(alignof(Wire) == 1 && std::is_trivially_copyable_v<Wire>);
+  if (body.size() < sizeof(Wire))
+    return {.what = Decoded::What::kBad, .reason = Reason::kBadLength};
+  Wire wire;
+  std::memcpy(&wire, body.data(), sizeof wire);
+  Body out{};
+  if (const auto refused = read(wire, &out))
+    return {.what = Decoded::What::kBad, .reason = *refused};
+  return {.what = Decoded::What::kFrame, .frame = std::move(out)};
+}
+
+Decoded read_any(uint8_t type, std::span<const uint8_t> body) {
+  switch (static_cast<Type>(type)) {
+    case Type::kHello:
+      return read_body<Hello, WireHello>(body);
+    case Type::kBinding:
+      return read_body<Binding, WireBinding>(body);
+    case Type::kScopeTombstone:
+      return read_body<ScopeTombstone, WireScopeTombstone>(body);
+    case Type::kAck:
+      return read_body<Ack, WireSequence>(body);
+    case Type::kHeartbeat:
+      return read_body<Heartbeat, WireHeartbeat>(body);
+    case Type::kSnapshotBegin:
+      return read_body<SnapshotBegin, WireSnapshotBegin>(body);
+    case Type::kSnapshotEnd:
+      return read_body<SnapshotEnd, WireSequence>(body);
+    case Type::kBye:
+      return read_body<Bye, WireBye>(body);
+  }
+  return {.what = Decoded::What::kSkipped};
+}
+
+template <class Wire>
+void append(Type type, const Wire& wire, std::vector<uint8_t>* out) {
+  WireHeader header;
+  header.length = static_cast<uint32_t>(sizeof header + sizeof wire);
+  header.type = static_cast<uint8_t>(type);
+  const std::size_t at = out->size();
+  out->resize(at + sizeof header + sizeof wire);
+  std::memcpy(out->data() + at, &header, sizeof header);
+  std::memcpy(out->data() + at + sizeof header, &wire, sizeof wire);
+}
+
+// One overload a frame; std::visit chooses.
+struct Writer {
+  std::vector<uint8_t>* out;
+
+  void operator()(const Hello& hello) const {
+    LIMPET_ASSERT(is_engine_name(hello.name) && hello.addresses.size() <= kAddressesMax);
+    WireHello wire;
+    wire.version_min = hello.versions.min;
+    wire.version_max = hello.versions.max;
+    wire.table_limit = hello.table_limit;
+    wire.features = hello.features;
+    wire.boot = hello.boot.bytes;
+    wire.moment = hello.moment.ns;
+    wire.received_boot = hello.received.boot.bytes;
+    wire.received_sequence = hello.received.sequence.value;
+    std::copy(hello.name.begin(), hello.name.end(), wire.name.begin());
+    wire.address_count = static_cast<uint32_t>(hello.addresses.size());
+    for (std::size_t i = 0; i < hello.addresses.size(); ++i)
+      wire.addresses[i] = raw(hello.addresses[i]);
+    append(Type::kHello, wire, out);
+  }
+  void operator()(const Binding& binding) const {
+    const persist::Record& r = binding.record;
+    WireBinding wire;
+    wire.sequence = binding.sequence.value;
+    wire.scope = binding.scope.value;
+    wire.key = raw(binding.key);
+    wire.stamp = r.stamp.value;
+    wire.server = r.server.value;
+    wire.first = r.first.value;
+    wire.deleted = r.deleted.value;
+    wire.act = r.act.value;
+    wire.act_at = binding.act_at.ns;
+    wire.epoch = r.epoch;
+    wire.timeout_ms = binding.timeout_ms;
+    wire.bits = r.held ? kHeldBit : 0;
+    append(Type::kBinding, wire, out);
+  }
+  void operator()(const ScopeTombstone& t) const {
+    append(Type::kScopeTombstone,
+           WireScopeTombstone{t.sequence.value, t.scope.value, t.deleted.value}, out);
+  }
+  void operator()(const Ack& ack) const {
+    append(Type::kAck, WireSequence{ack.sequence.value}, out);
+  }
+  void operator()(const Heartbeat& beat) const {
+    append(Type::kHeartbeat,
+           WireHeartbeat{beat.moment.ns, beat.echo.ns, beat.echo_age.count(), beat.lag.entries,
+                         beat.lag.ms},
+           out);
+  }
+  void operator()(const SnapshotBegin& begin) const {
+    append(Type::kSnapshotBegin,
+           WireSnapshotBegin{begin.up_to.value, static_cast<uint32_t>(begin.kind), {}}, out);
+  }
+  void operator()(const SnapshotEnd& end) const {
+    append(Type::kSnapshotEnd, WireSequence{end.sequence.value}, out);
+  }
+  void operator()(const Bye& bye) const { append(Type::kBye, WireBye{bye.reason}, out); }
+};
+
+}  // namespace
+
+Decoded decode(std::span<const uint8_t> input) {
+  WireHeader header;
+  if (input.size() < sizeof header) return {};
+  std::memcpy(&header, input.data(), sizeof header);
+  const std::size_t length = header.length;
+  // Judged before the frame is whole, so that nobody waits for four gigabytes.
+  if (length < sizeof header || length > kFrameBytesMax)
+    return {.what = Decoded::What::kBad, .reason = Reason::kBadLength};
+  if (input.size() < length) return {};
+  Decoded out = read_any(header.type, input.subspan(sizeof header, length - sizeof header));
+  if (out.what != Decoded::What::kBad) out.bytes = length;
+  return out;
+}
+
+void encode(const Frame& frame, std::vector<uint8_t>* out) {
+  std::visit(Writer{out}, frame);
+}
+
+bool is_engine_name(std::string_view name) {
+  return !name.empty() && name.size() <= kEngineNameBytesMax &&
+         name.find('\0') == std::string_view::npos;
+}
+
+}  // namespace limpet::mirroring
