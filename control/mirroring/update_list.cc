@@ -160,12 +160,15 @@ void UpdateList::link_tombstone(uint32_t place) {
   ++tombstones_;
 }
 
+// What came over a session that has ended was not there when that session's news was passed on.
+bool UpdateList::is_old(const Source& source) const {
+  return source.peer != kNoPeer && at(source.peer).session != source.session;
+}
+
 // Adds to the targets whom home said to tell, and keeps in mind whose news it was until all are.
 void UpdateList::set_source(Entry* entry, const Source& source, Told told, Mask* targets) const {
   const bool foreign = source.peer != kNoPeer;
-  // What came over a session that has ended was not there when that session's news was passed on.
-  const bool old = foreign && at(source.peer).session != source.session;
-  if (told == Told::kAll || old) *targets = everyone();
+  if (told == Told::kAll || is_old(source)) *targets = everyone();
   if (told == Told::kSender && foreign) *targets |= bit(source.peer.value);
   if (*targets == everyone()) {
     entry->sources = 0;
@@ -186,10 +189,16 @@ bool UpdateList::update(const Update& update, Instant now) {
   Entry& entry = entries_[place];
   Mask targets = 0;
   const bool raised = record.deleted > entry.record.deleted;
-  set_source(&entry, update.source, raised ? Told::kAll : update.told, &targets);
-  entry.record = record;
+  const Source& source = update.source;
   entry.act_at = update.act_at;
   entry.timeout_ms = update.timeout_ms;
+  if (update.told == Told::kNobody && record == entry.record && !is_old(source)) {
+    // Nothing new. If it moved, two engines whose updates of a key cross would go on for ever.
+    entry.quiet_in = 0;
+    return true;
+  }
+  set_source(&entry, source, raised ? Told::kAll : update.told, &targets);
+  entry.record = record;
   unlink_tombstone(place);
   list(place, targets, now);
   if (record.deleted.value != 0) link_tombstone(place);

@@ -203,6 +203,7 @@ class UpdateList {
   void unlink(uint32_t place);
   void unlink_tombstone(uint32_t place);
   void link_tombstone(uint32_t place);
+  bool is_old(const Source& source) const;
   void set_source(Entry* entry, const Source& source, Told told, Mask* targets) const;
   void settle(PeerIndex peer, uint32_t budget);
 

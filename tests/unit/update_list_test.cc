@@ -142,6 +142,13 @@ TEST_F(UpdateListTest, WhatWasAcknowledgedIsNotSentAgainByAMergeToldToNobody) {
   EXPECT_EQ(sent_to(kA), Stamps{});
 }
 
+TEST_F(UpdateListTest, NewsThatChangesNothingDoesNotMoveAnEntryThatIsUnderWay) {
+  put(of(1, 101));
+  sent_to(kA);
+  put(of(1, 101, Told::kNobody, {kA, kFirst}));
+  EXPECT_EQ(sent_to(kA), Stamps{});
+}
+
 TEST_F(UpdateListTest, AnEndedBindingIsNotSent) {
   put(of(1, 101));
   put(of(2, 102));
