@@ -279,7 +279,7 @@ void Session::accept(const SnapshotEnd& end, Instant now) {
 }
 
 void Session::accept(const Bye& bye, Instant) {
-  if (peer_ != nullptr) peer_->last_bye = bye.reason;
+  if (Peer* by = peer_ != nullptr ? peer_ : called_) by->last_bye = bye.reason;
   close(Reason::kPeerSaidBye);
 }
 

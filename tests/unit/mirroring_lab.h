@@ -198,7 +198,7 @@ class LabLink {
   // What is written is under way; at most `bytes` of it arrive at each end.
   void move(timing::Instant now, std::size_t bytes = SIZE_MAX) {
     if (!ends_[0].session) return;
-    for (int i = 0; i < 2; ++i) {
+    for (std::size_t i = 0; i < 2; ++i) {
       const auto out = ends_[i].session->take_output();
       auto& inbound = ends_[1 - i].inbound;
       inbound.insert(inbound.end(), out.begin(), out.end());

@@ -1,0 +1,454 @@
+#include "control/mirroring/transport.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <boost/asio/connect.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ssl.hpp>
+#include <boost/asio/write.hpp>
+#include <fstream>
+#include <functional>
+
+#include "common/timing/manual_clock.h"
+#include "control/mirroring/tls.h"
+#include "tests/unit/mirroring_lab.h"
+
+namespace limpet::mirroring {
+namespace {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+using snapshot::ScopeId;
+using timing::milliseconds;
+using timing::seconds;
+
+constexpr ScopeId kScope{7};
+
+net::Endpoint loopback(uint16_t port) {
+  return {*net::Address::parse("127.0.0.1"), port};
+}
+
+// An engine with sockets.
+struct Node {
+  Node(const std::string& name, const std::string& peer, uint64_t seed)
+      : lab({name, peer}, 0, seed) {
+    options.name = name;
+    options.boot = lab.engine.boot;
+    options.listen = loopback(0);
+    options.peers = {{peer, loopback(1)}};  // nobody listens there
+  }
+
+  const Peer& peer() const { return transport->engine().peers[0]; }
+  const ReasonCounts& refused() const { return transport->engine().ended; }
+
+  LabEngine lab;
+  TransportOptions options;
+  std::unique_ptr<Transport> transport;
+};
+
+// "a" connects to "b".
+class MirroringTransportTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = testing::TempDir() + "/mirroring_transport_" + std::to_string(::getpid());
+    std::filesystem::create_directories(folder_);
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  std::filesystem::path secret(const std::string& name, char fill, std::size_t bytes = 32) {
+    const std::filesystem::path path = folder_ / name;
+    std::ofstream(path, std::ios::binary) << std::string(bytes, fill);
+    return path;
+  }
+  void use_secret(Node& node, char fill = 's') {
+    node.options.secret_file = secret(node.options.name + ".key", fill);
+  }
+  void open(Node& node) {
+    auto opened = Transport::open(io_, node.options, node.lab.list, node.lab.home, clock_);
+    ASSERT_TRUE(opened.ok()) << opened.errors()[0].message;
+    node.transport = std::move(opened.value());
+  }
+  // "b" first, for "a" has to know its port.
+  void open_both() {
+    open(b_);
+    a_.options.peers[0].address = loopback(b_.transport->port());
+    open(a_);
+  }
+
+  // The clock goes as the machine's does, about.
+  bool run_until(const std::function<bool()>& done, int steps = 1500) {
+    for (int i = 0; i < steps && !done(); ++i) {
+      io_.run_for(milliseconds(2));
+      io_.restart();
+      clock_.advance(milliseconds(2));
+    }
+    return done();
+  }
+  void run(int steps = 50) {
+    run_until([] { return false; }, steps);
+  }
+  bool both_synced() {
+    return a_.transport->status()[0].synced && b_.transport->status()[0].synced;
+  }
+  bool same() const { return a_.lab.home.records == b_.lab.home.records; }
+
+  tcp::socket raw_client() {
+    tcp::socket socket(io_);
+    socket.connect({asio::ip::make_address("127.0.0.1"), b_.transport->port()});
+    return socket;
+  }
+  static std::vector<uint8_t> hello(const std::string& name) {
+    std::vector<uint8_t> bytes;
+    encode(Hello{.boot = {{1}}, .name = name}, &bytes);
+    return bytes;
+  }
+  void expect_no_effect() {
+    EXPECT_TRUE(b_.lab.home.arrivals.empty());
+    EXPECT_EQ(b_.transport->status()[0].state, "connecting");
+    EXPECT_EQ(b_.peer().session, SessionNumber{});
+  }
+
+  std::filesystem::path folder_;
+  asio::io_context io_;
+  timing::ManualClock clock_{timing::Instant{1'000'000'000}};
+  Node a_{"a", "b", 1};
+  Node b_{"b", "a", 2};
+};
+
+TEST_F(MirroringTransportTest, EnginesWithTheSameSecretSync) {
+  a_.lab.home.create(kScope, 1, 11);
+  b_.lab.home.create(kScope, 2, 12);
+  use_secret(a_);
+  use_secret(b_);
+  open_both();
+  EXPECT_TRUE(run_until([&] { return both_synced() && same(); }));
+  EXPECT_EQ(a_.lab.home.records.size(), 2u);
+}
+
+TEST_F(MirroringTransportTest, ChangesGoOutAtOnce) {
+  use_secret(a_);
+  use_secret(b_);
+  open_both();
+  ASSERT_TRUE(run_until([&] { return both_synced(); }));
+  b_.lab.home.create(kScope, 1, 11);
+  b_.transport->changed();
+  EXPECT_TRUE(run_until([&] { return same(); }));
+}
+
+TEST_F(MirroringTransportTest, PlaintextSyncsOnLoopback) {
+  a_.lab.home.create(kScope, 1, 11);
+  open_both();
+  EXPECT_TRUE(run_until([&] { return both_synced() && same(); }));
+}
+
+TEST_F(MirroringTransportTest, ManyBindingsGoThroughTls) {
+  for (uint32_t n = 0; n < 4000; ++n) a_.lab.home.create(kScope, n, 11);
+  use_secret(a_);
+  use_secret(b_);
+  open_both();
+  EXPECT_TRUE(run_until([&] { return both_synced() && same(); }));
+}
+
+TEST_F(MirroringTransportTest, AnotherSecretIsRefused) {
+  a_.lab.home.create(kScope, 1, 11);
+  use_secret(a_, 'x');
+  use_secret(b_);
+  open_both();
+  EXPECT_TRUE(run_until([&] {
+    return b_.refused()[Reason::kTls] > 0 && a_.peer().counters.ended[Reason::kTls] > 0;
+  }));
+  expect_no_effect();
+}
+
+TEST_F(MirroringTransportTest, PlaintextToAListenerWithASecretIsRefused) {
+  a_.lab.home.create(kScope, 1, 11);
+  use_secret(b_);
+  open_both();
+  EXPECT_TRUE(run_until([&] { return b_.refused()[Reason::kTls] > 0; }));
+  expect_no_effect();
+}
+
+TEST_F(MirroringTransportTest, TlsToAListenerWithoutASecretIsRefused) {
+  a_.lab.home.create(kScope, 1, 11);
+  use_secret(a_);
+  open_both();
+  EXPECT_TRUE(run_until([&] { return b_.refused()[Reason::kBadLength] > 0; }));
+  expect_no_effect();
+}
+
+TEST_F(MirroringTransportTest, Tls12IsRefused) {
+  use_secret(b_);
+  open(b_);
+  asio::ssl::context context(asio::ssl::context::tls_client);
+  SSL_CTX_set_max_proto_version(context.native_handle(), TLS1_2_VERSION);
+  asio::ssl::stream<tcp::socket> client(raw_client(), context);
+  bool failed = false;
+  client.async_handshake(asio::ssl::stream_base::client,
+                         [&](boost::system::error_code error) { failed = bool(error); });
+  EXPECT_TRUE(run_until([&] { return failed && b_.refused()[Reason::kTls] == 1; }));
+}
+
+TEST_F(MirroringTransportTest, Tls13WithoutTheKeyIsRefused) {
+  use_secret(b_);
+  open(b_);
+  asio::ssl::context context(asio::ssl::context::tls_client);
+  asio::ssl::stream<tcp::socket> client(raw_client(), context);
+  bool failed = false;
+  client.async_handshake(asio::ssl::stream_base::client,
+                         [&](boost::system::error_code error) { failed = bool(error); });
+  EXPECT_TRUE(run_until([&] { return failed && b_.refused()[Reason::kTls] == 1; }));
+}
+
+TEST_F(MirroringTransportTest, AnUnknownNameIsRefused) {
+  open(b_);
+  tcp::socket client = raw_client();
+  asio::write(client, asio::buffer(hello("x")));
+  EXPECT_TRUE(run_until([&] { return b_.refused()[Reason::kUnknownPeer] == 1; }));
+  expect_no_effect();
+}
+
+TEST_F(MirroringTransportTest, AnUnknownNameWithTheSecretIsRefused) {
+  Node x{"0", "b", 3};
+  use_secret(x);
+  use_secret(b_);
+  open(b_);
+  x.options.peers[0].address = loopback(b_.transport->port());
+  open(x);
+  EXPECT_TRUE(run_until([&] { return b_.refused()[Reason::kUnknownPeer] > 0; }));
+  EXPECT_TRUE(run_until([&] { return x.peer().counters.ended[Reason::kPeerSaidBye] > 0; }));
+  EXPECT_EQ(x.peer().last_bye, static_cast<uint32_t>(Reason::kUnknownPeer));
+  expect_no_effect();
+}
+
+TEST_F(MirroringTransportTest, GarbageIsRefused) {
+  open(b_);
+  tcp::socket client = raw_client();
+  asio::write(client, asio::buffer(std::string(5000, 'G')));
+  EXPECT_TRUE(run_until([&] { return b_.refused()[Reason::kBadLength] == 1; }));
+  expect_no_effect();
+}
+
+TEST_F(MirroringTransportTest, GarbageForTlsIsRefused) {
+  use_secret(b_);
+  open(b_);
+  tcp::socket client = raw_client();
+  asio::write(client, asio::buffer(std::string(5000, 'G')));
+  EXPECT_TRUE(run_until([&] { return b_.refused()[Reason::kTls] == 1; }));
+  expect_no_effect();
+}
+
+// What "a" sends to "b" goes through here and is kept.
+class Recorder {
+ public:
+  Recorder(asio::io_context& io, uint16_t to)
+      : acceptor_(io, {asio::ip::make_address("127.0.0.1"), 0}), near_(io), far_(io) {
+    far_.connect({asio::ip::make_address("127.0.0.1"), to});
+    acceptor_.async_accept(near_, [this](boost::system::error_code error) {
+      if (error) return;
+      copy(near_, far_, near_in_, &recorded);
+      copy(far_, near_, far_in_, nullptr);
+    });
+  }
+  uint16_t port() const { return acceptor_.local_endpoint().port(); }
+  void close() {
+    acceptor_.close();
+    near_.close();
+    far_.close();
+  }
+
+  std::vector<uint8_t> recorded;
+
+ private:
+  using Buffer = std::array<uint8_t, 4096>;
+
+  void copy(tcp::socket& from, tcp::socket& to, Buffer& buffer, std::vector<uint8_t>* keep) {
+    from.async_read_some(asio::buffer(buffer),
+                         [&, this, keep](boost::system::error_code error, std::size_t bytes) {
+                           if (error) return;
+                           if (keep != nullptr)
+                             keep->insert(keep->end(), buffer.begin(),
+                                          buffer.begin() + static_cast<std::ptrdiff_t>(bytes));
+                           asio::write(to, asio::buffer(buffer, bytes), error);
+                           if (!error) copy(from, to, buffer, keep);
+                         });
+  }
+
+  tcp::acceptor acceptor_;
+  tcp::socket near_;
+  tcp::socket far_;
+  Buffer near_in_;
+  Buffer far_in_;
+};
+
+TEST_F(MirroringTransportTest, BytesOfAnEarlierSessionAreRefused) {
+  a_.lab.home.create(kScope, 1, 11);
+  use_secret(a_);
+  use_secret(b_);
+  open(b_);
+  Recorder recorder(io_, b_.transport->port());
+  a_.options.peers[0].address = loopback(recorder.port());
+  open(a_);
+  ASSERT_TRUE(run_until([&] { return both_synced() && same(); }));
+  a_.transport->close();
+  recorder.close();
+  ASSERT_TRUE(run_until([&] { return b_.transport->status()[0].state == "connecting"; }));
+  const std::size_t arrivals = b_.lab.home.arrivals.size();
+  const uint64_t refused = b_.refused()[Reason::kTls];
+
+  tcp::socket client = raw_client();
+  boost::system::error_code ignored;
+  asio::write(client, asio::buffer(recorder.recorded), ignored);
+  EXPECT_TRUE(run_until([&] { return b_.refused()[Reason::kTls] > refused; }));
+  EXPECT_EQ(b_.lab.home.arrivals.size(), arrivals);
+  EXPECT_EQ(b_.transport->status()[0].state, "connecting");
+  EXPECT_EQ(b_.peer().session, SessionNumber{1});
+}
+
+TEST_F(MirroringTransportTest, NothingOfABindingIsReadableOnTheWire) {
+  use_secret(a_);
+  use_secret(b_);
+  open(b_);
+  Recorder recorder(io_, b_.transport->port());
+  a_.options.peers[0].address = loopback(recorder.port());
+  open(a_);
+  a_.lab.home.create(kScope, 1, 0x4141414141414141);
+  ASSERT_TRUE(run_until([&] { return both_synced() && same(); }));
+  const std::string seen(recorder.recorded.begin(), recorder.recorded.end());
+  EXPECT_EQ(seen.find("LIMPETM"), std::string::npos);
+  EXPECT_EQ(seen.find("AAAAAAAA"), std::string::npos);
+  a_.transport->close();
+  recorder.close();
+}
+
+TEST_F(MirroringTransportTest, TooManyUnfinishedHandshakesCostTheOldest) {
+  open(b_);
+  std::vector<tcp::socket> clients;
+  for (std::size_t i = 0; i <= kPendingMax; ++i) clients.push_back(raw_client());
+  EXPECT_TRUE(run_until([&] { return b_.refused()[Reason::kCrowded] == 1; }));
+}
+
+TEST_F(MirroringTransportTest, AClientThatSaysNothingIsGivenUp) {
+  use_secret(b_);
+  open(b_);
+  tcp::socket client = raw_client();
+  run();
+  EXPECT_EQ(b_.refused()[Reason::kHandshakeTimeout], 0u);
+  clock_.advance(seconds(5));
+  EXPECT_TRUE(run_until([&] { return b_.refused()[Reason::kHandshakeTimeout] == 1; }));
+}
+
+TEST_F(MirroringTransportTest, APeerThatIsNotThereIsTriedAgain) {
+  open(a_);
+  EXPECT_TRUE(run_until([&] { return a_.peer().counters.ended[Reason::kUnreachable] >= 2; }));
+  EXPECT_EQ(a_.transport->status()[0].state, "connecting");
+}
+
+TEST_F(MirroringTransportTest, ARestartedEngineGetsEverythingAgain) {
+  a_.lab.home.create(kScope, 1, 11);
+  use_secret(a_);
+  use_secret(b_);
+  open_both();
+  ASSERT_TRUE(run_until([&] { return both_synced() && same(); }));
+  Node again{"b", "a", 9};
+  again.options.listen = loopback(b_.transport->port());
+  again.options.secret_file = b_.options.secret_file;
+  b_.transport.reset();
+  open(again);
+  EXPECT_TRUE(run_until([&] { return again.lab.home.records == a_.lab.home.records; }));
+  EXPECT_EQ(a_.peer().counters.snapshots_full, 2u);
+}
+
+TEST_F(MirroringTransportTest, AnEngineThatStopsSaysSo) {
+  use_secret(a_);
+  use_secret(b_);
+  open_both();
+  ASSERT_TRUE(run_until([&] { return both_synced(); }));
+  a_.transport->close();
+  EXPECT_TRUE(run_until([&] { return b_.peer().last_end == Reason::kPeerSaidBye; }));
+  EXPECT_EQ(b_.peer().last_bye, static_cast<uint32_t>(Reason::kShutdown));
+}
+
+TEST_F(MirroringTransportTest, AHomeWithoutRoomLosesNothing) {
+  use_secret(a_);
+  use_secret(b_);
+  open_both();
+  ASSERT_TRUE(run_until([&] { return both_synced(); }));
+  b_.lab.home.full = true;
+  for (uint32_t n = 0; n < 4000; ++n) a_.lab.home.create(kScope, n, 11);
+  run(400);
+  EXPECT_TRUE(b_.lab.home.records.empty());
+  EXPECT_EQ(b_.peer().counters.ended[Reason::kSilent], 0u);
+  b_.lab.home.full = false;
+  b_.transport->retry();
+  EXPECT_TRUE(run_until([&] { return same(); }));
+  EXPECT_EQ(b_.peer().session, SessionNumber{1});
+}
+
+TEST_F(MirroringTransportTest, AnEndIsNotLeftToHandlersThatCameTooLate) {
+  use_secret(a_);
+  use_secret(b_);
+  open_both();
+  run(3);  // in the middle of a handshake
+  a_.transport.reset();
+  b_.transport.reset();
+  run();
+}
+
+using MirroringOptionsTest = MirroringTransportTest;
+
+TEST_F(MirroringOptionsTest, ASecretIsRequiredOffLoopback) {
+  a_.options.listen = {*net::Address::parse("0.0.0.0"), 0};
+  const auto opened = Transport::open(io_, a_.options, a_.lab.list, a_.lab.home, clock_);
+  ASSERT_FALSE(opened.ok());
+  EXPECT_EQ(opened.errors()[0].path, "/mirroring/secret_file");
+}
+
+TEST_F(MirroringOptionsTest, PlaintextConnectsToLoopbackOnly) {
+  a_.options.peers[0].address = {*net::Address::parse("192.0.2.2"), 9090};
+  const auto opened = Transport::open(io_, a_.options, a_.lab.list, a_.lab.home, clock_);
+  ASSERT_FALSE(opened.ok());
+  EXPECT_EQ(opened.errors()[0].path, "/mirroring/peers/0/address");
+}
+
+TEST_F(MirroringOptionsTest, ASecretThatIsTooShortIsAnError) {
+  a_.options.secret_file = secret("short.key", 's', 31);
+  const auto opened = Transport::open(io_, a_.options, a_.lab.list, a_.lab.home, clock_);
+  ASSERT_FALSE(opened.ok());
+  EXPECT_EQ(opened.errors()[0].path, "/mirroring/secret_file");
+}
+
+TEST_F(MirroringOptionsTest, MorePeersThanPossibleAreAnError) {
+  a_.options.peers.assign(kPeersMax + 1, {"b", loopback(1)});
+  const auto opened = Transport::open(io_, a_.options, a_.lab.list, a_.lab.home, clock_);
+  ASSERT_FALSE(opened.ok());
+  EXPECT_EQ(opened.errors()[0].path, "/mirroring/peers");
+}
+
+TEST_F(MirroringOptionsTest, AnAddressInUseIsAnError) {
+  open(b_);
+  a_.options.listen = loopback(b_.transport->port());
+  const auto opened = Transport::open(io_, a_.options, a_.lab.list, a_.lab.home, clock_);
+  ASSERT_FALSE(opened.ok());
+  EXPECT_EQ(opened.errors()[0].path, "/mirroring/listen");
+}
+
+// RFC 5869 A.3: no salt, no info; the first 32 bytes.
+TEST(MirroringKey, IsHkdfSha256) {
+  const std::vector<uint8_t> secret(22, 0x0b);
+  const DerivedKey key = derive_key(secret, "");
+  const std::array<uint8_t, 32> expected = {0x8d, 0xa4, 0xe7, 0x75, 0xa5, 0x63, 0xc1, 0x8f,
+                                            0x71, 0x5f, 0x80, 0x2a, 0x06, 0x3c, 0x5a, 0x31,
+                                            0xb8, 0xa1, 0x1f, 0x5c, 0x5e, 0xe1, 0x87, 0x9e,
+                                            0xc3, 0x45, 0x4e, 0x5f, 0x3c, 0x73, 0x8d, 0x2d};
+  EXPECT_TRUE(std::ranges::equal(key.bytes(), expected));
+}
+
+TEST(MirroringKey, DiffersByLabel) {
+  const std::vector<uint8_t> secret(32, 1);
+  EXPECT_FALSE(
+      std::ranges::equal(derive_key(secret, "a").bytes(), derive_key(secret, "b").bytes()));
+}
+
+}  // namespace
+}  // namespace limpet::mirroring
