@@ -251,11 +251,11 @@ void Session::accept(const Heartbeat& beat, Instant now) {
   echo_ = beat.moment;
   echo_at_ = now;
   peer_lag_ = beat.lag;
-  const Duration trip = now - beat.echo - beat.echo_age;
   // Only what can be: the peer may say anything, and has nothing to echo at first.
-  if (beat.echo >= started_at_ && beat.echo <= now && beat.echo_age >= Duration::zero() &&
-      trip >= Duration::zero())
-    round_trip_ = trip;
+  if (beat.echo < started_at_ || beat.echo > now) return;
+  const Duration since_echo = now - beat.echo;
+  if (beat.echo_age >= Duration::zero() && beat.echo_age <= since_echo)
+    round_trip_ = since_echo - beat.echo_age;
 }
 
 void Session::accept(const SnapshotBegin& begin, Instant) {
