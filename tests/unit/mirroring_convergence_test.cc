@@ -20,7 +20,7 @@ constexpr int kSteps = 400;
 
 class Cluster {
  public:
-  Cluster(uint32_t engines, uint64_t seed) : random_(seed) {
+  Cluster(uint32_t engines, uint64_t seed, bool crashes) : crashes_(crashes), random_(seed) {
     for (uint32_t i = 0; i < engines; ++i) names_.push_back("se" + std::to_string(i));
     for (uint32_t i = 0; i < engines; ++i) boot(i);
     for (uint32_t i = 0; i < engines; ++i)
@@ -30,6 +30,8 @@ class Cluster {
   void step() {
     now_ = now_ + milliseconds(1 + random_.below(20));
     act(*engines_[random_.below(static_cast<uint32_t>(engines_.size()))]);
+    if (crashes_ && random_.below(100) == 0)
+      crash(random_.below(static_cast<uint32_t>(engines_.size())));
     for (auto& link : links_) disturb(link);
     for (auto& engine : engines_) engine->list.work(random_.below(8), now_);
   }
@@ -99,6 +101,14 @@ class Cluster {
     links_.push_back({std::make_unique<LabLink>(*engines_[i], *engines_[j]), i, j});
   }
 
+  // It forgets everything; its next run has another boot id.
+  void crash(uint32_t i) {
+    std::erase_if(links_, [&](const Link& link) { return link.from == i || link.to == i; });
+    boot(i);
+    for (uint32_t j = 0; j < engines_.size(); ++j)
+      if (j != i) add_link(std::min(i, j), std::max(i, j));
+  }
+
   void act(LabEngine& engine) {
     engine.home.wall = {1'800'000'000'000'000'000 + now_.ns};
     engine.home.now = now_ + engine.skew;
@@ -143,6 +153,7 @@ class Cluster {
     if (random_.below(3) != 0) link.wire->move(now_, random_.below(2000));
   }
 
+  bool crashes_;
   base::Random random_;
   std::vector<std::string> names_;
   std::vector<std::unique_ptr<LabEngine>> engines_;
@@ -156,17 +167,25 @@ uint64_t from_environment(const char* name, uint64_t otherwise) {
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
 }
 
-TEST(MirroringConvergence, AllEnginesKnowTheSameWhenAllIsQuiet) {
+void run_stories(bool crashes) {
   const uint64_t first = from_environment("LIMPET_SEED", 1);
   const uint64_t count = from_environment("LIMPET_SEEDS", 60);
   for (uint64_t seed = first; seed < first + count; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
-    Cluster cluster(2 + static_cast<uint32_t>(seed % 3), seed);
+    Cluster cluster(2 + static_cast<uint32_t>(seed % 3), seed, crashes);
     for (int i = 0; i < kSteps; ++i) cluster.step();
     cluster.settle();
     cluster.expect_equal();
     if (testing::Test::HasFailure()) return;
   }
+}
+
+TEST(MirroringConvergence, AllEnginesKnowTheSameWhenAllIsQuiet) {
+  run_stories(false);
+}
+
+TEST(MirroringConvergence, WhatAnyoneHeardFromACrashedEngineAllKnow) {
+  run_stories(true);
 }
 
 }  // namespace

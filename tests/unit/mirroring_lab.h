@@ -80,6 +80,11 @@ class ToyHome final : public Home {
     return {.held = r.held, .deleted = r.deleted, .act = r.act};
   }
 
+  persist::Stamp killed_up_to(snapshot::ScopeId scope) const {
+    const auto it = killed.find(scope);
+    return it == killed.end() ? persist::Stamp{} : it->second;
+  }
+
   void list(const Place& place, Told told, const Source& source) {
     Update u{.scope = place.first, .key = place.second, .record = records.at(place)};
     u.act_at = now;
@@ -89,7 +94,7 @@ class ToyHome final : public Home {
   }
 
   void kill(snapshot::ScopeId scope, persist::Stamp deleted, const Source& source) {
-    if (deleted <= killed[scope]) return;
+    if (deleted <= killed_up_to(scope)) return;
     killed[scope] = deleted;
     LIMPET_ASSERT(list_.kill_scope(scope, deleted, source, now));
     for (auto it = records.begin(); it != records.end();) {
@@ -115,7 +120,7 @@ class ToyHome final : public Home {
     persist::Record theirs = arrival.record;
     const Place place{arrival.scope, arrival.key};
     // The sender's scope is told of the tombstone anyway.
-    if (theirs.stamp <= killed[arrival.scope]) theirs = without_binding(theirs);
+    if (theirs.stamp <= killed_up_to(arrival.scope)) theirs = without_binding(theirs);
     const auto it = records.find(place);
     if (!theirs.live() && theirs.deleted.value == 0 && it == records.end()) return;
     const persist::Record known = it == records.end() ? persist::Record{} : it->second;
@@ -123,7 +128,7 @@ class ToyHome final : public Home {
     Told told = merged == arrival.record ? Told::kNobody : Told::kSender;
     const bool conflict = known.live() && theirs.live() && known.stamp != theirs.stamp;
     const bool beside_tombstone =
-        merged.live() && (merged.deleted.value != 0 || killed[arrival.scope].value != 0);
+        merged.live() && (merged.deleted.value != 0 || killed_up_to(arrival.scope).value != 0);
     if (conflict || (beside_tombstone && merged != known)) told = Told::kAll;
     records[place] = merged;
     list(place, told, arrival.source);
