@@ -238,6 +238,57 @@ TEST_F(MirroringTransportTest, GarbageForTlsIsRefused) {
   expect_no_effect();
 }
 
+// A TLS server with a certificate of its own, and without the key.
+class Impostor {
+ public:
+  explicit Impostor(asio::io_context& io)
+      : context_(asio::ssl::context::tls_server),
+        acceptor_(io, {asio::ip::make_address("127.0.0.1"), 0}),
+        stream_(io, make_certificate(context_)) {
+    acceptor_.async_accept(stream_.next_layer(), [this](boost::system::error_code error) {
+      if (error) return;
+      stream_.async_handshake(asio::ssl::stream_base::server, [this](auto failed) {
+        done = true;
+        if (!failed) stream_.read_some(asio::buffer(heard), failed);
+      });
+    });
+  }
+  uint16_t port() const { return acceptor_.local_endpoint().port(); }
+
+  bool done = false;
+  std::array<char, 64> heard{};
+
+ private:
+  static asio::ssl::context& make_certificate(asio::ssl::context& context) {
+    EVP_PKEY* key = EVP_EC_gen("P-256");
+    X509* certificate = X509_new();
+    X509_gmtime_adj(X509_getm_notBefore(certificate), 0);
+    X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
+    X509_set_pubkey(certificate, key);
+    X509_sign(certificate, key, EVP_sha256());
+    SSL_CTX_use_certificate(context.native_handle(), certificate);
+    SSL_CTX_use_PrivateKey(context.native_handle(), key);
+    X509_free(certificate);
+    EVP_PKEY_free(key);
+    return context;
+  }
+
+  asio::ssl::context context_;
+  tcp::acceptor acceptor_;
+  asio::ssl::stream<tcp::socket> stream_;
+};
+
+TEST_F(MirroringTransportTest, AServerWithACertificateInsteadOfTheKeyIsRefused) {
+  Impostor impostor(io_);
+  use_secret(a_);
+  a_.options.peers[0].address = loopback(impostor.port());
+  open(a_);
+  EXPECT_TRUE(
+      run_until([&] { return impostor.done && a_.peer().counters.ended[Reason::kTls] > 0; }));
+  EXPECT_EQ(a_.peer().session, SessionNumber{});
+  EXPECT_EQ(impostor.heard[0], 0);
+}
+
 // What "a" sends to "b" goes through here and is kept.
 class Recorder {
  public:
