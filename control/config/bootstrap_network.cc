@@ -17,11 +17,6 @@ using std::filesystem::path;
 constexpr int64_t kAddressesPerPortMax = 64;
 constexpr uint16_t kIpv6MtuMin = 1'280;  // RFC 8200 5
 
-bool is_host_address(const net::Address& address) {
-  return !address.is_unspecified() && !address.is_multicast() && !address.is_broadcast() &&
-         !address.is_loopback();
-}
-
 // The address that names the subnet itself: IPv4's network address, IPv6's subnet-router anycast
 // address (RFC 4291 2.6.1). Not for /31, /32 (RFC 3021), /127 (RFC 6164), /128.
 bool is_network_address(const net::Prefix& subnet, const net::Address& address) {

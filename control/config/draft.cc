@@ -116,11 +116,6 @@ void register_tenants(const Json& root, Draft* draft) {
   }
 }
 
-bool is_host_address(const net::Address& address) {
-  return !address.is_unspecified() && !address.is_multicast() && !address.is_broadcast() &&
-         !address.is_loopback();
-}
-
 enum class IpType : uint8_t { kV4, kV6, kDns };
 constexpr std::array<Choice<IpType>, 3> kIpTypes = {
     {{"V4", IpType::kV4}, {"V6", IpType::kV6}, {"DNS", IpType::kDns}}};

@@ -52,6 +52,11 @@ std::optional<net::Address> parse_address(std::string_view text) {
   return net::Address::parse(text);
 }
 
+bool is_host_address(const net::Address& address) {
+  return !address.is_unspecified() && !address.is_multicast() && !address.is_broadcast() &&
+         !address.is_loopback();
+}
+
 std::optional<std::string_view> read_text(const Json& value, const Path& path, Problems* problems) {
   if (value.kind == Json::Kind::kText) return value.text();
   wrong_kind(value, path, "a string", problems);

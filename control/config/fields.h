@@ -115,5 +115,7 @@ std::optional<int64_t> read_integer(const Json& value, const Path& path, const R
                                     Strictness strictness, Problems* problems);
 // Text of an IPv4 or IPv6 address; net::Address::parse does not see behind a NUL, this does.
 std::optional<net::Address> parse_address(std::string_view text);
+// Whether the address can be one host's own: neither unspecified nor loopback, and unicast.
+bool is_host_address(const net::Address& address);
 
 }  // namespace limpet::config

@@ -17,7 +17,6 @@ namespace {
 constexpr auto kTick = std::chrono::milliseconds(1);
 constexpr uint32_t kPuntsPerTick = 256;  // of each worker
 constexpr uint32_t kHandlersPerTick = 64;
-constexpr uint32_t kDatagramsMax = 1024;  // being reassembled, on each core
 
 }  // namespace
 

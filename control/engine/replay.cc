@@ -31,7 +31,6 @@ namespace {
 constexpr uint64_t kSeed = 0x4c696d706574;
 constexpr timing::Duration kStep = timing::milliseconds(100);  // between packets time moves so
 constexpr Instant kStart{1'000'000'000};
-constexpr uint32_t kDatagramsMax = 1024;
 
 // One element of the EVENTS array.
 struct Event {

@@ -11,6 +11,8 @@
 
 namespace limpet::engine {
 
+inline constexpr uint32_t kDatagramsMax = 1024;  // being reassembled, on each core
+
 struct Limits {
   uint32_t entries = 0;  // persist entries, over all cores
   uint32_t flows_per_worker = 0;

@@ -25,6 +25,9 @@ inline constexpr uint8_t kProtocolFragment = 44;
 inline constexpr uint8_t kProtocolIcmpv6 = 58;
 inline constexpr uint8_t kProtocolDestinationOptions = 60;
 
+// A packet with more before its transport is malformed.
+inline constexpr uint32_t kExtensionHeadersMax = 8;
+
 struct EthernetHeader {
   net::Mac destination;
   net::Mac source;

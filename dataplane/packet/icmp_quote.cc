@@ -8,8 +8,6 @@
 namespace limpet::packet {
 namespace {
 
-constexpr uint32_t kExtensionHeadersMax = 8;
-
 // Where the quoted packet lies and how much of it can be read: never past the error's first
 // segment, nor past the quoted packet's own length.
 struct Layout {

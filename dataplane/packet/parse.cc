@@ -12,7 +12,6 @@
 namespace limpet::packet {
 namespace {
 
-constexpr uint32_t kExtensionHeadersMax = 8;
 constexpr uint32_t kDatagramBytesMax = 65535;
 constexpr uint16_t kVlanId = 0x0fff;
 

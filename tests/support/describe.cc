@@ -32,9 +32,6 @@ class Reader {
   std::size_t at_ = 0;
 };
 
-uint16_t get16(std::span<const uint8_t> data, std::size_t offset) {
-  return static_cast<uint16_t>(data[offset] << 8 | data[offset + 1]);
-}
 uint32_t get32(std::span<const uint8_t> data, std::size_t offset) {
   return static_cast<uint32_t>(get16(data, offset)) << 16 | get16(data, offset + 2);
 }

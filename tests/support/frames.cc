@@ -33,9 +33,6 @@ void set16(Bytes& out, std::size_t offset, uint16_t value) {
   out[offset] = static_cast<uint8_t>(value >> 8);
   out[offset + 1] = static_cast<uint8_t>(value);
 }
-uint16_t get16(std::span<const uint8_t> data, std::size_t offset) {
-  return static_cast<uint16_t>(data[offset] << 8 | data[offset + 1]);
-}
 void pad(Bytes& out, std::size_t multiple, uint8_t value = 0) {
   while (out.size() % multiple != 0) out.push_back(value);
 }

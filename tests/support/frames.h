@@ -160,6 +160,11 @@ std::string describe(std::span<const uint8_t> frame);
 // unknown protocols are judged by their IP header only; ICMP errors with their quotes' IPv4 header.
 std::string sums_wrong(std::span<const uint8_t> frame);
 
+// A field of a frame, in host order.
+inline uint16_t get16(std::span<const uint8_t> data, std::size_t offset) {
+  return static_cast<uint16_t>(data[offset] << 8 | data[offset + 1]);
+}
+
 // The internet checksum (RFC 1071) of `data` with a start value, as it goes on the wire in host
 // order; slow and obvious.
 uint16_t reference_checksum(std::span<const uint8_t> data, uint32_t start = 0);

@@ -38,13 +38,7 @@ Paths wrong(const JsonValue& json) {
   return error_paths(parse_bootstrap(json.dump(), "/etc/limpet"));
 }
 
-struct Wrong {
-  const char* field;
-  const char* value;
-  const char* error;  // where the error is; null: at the field
-};
-
-void expect_each_is_refused(const std::vector<Wrong>& table) {
+void expect_each_bootstrap_is_refused(const std::vector<Wrong>& table) {
   for (const Wrong& row : table) {
     SCOPED_TRACE(std::string(row.field) + " = " + row.value);
     EXPECT_EQ(wrong(with(minimal_bootstrap(), row.field, row.value)),
@@ -126,7 +120,7 @@ TEST(Bootstrap, AnUnknownFieldIsAnErrorWhereverItIs) {
 }
 
 TEST(Bootstrap, WrongFieldsOfTheEngine) {
-  expect_each_is_refused({
+  expect_each_bootstrap_is_refused({
       {"/name", R"("")", nullptr},
       {"/name", R"("a/b")", nullptr},
       {"/name", R"("-x")", nullptr},
@@ -159,7 +153,7 @@ TEST(Bootstrap, WrongFieldsOfTheEngine) {
 }
 
 TEST(Bootstrap, WrongFieldsOfPorts) {
-  expect_each_is_refused({
+  expect_each_bootstrap_is_refused({
       {"/ports", "[]", nullptr},
       {"/ports", "{}", nullptr},
       {"/ports/1", "1", nullptr},
@@ -266,7 +260,7 @@ TEST(Bootstrap, ASnatPrefixLeavesOutTheAddressesThatNameTheSubnet) {
 }
 
 TEST(Bootstrap, WrongSnatAddresses) {
-  expect_each_is_refused({
+  expect_each_bootstrap_is_refused({
       {"/snat", R"("10.2.0.9")", nullptr},
       {"/snat/0", "1", nullptr},
       {"/snat/0", R"("10.2.0")", nullptr},
@@ -325,7 +319,7 @@ TEST(Bootstrap, SharingTheControlCoreIsAWarning) {
 }
 
 TEST(Bootstrap, TheApiNeedsTlsOffLoopback) {
-  expect_each_is_refused({
+  expect_each_bootstrap_is_refused({
       {"/api/listen", R"("0.0.0.0:9080")", "/api/tls"},
       {"/api/listen", R"("192.0.2.1:9080")", "/api/tls"},
       {"/api/listen", R"("[::]:9080")", "/api/tls"},

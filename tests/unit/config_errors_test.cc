@@ -9,13 +9,7 @@ namespace {
 
 using Paths = std::vector<std::string>;
 
-struct Wrong {
-  const char* field;
-  const char* value;
-  const char* error;  // where the error is; null: at the field
-};
-
-void expect_each_is_refused(const std::vector<Wrong>& table) {
+void expect_each_document_is_refused(const std::vector<Wrong>& table) {
   for (const Wrong& wrong : table) {
     SCOPED_TRACE(std::string(wrong.field) + " = " + wrong.value);
     const auto result = parse_document(with(sample_document(), wrong.field, wrong.value).dump());
@@ -30,7 +24,7 @@ TEST(DocumentErrors, TheSampleItselfIsRight) {
 }
 
 TEST(DocumentErrors, WrongFieldsOfPersistenceProfiles) {
-  expect_each_is_refused({
+  expect_each_document_is_refused({
       {"/LBGenericPersistenceProfile", "{}", nullptr},
       {"/ApplicationPersistenceProfile/1", "5", nullptr},
       {"/ApplicationPersistenceProfile/1", "{}", "/ApplicationPersistenceProfile/1/name"},
@@ -114,7 +108,7 @@ TEST(DocumentErrors, WrongFieldsOfNsxProfiles) {
 }
 
 TEST(DocumentErrors, WrongFieldsOfTrafficProfiles) {
-  expect_each_is_refused({
+  expect_each_document_is_refused({
       {"/NetworkProfile/0/profile", "1", nullptr},
       {"/NetworkProfile/0/profile/type", R"("PROTOCOL_TYPE_QUIC")", nullptr},
       {"/NetworkProfile/0/profile/tcp_fast_path_profile", "1", nullptr},
@@ -149,7 +143,7 @@ TEST(DocumentErrors, WrongFieldsOfTrafficProfiles) {
 }
 
 TEST(DocumentErrors, WrongFieldsOfPools) {
-  expect_each_is_refused({
+  expect_each_document_is_refused({
       {"/Pool/0/enabled", "0", nullptr},
       {"/Pool/0/default_server_port", "0", nullptr},
       {"/Pool/0/default_server_port", "65536", nullptr},
@@ -197,7 +191,7 @@ TEST(DocumentErrors, WrongFieldsOfPools) {
 }
 
 TEST(DocumentErrors, WrongFieldsOfVipsAndVirtualServices) {
-  expect_each_is_refused({
+  expect_each_document_is_refused({
       {"/VsVip/0/vip", "{}", nullptr},
       {"/VsVip/0/vip/0", "{}", "/VsVip/0/vip/0/ip_address"},
       {"/VsVip/0/vip/0/ip_address", "1", nullptr},

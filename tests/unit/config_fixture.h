@@ -75,6 +75,13 @@ std::vector<std::string> error_paths(const base::Result<T>& result) {
   return result.ok() ? std::vector<std::string>() : paths_of(result.errors());
 }
 
+// A field set to what must be refused.
+struct Wrong {
+  const char* field;
+  const char* value;
+  const char* error;  // where the error is; null: at the field
+};
+
 // The document of a text that must be right.
 inline Parsed parsed(const std::string& text) {
   auto result = parse_document(text);

@@ -9,7 +9,7 @@
 namespace limpet::compile {
 namespace {
 
-using config::ServerId;
+using Id = config::ServerId;
 using timing::Instant;
 using timing::seconds;
 
@@ -26,9 +26,9 @@ struct PoolOf {
 config::Document document(const PoolOf& of) {
   config::Pool pool;
   pool.graceful_disable_timeout = of.timeout;
-  for (const uint64_t id : of.enabled) pool.servers.push_back({.id = ServerId{id}, .address = {}});
+  for (const uint64_t id : of.enabled) pool.servers.push_back({.id = Id{id}, .address = {}});
   for (const uint64_t id : of.disabled) {
-    pool.servers.push_back({.id = ServerId{id}, .address = {}});
+    pool.servers.push_back({.id = Id{id}, .address = {}});
     pool.servers.back().enabled = false;
   }
   config::Document d;
@@ -36,7 +36,7 @@ config::Document document(const PoolOf& of) {
   return d;
 }
 
-using Ids = std::vector<ServerId>;
+using Ids = std::vector<Id>;
 
 TEST(Drains, DisabledServerIsDueAfterItsTimeout) {
   Drains drains;
@@ -45,14 +45,14 @@ TEST(Drains, DisabledServerIsDueAfterItsTimeout) {
   drains.update(document({.enabled = {1}, .disabled = {2}}), at(100));
   EXPECT_EQ(drains.next_deadline(at(100)), at(160));
   EXPECT_EQ(drains.due(at(159)), Ids{});
-  EXPECT_EQ(drains.due(at(160)), Ids{ServerId{2}});
+  EXPECT_EQ(drains.due(at(160)), Ids{Id{2}});
 }
 
 TEST(Drains, DisabledServerStaysDueUntilItIsEnabled) {
   Drains drains;
   drains.update(document({.enabled = {1}, .disabled = {2}}), at(0));
   drains.settle(at(60));
-  EXPECT_EQ(drains.due(at(1000)), Ids{ServerId{2}});
+  EXPECT_EQ(drains.due(at(1000)), Ids{Id{2}});
   EXPECT_EQ(drains.next_deadline(at(60)), Instant::never());
   drains.update(document({.enabled = {1, 2}, .disabled = {}}), at(1001));
   EXPECT_EQ(drains.due(at(1001)), Ids{});
@@ -78,7 +78,7 @@ TEST(Drains, RemovedServerIsDueAfterItsPoolsTimeoutAndThenForgotten) {
   drains.update(document({.enabled = {1, 2}, .disabled = {}}), at(0));
   drains.update(document({.enabled = {1}, .disabled = {}}), at(100));
   EXPECT_EQ(drains.next_deadline(at(100)), at(160));
-  EXPECT_EQ(drains.due(at(160)), Ids{ServerId{2}});
+  EXPECT_EQ(drains.due(at(160)), Ids{Id{2}});
   drains.settle(at(160));
   EXPECT_EQ(drains.due(at(160)), Ids{});
 }
@@ -87,7 +87,7 @@ TEST(Drains, RemovalOfADisabledServerDoesNotRestartTheTimeout) {
   Drains drains;
   drains.update(document({.enabled = {1}, .disabled = {2}}), at(0));
   drains.update(document({.enabled = {1}, .disabled = {}}), at(40));
-  EXPECT_EQ(drains.due(at(60)), Ids{ServerId{2}});
+  EXPECT_EQ(drains.due(at(60)), Ids{Id{2}});
 }
 
 TEST(Drains, ServerThatReturnsIsNotDrained) {
@@ -102,9 +102,9 @@ TEST(Drains, TimeoutOfZeroIsDueAtOnce) {
   Drains drains;
   const auto zero = std::chrono::minutes(0);
   drains.update(document({.enabled = {1, 2}, .disabled = {3}, .timeout = zero}), at(0));
-  EXPECT_EQ(drains.due(at(0)), Ids{ServerId{3}});
+  EXPECT_EQ(drains.due(at(0)), Ids{Id{3}});
   drains.update(document({.enabled = {1}, .disabled = {3}, .timeout = zero}), at(10));
-  EXPECT_EQ(drains.due(at(10)), (Ids{ServerId{2}, ServerId{3}}));
+  EXPECT_EQ(drains.due(at(10)), (Ids{Id{2}, Id{3}}));
 }
 
 TEST(Drains, WithoutTimeoutNothingIsEverDue) {
@@ -120,7 +120,7 @@ TEST(Drains, DisabledPoolDrainsAllItsServers) {
   auto d = document({.enabled = {1, 2}, .disabled = {}});
   d.pools[0].enabled = false;
   drains.update(d, at(5));
-  EXPECT_EQ(drains.due(at(65)), (Ids{ServerId{1}, ServerId{2}}));
+  EXPECT_EQ(drains.due(at(65)), (Ids{Id{1}, Id{2}}));
 }
 
 TEST(Drains, BeyondTheLimitTheNearestToTheirTimeAreDueAtOnce) {
@@ -130,7 +130,7 @@ TEST(Drains, BeyondTheLimitTheNearestToTheirTimeAreDueAtOnce) {
   drains.update(document(first), at(0));
   drains.update(document({.enabled = {100'001, 100'002}, .disabled = {}}), at(10));
   drains.update(document({.enabled = {100'003}, .disabled = {}}), at(20));
-  EXPECT_EQ(drains.due(at(20)), (Ids{ServerId{1}, ServerId{2}}));
+  EXPECT_EQ(drains.due(at(20)), (Ids{Id{1}, Id{2}}));
 }
 
 }  // namespace
