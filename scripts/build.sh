@@ -24,8 +24,10 @@ configure_release() { configure build; }
 configure_clang() {
   local folder=$1
   shift
-  CC=clang-14 CXX=clang++-14 configure "$folder" --buildtype=plain -Doptimization=1 \
-    -Dcpp_args=-gline-tables-only -Db_lundef=false "$@"
+  # Instrumented code is slow to compile and to link: a library or program is one unit, where
+  # headers and what templates unfold to are compiled once, and linked by lld.
+  CC=clang-14 CXX=clang++-14 CXX_LD=lld configure "$folder" --buildtype=plain -Doptimization=1 \
+    -Dcpp_args=-gline-tables-only -Db_lundef=false -Dunity=on -Dunity_size=100 "$@"
 }
 
 configure_asan() { configure_clang build-asan -Db_sanitize=address,undefined; }
