@@ -32,12 +32,10 @@ configure_clang() {
 
 configure_asan() { configure_clang build-asan -Db_sanitize=address,undefined; }
 configure_tsan() { configure_clang build-tsan -Db_sanitize=thread; }
-configure_fuzz() { configure_clang build-fuzz -Db_sanitize=address,undefined -Dfuzzers=true; }
 
 build_release() { configure_release && ninja -C "$limpet_root/build" "$@"; }
 build_asan() { configure_asan && ninja -C "$limpet_root/build-asan" "$@"; }
 build_tsan() { configure_tsan && ninja -C "$limpet_root/build-tsan" "$@"; }
-build_fuzz() { configure_fuzz && ninja -C "$limpet_root/build-fuzz" "$@"; }
 
 # suite_targets FOLDER SUITE...: what has to be built to run these suites, for ninja.
 suite_targets() {
