@@ -71,6 +71,7 @@ Forwarder::Forwarder(const Options& options, const base::KeyedHash& hash, base::
       datagram_id_(static_cast<uint32_t>(random.next()) / options.cores * options.cores +
                    options.core) {
   for (auto* list : {&retry_, &retrying_}) list->reserve(2 * Pen::kKeys);
+  heard_.reserve(2 * Pen::kKeys);
 }
 
 void Forwarder::use(const snapshot::Snapshot& s) {

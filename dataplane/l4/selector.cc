@@ -94,7 +94,6 @@ Choice Selector::pick_at_home(const snapshot::Snapshot& s, const snapshot::Virtu
   Outcome outcome = Outcome::kDone;
   if (entry != nullptr) {
     outcome = replica_.move(*entry, picked.server->id);
-    if (outcome == Outcome::kDone) ++counters_.moved;
   } else {
     const auto made = replica_.create(*scope, Key::of(scope->key_of(client.address)),
                                       picked.server->id, {.since = since});

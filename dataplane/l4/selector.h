@@ -43,7 +43,6 @@ struct Choice {
 struct LookupCounters {
   telemetry::Counter hits;
   telemetry::Counter misses;
-  telemetry::Counter moved;
   telemetry::Counter returned_home;
   telemetry::Counter refused;
 };
