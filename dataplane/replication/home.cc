@@ -271,7 +271,7 @@ void Replica::on_answer(uint32_t from, const Answer& m) {
   LIMPET_ASSERT(credits_[from] > 0);
   --credits_[from];
   Entry* record = table_.at(m.place, m.serial);
-  if (record == nullptr) return;
+  if (record == nullptr || !record->is_home()) return;
   Home& home = table_.home(*record);
   const Bits bit = Bits{1} << from;
   if (m.last > record->last) {
@@ -359,7 +359,7 @@ Replica::Idle Replica::longest_idle(Instant since, bool expired_only) {
 void Replica::go_on_evicting() {
   std::erase_if(evicting_, [&](const Handle& h) {
     Entry* record = table_.at(h.place, h.serial);
-    if (record == nullptr || !table_.home(*record).evicting) return true;
+    if (record == nullptr || !record->is_home() || !table_.home(*record).evicting) return true;
     if (end_if_due(*record)) return true;
     recall(*record, table_.home(*record));
     return false;

@@ -21,7 +21,7 @@ MUTATIONS = [
     (2, "`regranted` ignored: a YES clears the copy although an UPDATE followed the RECALL",
      [(HOME, "} else if ((home.regranted & bit) == 0) {", "} else {")], []),
     (3, "the answer's serial is not checked",
-     [(HOME, "  Entry* record = table_.at(m.place, m.serial);\n  if (record == nullptr) return;",
+     [(HOME, "  Entry* record = table_.at(m.place, m.serial);\n  if (record == nullptr || !record->is_home()) return;",
        "  Entry* record = m.place < table_.places() ? table_.entry_at(m.place) : nullptr;\n"
        "  if (record == nullptr || !record->is_home()) return;")], []),
     (4, "`have` is not looked at, nor whether the server may be used: two claims move twice",
