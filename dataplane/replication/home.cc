@@ -594,6 +594,7 @@ void Replica::advance(uint32_t records) {
     }
     if (Entry* record = table_.record_at(advance_at_++)) look_at(*record);
   }
+  for (uint32_t i = 0; i < records; ++i) table_.prefetch_record(advance_at_ + i, records);
 }
 
 bool Replica::sweep(uint32_t records) {

@@ -119,7 +119,7 @@ class Core {
   static constexpr uint32_t kTurnPacketsMax = 512;
   static constexpr uint32_t kJobEntriesPerTurn = 256;
   static constexpr uint32_t kSweepRecordsPerTurn = 256;
-  static constexpr uint32_t kRecordsBusy = 4;  // looked at each turn for their deadlines
+  static constexpr uint32_t kRecordsBusy = 2;  // looked at each turn for their deadlines
   static constexpr uint32_t kRecordsIdle = 64;
 
  private:
