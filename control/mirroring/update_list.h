@@ -33,20 +33,11 @@ namespace limpet::mirroring {
 
 inline constexpr uint32_t kPeersMax = 16;
 
-using PeerIndex = base::Strong<struct PeerIndexTag, uint8_t>;  // 0 .. peers - 1
-// Counts the sessions with one peer; 0: none.
-using SessionNumber = base::Strong<struct SessionNumberTag, uint32_t>;
-
-inline constexpr PeerIndex kNoPeer{UINT8_MAX};
-
-// Whom home says to tell of a change.
-enum class Told : uint8_t { kNobody, kSender, kAll };
-
-// Where a change came from: a peer, over one of its sessions; none: this engine, or its disk.
-struct Source {
-  PeerIndex peer = kNoPeer;
-  SessionNumber session;
-};
+using persist::kNoPeer;
+using persist::PeerIndex;  // 0 .. peers - 1
+using persist::SessionNumber;
+using persist::Source;
+using persist::Told;
 
 struct Update {
   snapshot::ScopeId scope;

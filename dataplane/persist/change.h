@@ -2,10 +2,10 @@
 // between homes and the control thread (the mirror), which carry it.
 //
 // Record is the payload of part B of the replication protocol: (stamp, epoch, server, first,
-// deleted, act, held). merge() is commutative and idempotent among records that have not expired,
-// and associative but for a tombstone between two lineages: it may kill the winner after the loser,
-// which it would have spared, was forgotten. Whoever still has the loser is told of the tombstone
-// and says so; then all have it again.
+// timeout, deleted, act, held). merge() is commutative and idempotent among records that have not
+// expired, and associative but for a tombstone between two lineages: it may kill the winner after
+// the loser, which it would have spared, was forgotten. Whoever still has the loser is told of the
+// tombstone and says so; then all have it again.
 #pragma once
 
 #include <algorithm>
@@ -51,8 +51,9 @@ struct Record {
   bool held = false;   // somebody had connections open at `act`
   snapshot::ServerId server;
   snapshot::ServerId first;
-  Stamp deleted;  // tombstone: kills every lineage up to it
-  Stamp act;      // latest activity known
+  uint32_t timeout_ms = 0;  // the entry's own; 0: the profile's
+  Stamp deleted;            // tombstone: kills every lineage up to it
+  Stamp act;                // latest activity known
 
   bool live() const { return stamp.value != 0; }
   friend constexpr bool operator==(const Record&, const Record&) = default;
@@ -63,24 +64,55 @@ struct Record {
 // lineage is past its deadline and nobody holds it here; such a one yields to b's.
 Record merge(const Record& a, const Record& b, bool a_expired = false);
 
+// A peer engine as the control thread numbers them, and its sessions; 0: none.
+using PeerIndex = base::Strong<struct PeerIndexTag, uint8_t>;
+using SessionNumber = base::Strong<struct SessionNumberTag, uint32_t>;
+inline constexpr PeerIndex kNoPeer{UINT8_MAX};
+
+// Where news came from: a peer, over one of its sessions; none: this engine, or its disk.
+struct Source {
+  PeerIndex peer = kNoPeer;
+  SessionNumber session;
+};
+
+// Whom a home says to tell of a change.
+enum class Told : uint8_t { kNobody, kSender, kAll };
+
 // Home → mirror: the latest of a key.
 struct Change {
-  enum class Kind : uint8_t { kPut, kRemove } kind = Kind::kPut;
+  enum class Kind : uint8_t {
+    kPut,     // the binding with its tombstone; a record that is not live: only the tombstone
+    kRemove,  // nothing that others should know: no binding and no tombstone
+    kFence,   // all that was sent before Merge::Kind::kFence has been merged and told
+  } kind = Kind::kPut;
   bool confirmed = false;  // not embryonic any more
+  Told told = Told::kAll;
+  Source source;  // whose news it is; Told::kSender: whom to tell
   snapshot::ScopeSlot scope;
+  uint32_t fence = 0;    // kFence: as in the Merge
   uint64_t version = 0;  // the home's snapshot
   Key key;
   Record record;
-  timing::Instant created;
+  timing::Instant act_at;   // when record.act was
+  timing::Instant created;  // when this engine first had it
 };
 
-// Mirror → home: what somebody else knows of a key.
+// Mirror → home: what somebody else knows of a key, and what has to be done with tombstones.
 struct Merge {
+  enum class Kind : uint8_t {
+    kRecord,       // of a key
+    kKillScope,    // a tombstone of all bindings of the scope: record.deleted
+    kForget,       // the key's tombstone, if it still is record.deleted
+    kForgetScope,  // the same of the scope's
+    kFence,        // answered when all before it has been carried out
+  } kind = Kind::kRecord;
+  Source source;
   snapshot::ScopeSlot scope;
-  uint32_t unused = 0;
+  uint32_t fence = 0;
   uint64_t version = 0;  // the mirror's snapshot
   Key key;
   Record record;
+  timing::Instant act_at;  // when record.act was, by our clock
 };
 
 }  // namespace limpet::persist

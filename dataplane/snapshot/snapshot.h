@@ -126,6 +126,8 @@ struct Scope {
   std::string profile;
   PoolIndex pool;
   timing::Duration timeout{};
+  // How often other engines are told that a binding is in use: half the timeout, or less.
+  timing::Duration update_interval{};
   uint8_t mask_v4 = 32;
   uint8_t mask_v6 = 128;
   Recovery down = Recovery::kPickNew;
