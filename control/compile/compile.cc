@@ -311,10 +311,7 @@ void Compiler::describe(snapshot::Scope& scope, const config::VirtualService& vs
   scope.pool_name = pool.name;
   scope.profile = profile.name;
   scope.timeout = profile.timeout;
-  scope.update_interval = scope.timeout / 2;
-  if (profile.update_interval)
-    scope.update_interval =
-        std::min<timing::Duration>(scope.update_interval, *profile.update_interval);
+  if (profile.update_interval) scope.update_interval = *profile.update_interval;
   // Of the family that the scope does not have the mask stays whole.
   if (family == Family::kV4) {
     scope.mask_v4 = std::min<uint8_t>(profile.ip_mask.value_or(32), 32);

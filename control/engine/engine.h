@@ -142,7 +142,7 @@ class Engine final : public api::Backend, private slowpath::Link {
   std::optional<api::Refusal> resolve(const api::EntryFilter& filter, worker::EntryFilter* out,
                                       bool* nobody) const;
   api::EntryRow row(const mirroring::Mirror::Binding& binding, const Presence& presence) const;
-  Presence presence(const Question& question, std::size_t i, const snapshot::Scope& scope) const;
+  static Presence presence(const Question& question, std::size_t i);
   void answer_listing(Listing& listing, const Question& question);
   void explain_binding(const Question& question, const snapshot::Snapshot& s,
                        const snapshot::Scope* scope, api::Explanation* out) const;

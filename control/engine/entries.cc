@@ -155,21 +155,16 @@ api::EntryRow Engine::row(const mirroring::Mirror::Binding& binding,
 }
 
 // What all cores together have of the i-th key they were asked about.
-Engine::Presence Engine::presence(const Question& question, std::size_t i,
-                                  const snapshot::Scope& scope) const {
+Engine::Presence Engine::presence(const Question& question, std::size_t i) {
   Presence out;
-  timing::Instant last = persist::kNoActivity;
-  bool confirmed = false;
+  out.deadline = persist::kNoActivity;
   for (const auto& job : question.jobs) {
     const worker::Job::Seen& seen = job->seen[i];
     if (!seen.present) continue;
     out.present = true;
     out.open += seen.open;
-    last = std::max(last, seen.last);
-    confirmed = confirmed || seen.confirmed;
+    out.deadline = std::max(out.deadline, seen.deadline);
   }
-  out.deadline =
-      last + (confirmed ? scope.timeout : std::min(scope.timeout, persist::kEmbryonicTimeout));
   return out;
 }
 
@@ -239,7 +234,7 @@ void Engine::answer_listing(Listing& listing, const Question& question) {
     const mirroring::Mirror::Binding* binding = mirror_->find(slot, key);
     const snapshot::Scope* scope = running_.snapshot->scope(slot);
     if (binding != nullptr && scope != nullptr) {
-      const Presence found = presence(question, i, *scope);
+      const Presence found = presence(question, i);
       // Over, though its home has not come round to it yet.
       if (found.present && (found.open > 0 || now < found.deadline)) {
         out.rows.push_back(row(*binding, found));

@@ -137,8 +137,7 @@ void Engine::explain_binding(const Question& question, const snapshot::Snapshot&
       fmt::format("the home of key {} is worker {}", key.to_string(), out->home_core));
   const snapshot::Pool& pool = s.pools[scope->pool.value];
   Presence presence;
-  Instant last = persist::kNoActivity;
-  bool confirmed = false;
+  presence.deadline = persist::kNoActivity;
   for (uint32_t w = 0; w < question.jobs.size(); ++w) {
     const auto& entry = question.jobs[w]->entry;
     if (!entry) {
@@ -150,15 +149,12 @@ void Engine::explain_binding(const Question& question, const snapshot::Snapshot&
                                      entry->is_home() ? "its record" : "a copy",
                                      server == nullptr ? "no server" : server->name, entry->open));
     presence.open += entry->open;
-    last = std::max(last, entry->last);
-    confirmed = confirmed || entry->confirmed;
+    presence.deadline = std::max(presence.deadline, question.jobs[w]->deadline);
   }
   if (!home.entry || !home.home) {
     out->steps.push_back("so there is no binding");
     return;
   }
-  presence.deadline =
-      last + (confirmed ? scope->timeout : std::min(scope->timeout, persist::kEmbryonicTimeout));
   binding.created = home.home->created;
   binding.record.server = home.entry->server;
   binding.record.epoch = home.home->epoch;

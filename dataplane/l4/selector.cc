@@ -49,6 +49,7 @@ Choice Selector::choose(const snapshot::Snapshot& s, const snapshot::VirtualServ
     const bool changes = j.action == Action::kPick || j.reason == Reason::kHome;
     if (changes && !at_home) return {.entry = entry, .reason = j.reason, .wait = Wait::kClaim};
     if (j.action == Action::kPick) return pick_at_home(s, vs, entry, client, j.reason, grant.since);
+    if (!replica_.may_use(*entry, *scope)) return {.entry = entry, .wait = Wait::kRoom};
     Choice choice = use(j, entry, grant);
     if (choice.server == nullptr) continue;
     if (j.reason == Reason::kHome) {

@@ -4,7 +4,7 @@
 
 namespace limpet::persist {
 
-Record merge(const Record& a, const Record& b, bool a_expired) {
+Record merge(const Record& a, const Record& b, Expired expired) {
   const Stamp deleted = std::max(a.deleted, b.deleted);
   const bool a_lives = a.stamp > deleted;
   const bool b_lives = b.stamp > deleted;
@@ -13,10 +13,16 @@ Record merge(const Record& a, const Record& b, bool a_expired) {
   };
   bool a_wins = a_lives;
   if (a_lives && b_lives) {
-    a_wins = a.stamp == b.stamp ? version(a) >= version(b) : a.stamp < b.stamp && !a_expired;
+    if (a.stamp == b.stamp) {
+      a_wins = version(a) >= version(b);
+    } else if (expired.a != expired.b) {
+      a_wins = expired.b;
+    } else {
+      a_wins = a.stamp < b.stamp;
+    }
   }
+  if (!a_lives && !b_lives) return {.deleted = deleted};  // whose activity does not matter
   Record out = a_wins ? a : b;
-  if (!a_lives && !b_lives) out = {};
   out.deleted = deleted;
   // At equal moments "held" is the safer belief.
   const Record& latest = std::tuple(a.act, a.held) >= std::tuple(b.act, b.held) ? a : b;

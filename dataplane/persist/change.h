@@ -24,7 +24,9 @@ namespace limpet::persist {
 // "Logical Physical Clocks" (2014). 0: none.
 using Stamp = base::Strong<struct StampTag, uint64_t>;
 
-// Makes stamps, each greater than any it made or saw before.
+// Makes stamps, each greater than any it made or saw before. What it has seen ahead of its wall
+// clock it stays ahead, so that stamps of all makers order what happened as the fastest clock of
+// the cluster would, but for the time that news takes.
 class StampClock {
  public:
   static constexpr uint32_t kNodesMax = 1u << 13;
@@ -33,16 +35,33 @@ class StampClock {
   explicit StampClock(uint32_t node) : node_(node) { LIMPET_ASSERT(node < kNodesMax); }
 
   Stamp next(timing::WallTime now) {
-    const auto ms = static_cast<uint64_t>(std::max<int64_t>(now.ns / 1'000'000, kOriginMs));
     // More than 1,024 in a millisecond borrow from the next one.
-    time_ = std::max(time_ + 1, (ms - kOriginMs) << 10);
-    return Stamp{time_ << 13 | node_};
+    time_ = std::max(time_ + 1, time_of(now) + lead_);
+    return stamp(time_);
   }
-  void observe(Stamp seen) { time_ = std::max(time_, seen.value >> 13); }
+  // For what happened at `then`, not after now; greater than `before`.
+  Stamp at(timing::WallTime then, Stamp before) {
+    const uint64_t time = std::max(time_of(before) + 1, time_of(then) + lead_);
+    time_ = std::max(time_, time);
+    return stamp(time);
+  }
+  void observe(Stamp seen, timing::WallTime now) {
+    time_ = std::max(time_, time_of(seen));
+    lead_ = std::max(lead_, std::max(time_of(seen), time_of(now)) - time_of(now));
+  }
+  static uint32_t node_of(Stamp s) { return static_cast<uint32_t>(s.value & (kNodesMax - 1)); }
 
  private:
+  static uint64_t time_of(timing::WallTime at) {
+    const auto ms = static_cast<uint64_t>(std::max<int64_t>(at.ns / 1'000'000, kOriginMs));
+    return (ms - kOriginMs) << 10;
+  }
+  static uint64_t time_of(Stamp s) { return s.value >> 13; }
+  Stamp stamp(uint64_t time) const { return Stamp{time << 13 | node_}; }
+
   uint32_t node_;
-  uint64_t time_ = 0;  // milliseconds and counter
+  uint64_t time_ = 0;  // milliseconds and counter: the latest made or seen
+  uint64_t lead_ = 0;  // how far the fastest clock is ahead of ours
 };
 
 struct Record {
@@ -60,9 +79,13 @@ struct Record {
 };
 
 // Both engines' knowledge as one. Of two live lineages the earlier wins, of one lineage the higher
-// epoch, then the higher server id. Activity belongs to the key, whoever wins. `a_expired`: a's
-// lineage is past its deadline and nobody holds it here; such a one yields to b's.
-Record merge(const Record& a, const Record& b, bool a_expired = false);
+// epoch, then the higher server id. Activity belongs to the key, whoever wins. A lineage that is
+// past its deadline, and that nobody holds, yields to another that is not.
+struct Expired {
+  bool a = false;
+  bool b = false;
+};
+Record merge(const Record& a, const Record& b, Expired expired = {});
 
 // A peer engine as the control thread numbers them, and its sessions; 0: none.
 using PeerIndex = base::Strong<struct PeerIndexTag, uint8_t>;

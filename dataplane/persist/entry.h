@@ -1,5 +1,6 @@
 // Entry: one binding, key -> server, as one core has it: a copy, or at the key's home core the
-// record itself. Home: what only a home needs to know of it, in a cache line of its own.
+// record itself. Home: what only a home needs to know of it, in a cache line of its own. Activity:
+// what engines tell each other of its activity; only where somebody has to be told.
 #pragma once
 
 #include <algorithm>
@@ -26,13 +27,17 @@ struct Entry {
   // Home: latest activity known. Copy: the close of the last connection here, or never() below.
   timing::Instant last;
   snapshot::ScopeSlot scope;
-  uint32_t serial = 0;      // from the home: a new one for each life of the binding; never 0
-  uint32_t change = 0;      // +1 whenever the server changes
-  uint32_t open = 0;        // connections of this serial open on this core
-  uint32_t home = kNoHome;  // the Home of a record; kNoHome: a copy
-  bool confirmed = false;   // not embryonic any more
-  bool used = false;        // false: a free place
-  bool touch_owed = false;  // copy: home has not been told that it is confirmed
+  uint32_t serial = 0;          // from the home: a new one for each life of the binding; never 0
+  uint32_t change = 0;          // +1 whenever the server changes
+  uint32_t open = 0;            // connections of this serial open on this core
+  uint32_t home = kNoHome;      // the Home of a record; kNoHome: a copy
+  bool confirmed = false;       // not embryonic any more
+  bool used : 1 = false;        // false: a free place
+  bool touch_owed : 1 = false;  // copy: home has not been told that it is confirmed
+  // copy: home believes that nobody holds it here, and wants to know when somebody does.
+  bool told_idle : 1 = false;
+  // home: over, but a peer may know of later activity; nobody sees it.
+  bool husk : 1 = false;
   // +1 when the place is used anew. A copy that was given up may come back to its place with the
   // serial it had: connections that were counted in it before are not counted any more.
   uint8_t life = 0;
@@ -40,7 +45,7 @@ struct Entry {
   bool is_home() const { return home != kNoHome; }
   // Keeps the binding alive on this core.
   bool held() const { return open > 0 && confirmed; }
-  // When it is over unless something happens.
+  // When it is over unless something happens, as far as this core alone knows.
   timing::Instant deadline(timing::Duration timeout) const {
     return last + (confirmed ? timeout : std::min(timeout, kEmbryonicTimeout));
   }
@@ -55,17 +60,31 @@ struct Home {
   uint64_t copies = 0;     // bit per core: may hold a copy
   uint64_t asked = 0;      // bit per core: a RECALL is unanswered
   uint64_t regranted = 0;  // bit per core: an UPDATE was sent after that RECALL
+  uint64_t round = 0;      // bit per core: has to be asked in this round
   Stamp stamp;
   timing::Instant created;
-  Stamp act;
   uint32_t epoch = 0;  // how often it moved, over all engines
   uint32_t entry = UINT32_MAX;
-  bool evicting = false;
-  bool owed = false;  // the mirror has not been told the latest
-  bool held = false;
-  bool used = false;
+  uint32_t timeout_ms = 0;  // its own; 0: the profile's
+  bool used : 1 = false;
+  bool evicting : 1 = false;
+  bool owed : 1 = false;        // the mirror has not been told the latest
+  bool heard : 1 = false;       // there was activity since the last announcement or round
+  bool holding : 1 = false;     // what was announced last is that it is held here
+  bool in_round : 1 = false;    // holders are being asked whether they hold it
+  bool found_held : 1 = false;  // ... and one has said so
 };
 
 static_assert(sizeof(Home) == 64);
+
+// The latest activity that engines have told each other.
+struct Activity {
+  Stamp act;
+  timing::Instant act_at = kNoActivity;        // by our clock
+  timing::Instant announced_at = kNoActivity;  // our own last announcement
+  bool held = false;                           // somebody held the binding at `act`
+};
+
+static_assert(sizeof(Activity) == 32, "two of a cache line");
 
 }  // namespace limpet::persist

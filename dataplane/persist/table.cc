@@ -18,7 +18,8 @@ Table::Table(Capacity capacity, const base::KeyedHash& hash, std::pmr::memory_re
       entries_(capacity.entries, memory),
       free_(memory),
       homes_(capacity.homes, memory),
-      free_homes_(memory) {
+      free_homes_(memory),
+      activities_(capacity.activity ? capacity.homes : 0, memory) {
   free_.reserve(capacity.entries);
   free_homes_.reserve(capacity.homes);
 }
@@ -70,6 +71,7 @@ Entry* Table::insert_home(snapshot::ScopeSlot scope, const Key& key) {
   Entry& e = insert(scope, key);
   e.home = at;
   homes_[at] = {.entry = place_of(e), .used = true};
+  if (capacity_.activity) activities_[at] = {};
   ++records_;
   return &e;
 }

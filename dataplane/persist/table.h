@@ -10,8 +10,9 @@
 //  3. Handles (place, serial) stay valid when the entry goes: at() is null then.
 // No call does more than a constant amount of work.
 //
-// Cost: 64 bytes an entry and 16 of index; 64 more for each that has its home here. A hit reads one
-// line of index and the entry. Why not rte_hash: see base/hash_index.h.
+// Cost: 64 bytes an entry and 16 of index; 64 more for each that has its home here, and 32 where
+// others have to be told of its activity. A hit reads one line of index and the entry. Why not
+// rte_hash: see base/hash_index.h.
 #pragma once
 
 #include <atomic>
@@ -57,7 +58,8 @@ class Table {
  public:
   struct Capacity {
     uint32_t entries = 0;
-    uint32_t homes = 0;  // records that have their home here
+    uint32_t homes = 0;     // records that have their home here
+    bool activity = false;  // others have to be told of their activity
   };
 
   Table(Capacity capacity, const base::KeyedHash& hash, std::pmr::memory_resource* memory);
@@ -91,6 +93,9 @@ class Table {
 
   Home& home(const Entry& entry) { return homes_[entry.home]; }
   const Home& home(const Entry& entry) const { return homes_[entry.home]; }
+  // Of a record, where Capacity::activity.
+  Activity& activity(const Entry& entry) { return activities_[entry.home]; }
+  const Activity& activity(const Entry& entry) const { return activities_[entry.home]; }
 
   // Handles.
   uint32_t place_of(const Entry& entry) const {
@@ -121,12 +126,14 @@ class Table {
   uint32_t records() const { return records_; }
   Capacity capacity() const { return capacity_; }
   std::size_t bytes() const {
-    return entries_.size() * sizeof(Entry) + index_.bytes() + homes_.size() * sizeof(Home);
+    return entries_.size() * sizeof(Entry) + index_.bytes() + homes_.size() * sizeof(Home) +
+           activities_.size() * sizeof(Activity);
   }
   static constexpr std::size_t bytes_for(Capacity c) {
     return std::size_t{c.entries} * (sizeof(Entry) + sizeof(uint32_t)) +
            base::HashIndex::bytes_for(c.entries) +
-           std::size_t{c.homes} * (sizeof(Home) + sizeof(uint32_t));
+           std::size_t{c.homes} *
+               (sizeof(Home) + sizeof(uint32_t) + (c.activity ? sizeof(Activity) : 0));
   }
 
  private:
@@ -141,7 +148,8 @@ class Table {
   std::pmr::vector<uint32_t> free_;  // places below high_water_ that are free
   std::pmr::vector<Home> homes_;
   std::pmr::vector<uint32_t> free_homes_;
-  uint32_t high_water_ = 0;  // no place from here on was ever used
+  std::pmr::vector<Activity> activities_;  // by home
+  uint32_t high_water_ = 0;                // no place from here on was ever used
   uint32_t homes_high_water_ = 0;
   uint32_t records_ = 0;
 };

@@ -32,13 +32,16 @@ void Replica::adopt(const Down& m) {
   if (copy == nullptr) {
     copy = &table_.insert(m.scope, m.key);
     copy->last = persist::kNoActivity;
+    copy->told_idle = !m.answer;
   } else if (copy->serial != m.serial) {
     // Another life of the binding: connections of the one before go on uncounted.
     lost_counts_ = lost_counts_ || copy->open > 0;
     copy->open = 0;
     copy->last = persist::kNoActivity;
     copy->confirmed = false;
-    if (std::exchange(copy->touch_owed, false)) --touches_owed_;
+    if (copy->touch_owed) --touches_owed_;
+    copy->touch_owed = false;
+    copy->told_idle = !m.answer;
   }
   copy->serial = m.serial;
   copy->change = m.change;
@@ -62,6 +65,8 @@ void Replica::recalled(uint32_t from, const Down& m) {
     answer.yes = m.give_up && !held;
     answer.confirmed = copy->confirmed;
     answer.open = copy->open;
+    answer.held = held;
+    copy->told_idle = !held;
     answer.last = held ? now_ : copy->last;
   }
   if (answer.yes && copy != nullptr) {
@@ -74,7 +79,7 @@ void Replica::recalled(uint32_t from, const Down& m) {
   LIMPET_ASSERT(sent);  // credits
 }
 
-bool Replica::claim(const snapshot::Scope& scope, const Key& key, const Entry* have,
+bool Replica::claim(const snapshot::Scope& scope, const Key& key, Entry* have,
                     const Proposal& proposal) {
   Claim m{.kind = Claim::Kind::kClaim,
           .exact = proposal.exact,
@@ -90,17 +95,18 @@ bool Replica::claim(const snapshot::Scope& scope, const Key& key, const Entry* h
   }
   if (!rings_.claims.from(options_.core).to(home_of(scope.slot, key)).push(m)) return wait();
   ++counters_.claims;
+  if (have != nullptr) have->told_idle = false;
   return true;
 }
 
 void Replica::confirm(Entry& entry) {
   if (entry.confirmed) return;
-  entry.confirmed = true;
   if (entry.is_home()) {
     // What was half open may have been giving way.
     stop_eviction(table_.home(entry));
-    return tell_mirror(entry, table_.home(entry));
+    return confirm_record(entry);
   }
+  entry.confirmed = true;
   if (touch(entry)) return;
   entry.touch_owed = true;
   ++touches_owed_;
@@ -117,6 +123,7 @@ bool Replica::touch(Entry& copy) {
                 .version = snapshot_->version};
   if (!rings_.claims.from(options_.core).to(home_of(copy.scope, copy.key)).push(m)) return wait();
   ++counters_.touches;
+  copy.told_idle = false;
   return true;
 }
 

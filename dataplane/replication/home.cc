@@ -14,7 +14,9 @@ using persist::Entry;
 using persist::Home;
 using persist::Key;
 using persist::Record;
+using persist::Told;
 using snapshot::Scope;
+using snapshot::ScopeSlot;
 using snapshot::Server;
 using snapshot::ServerId;
 using timing::Instant;
@@ -24,12 +26,16 @@ Replica::Replica(const Options& options, Rings& rings, persist::Bindings& bindin
                  balance::Picker& picker, const base::KeyedHash& hash, base::Random& random,
                  std::pmr::memory_resource* memory)
     : options_(options),
+      announcing_(options.peers || options.disk),
       rings_(rings),
       bindings_(bindings),
       picker_(picker),
       random_(random),
       homes_(persist::homes_of(rings.cores(), bindings.limit())),
-      table_(capacity_of(rings.cores(), rings.capacity, bindings.limit()), hash, memory),
+      table_(capacity_of(rings.cores(), rings.capacity, bindings.limit(), announcing_), hash,
+             memory),
+      tombstones_(options.peers ? tombstones_of(rings.cores(), bindings.limit()) : 0, hash, memory),
+      killed_(options.peers ? base::kScopesMax : 0, memory),
       stamps_(options.node),
       // Serials of different homes must differ too: a flow knows its entry by place and serial.
       serial_(options.core * (UINT32_MAX / static_cast<uint32_t>(base::kWorkersMax))),
@@ -100,34 +106,44 @@ void Replica::refuse(uint32_t to, const Claim& m, Reason reason) {
 
 Record Replica::record_of(const Entry& record) const {
   const Home& home = table_.home(record);
-  return {.stamp = home.stamp,
-          .epoch = home.epoch,
-          .held = home.held,
-          .server = record.server,
-          .first = record.first,
-          .deleted = {},
-          .act = home.act};
+  Record out{.stamp = home.stamp,
+             .epoch = home.epoch,
+             .server = record.server,
+             .first = record.first,
+             .timeout_ms = home.timeout_ms,
+             .deleted = tombstones_.of_key(record.scope, record.key)};
+  if (announcing_) {
+    out.act = table_.activity(record).act;
+    out.held = table_.activity(record).held;
+  }
+  return out;
 }
 
-void Replica::tell_mirror(const Entry& record, Home& home) {
+void Replica::tell_mirror(const Entry& record, Home& home, const Farewell& whom) {
   const Change change{.kind = Change::Kind::kPut,
                       .confirmed = record.confirmed,
+                      .told = whom.told,
+                      .source = whom.source,
                       .scope = record.scope,
                       .version = snapshot_->version,
                       .key = record.key,
                       .record = record_of(record),
+                      .act_at = announcing_ ? table_.activity(record).act_at : record.last,
                       .created = home.created};
   home.owed = !rings_.news[options_.core].push(change);
   ++(home.owed ? counters_.waited : counters_.news);
 }
 
-bool Replica::tell_mirror_removed(const Entry& record) {
-  const Change change{.kind = Change::Kind::kRemove,
-                      .scope = record.scope,
-                      .version = snapshot_->version,
-                      .key = record.key,
-                      .record = {},
-                      .created = {}};
+// There is no binding any more, but perhaps a tombstone.
+bool Replica::tell_mirror_gone(ScopeSlot scope, const Key& key, const Farewell& farewell) {
+  Change change{.kind = Change::Kind::kRemove,
+                .told = farewell.told,
+                .source = farewell.source,
+                .scope = scope,
+                .version = snapshot_->version,
+                .key = key};
+  change.record.deleted = tombstones_.of_key(scope, key);
+  if (change.record.deleted.value != 0) change.kind = Change::Kind::kPut;
   if (!rings_.news[options_.core].push(change)) return wait();
   ++counters_.news;
   return true;
@@ -138,8 +154,9 @@ bool Replica::tell_mirror_removed(const Entry& record) {
 
 Entry* Replica::find(const Scope& scope, const Key& key) {
   Entry* entry = table_.find(scope.slot, key);
-  if (entry == nullptr || !entry->is_home() || !expired(*entry, scope)) return entry;
-  return end_if_due(*entry) ? nullptr : entry;
+  if (entry == nullptr || !entry->is_home()) return entry;
+  if (entry->husk) return nullptr;
+  return expired(*entry, scope) && end_if_due(*entry) ? nullptr : entry;
 }
 
 Entry* Replica::make(const Scope& scope, const Key& key) {
@@ -154,24 +171,41 @@ Entry* Replica::make(const Scope& scope, const Key& key) {
 
 Replica::Made Replica::create(const Scope& scope, const Key& key, ServerId server,
                               const Need& need) {
+  if (husks_ > 0) {
+    if (Entry* husk = table_.find(scope.slot, key)) {
+      continue_husk(*husk, server);
+      const Bits except = need.asker == kNobody ? 0 : Bits{1} << need.asker;
+      push_to_others(*husk, table_.home(*husk), except);
+      tell_mirror(*husk, table_.home(*husk), {Told::kNobody, {}});
+      return {Outcome::kDone, husk};
+    }
+  }
   if (!bindings_.reserve()) {
-    const Outcome outcome = make_room(scope, need.since);
-    if (outcome != Outcome::kDone) return {outcome};
+    if (husks_ > 0) {
+      if (!take_husks_place()) return {Outcome::kWait};
+    } else if (const Outcome outcome = make_room(scope, need.since); outcome != Outcome::kDone) {
+      return {outcome};
+    }
     if (!bindings_.reserve()) return {Outcome::kWait};  // another home was quicker
   }
   Entry* record = make(scope, key);
   if (record == nullptr) {  // this home's share is full: hardly ever before the whole is
     bindings_.release();
-    const Outcome outcome = make_room(scope, need.since);
+    if (husks_ > 0) take_husks_place();
+    const Outcome outcome = husks_ > 0 ? Outcome::kWait : make_room(scope, need.since);
     return {outcome == Outcome::kDone ? Outcome::kWait : outcome};
   }
   record->server = record->first = server;
   Home& home = table_.home(*record);
-  home.stamp = home.act = stamps_.next(wall());
+  home.stamp = stamps_.next(wall());
+  if (announcing_) {
+    table_.activity(*record).act = home.stamp;
+    table_.activity(*record).act_at = now_;
+  }
   ++counters_.created;
   // The asker's ring has room for one message: its answer.
   push_to_others(*record, home, need.asker == kNobody ? 0 : Bits{1} << need.asker);
-  tell_mirror(*record, home);
+  tell_mirror(*record, home, {Told::kNobody, {}});
   return {Outcome::kDone, record};
 }
 
@@ -192,17 +226,18 @@ Outcome Replica::move(Entry& record, ServerId server) {
   Home& home = table_.home(record);
   if (!room(home.copies)) return Outcome::kWait;
   set_server(record, server);
-  use(record);
+  record.last = now_;
+  stop_eviction(home);
   ++counters_.moved;
   tell_all(home.copies, record, home);
-  tell_mirror(record, home);
+  changed(record);
   return Outcome::kDone;
 }
 
 // Removes a record that nobody else has a copy of.
-bool Replica::end(Entry& record, telemetry::Counter& why) {
-  LIMPET_ASSERT(table_.home(record).copies == 0);
-  if (!tell_mirror_removed(record)) return false;
+bool Replica::end(Entry& record, telemetry::Counter& why, const Farewell& farewell) {
+  LIMPET_ASSERT(table_.home(record).copies == 0 && !record.husk);
+  if (!tell_mirror_gone(record.scope, record.key, farewell)) return false;
   ++why;
   lost_counts_ = lost_counts_ || record.open > 0;
   table_.erase(record);
@@ -218,11 +253,13 @@ bool Replica::end_if_due(Entry& record) {
     return end(record, record.confirmed ? counters_.evicted_idle : counters_.evicted_embryonic);
   const Scope* scope = snapshot_->scope(record.scope);
   if (scope == nullptr || !expired(record, *scope)) return false;
+  if (record.confirmed && shares(*scope) && !husk_is_over(record, *scope))
+    return become_husk(record);
   return end(record, counters_.expired);
 }
 
 // Drops a binding whoever holds it: all are told in one step.
-bool Replica::forget(Entry& record, telemetry::Counter& why) {
+bool Replica::forget(Entry& record, telemetry::Counter& why, const Farewell& farewell) {
   Home& home = table_.home(record);
   if (!room(home.copies)) return false;
   if (rings_.news[options_.core].free_count() == 0) return wait();
@@ -234,37 +271,54 @@ bool Replica::forget(Entry& record, telemetry::Counter& why) {
     LIMPET_ASSERT(sent);  // R1
     ++counters_.gones;
   });
-  const bool ended = end(record, why);
+  const bool ended = end(record, why, farewell);
   LIMPET_ASSERT(ended);
   return true;
 }
 
 Outcome Replica::remove(Entry& record) {
-  return forget(record, counters_.deleted) ? Outcome::kDone : Outcome::kWait;
+  const Scope* scope = snapshot_->scope(record.scope);
+  if (scope == nullptr || !shares(*scope))
+    return forget(record, counters_.deleted, {}) ? Outcome::kDone : Outcome::kWait;
+  // All that forget() needs, before there is a tombstone.
+  if (!room(table_.home(record).copies) || rings_.news[options_.core].free_count() == 0)
+    return Outcome::kWait;
+  if (!tombstones_.raise(record.scope, record.key, stamps_.next(wall())))
+    ++counters_.tombstones_refused;
+  if (record.husk) {
+    const bool told = tell_mirror_gone(record.scope, record.key, {Told::kAll, {}});
+    LIMPET_ASSERT(told);
+    end_husk(record);
+    return Outcome::kDone;
+  }
+  const bool gone = forget(record, counters_.deleted, {Told::kAll, {}});
+  LIMPET_ASSERT(gone);
+  return Outcome::kDone;
 }
 
 // --- recalling
 // ------------------------------------------------------------------------------------
 
 void Replica::recall(Entry& record, Home& home) {
-  each(home.copies & ~home.asked, [&](uint32_t c) {
-    if (credits_[c] >= rings_.capacity.answers || down(c).free_count() == 0) {
-      ++counters_.waited;
-      return;
-    }
-    const bool sent = down(c).push({.kind = Down::Kind::kRecall,
-                                    .confirmed = record.confirmed,
-                                    .give_up = true,
-                                    .scope = record.scope,
-                                    .place = table_.place_of(record),
-                                    .serial = record.serial,
-                                    .key = record.key,
-                                    .version = snapshot_->version});
-    LIMPET_ASSERT(sent);
-    ++counters_.recalls;
-    ++credits_[c];
-    home.asked |= Bits{1} << c;
-  });
+  each(home.copies & ~home.asked, [&](uint32_t c) { ask(record, home, c, true); });
+}
+
+// False: not yet, no credit or no room.
+bool Replica::ask(Entry& record, Home& home, uint32_t core, bool give_up) {
+  if (credits_[core] >= rings_.capacity.answers || down(core).free_count() == 0) return wait();
+  const bool sent = down(core).push({.kind = Down::Kind::kRecall,
+                                     .confirmed = record.confirmed,
+                                     .give_up = give_up,
+                                     .scope = record.scope,
+                                     .place = table_.place_of(record),
+                                     .serial = record.serial,
+                                     .key = record.key,
+                                     .version = snapshot_->version});
+  LIMPET_ASSERT(sent);
+  ++counters_.recalls;
+  ++credits_[core];
+  home.asked |= Bits{1} << core;
+  return true;
 }
 
 void Replica::on_answer(uint32_t from, const Answer& m) {
@@ -278,10 +332,8 @@ void Replica::on_answer(uint32_t from, const Answer& m) {
     record->last = m.last;
     stop_eviction(home);
   }
-  if (m.confirmed && !record->confirmed) {
-    record->confirmed = true;
-    tell_mirror(*record, home);
-  }
+  if (m.held) home.heard = home.found_held = true;
+  if (m.confirmed && !record->confirmed) confirm_record(*record);
   home.asked &= ~bit;
   if (!m.yes) {
     stop_eviction(home);
@@ -289,6 +341,8 @@ void Replica::on_answer(uint32_t from, const Answer& m) {
     home.copies &= ~bit;
   }
   home.regranted &= ~bit;
+  if (home.in_round && (home.round | home.asked) == 0) finish_round(*record, home);
+  if (m.held) active(*record);
   end_if_due(*record);
 }
 
@@ -340,7 +394,7 @@ Replica::Idle Replica::longest_idle(Instant since, bool expired_only) {
   LIMPET_ASSERT(looks_ <= kLooksPerTurn);
   for (uint32_t i = 0; i < looks; ++i, at = at + 1 == places ? 0 : at + 1) {
     Entry* record = table_.record_at(at);
-    if (record == nullptr || record->held()) continue;
+    if (record == nullptr || record->husk || record->held()) continue;
     const Home& home = table_.home(*record);
     const Scope* scope = snapshot_->scope(record->scope);
     const bool over = scope != nullptr && expired(*record, *scope);
@@ -350,7 +404,7 @@ Replica::Idle Replica::longest_idle(Instant since, bool expired_only) {
     }
     const bool in_use = record->confirmed && home.copies != 0 && record->last >= since;
     if (expired_only ? !over : in_use) continue;
-    const auto rank = [](const Entry& e) { return std::pair(e.confirmed, e.last); };
+    const auto rank = [&](const Entry& e) { return std::pair(e.confirmed, idle_since(e)); };
     if (idle.longest == nullptr || rank(*record) < rank(*idle.longest)) idle.longest = record;
   }
   return idle;
@@ -374,13 +428,10 @@ bool Replica::on_claim(uint32_t from, const Claim& m) {
   const Scope* scope = scope_of(m.scope, m.version);
   if (m.kind == Claim::Kind::kTouch) {
     Entry* record = scope == nullptr ? nullptr : table_.find(m.scope, m.key);
-    if (record == nullptr || record->serial != m.serial) return true;
+    if (record == nullptr || record->husk || record->serial != m.serial) return true;
     record->last = std::max(record->last, m.sent);
-    stop_eviction(table_.home(*record));
-    if (m.confirmed && !record->confirmed) {
-      record->confirmed = true;
-      tell_mirror(*record, table_.home(*record));
-    }
+    if (m.confirmed && !record->confirmed) confirm_record(*record);
+    active(*record);
     return true;
   }
   if (!room(Bits{1} << from)) return false;
@@ -468,92 +519,8 @@ bool Replica::decide(uint32_t from, const Claim& m, const Scope& scope, Entry& r
   // The asker last: what it does next may be seen by a client that comes back to another core.
   tell_all(home.copies & ~asker, record, home);
   answer(from, record, home, chosen);
-  tell_mirror(record, home);
+  changed(record);
   return true;
-}
-
-// --- what the mirror has heard
-// --------------------------------------------------------------------
-
-bool Replica::on_merge(const persist::Merge& m) {
-  stamps_.observe(std::max({m.record.stamp, m.record.deleted, m.record.act}));
-  const Scope* scope = scope_of(m.scope, m.version);
-  if (scope == nullptr) {
-    ++counters_.merges_refused;
-    return true;
-  }
-  Entry* record = table_.find(m.scope, m.key);
-  if (record == nullptr) {
-    if (merge({}, m.record).live()) {
-      if (!bindings_.reserve()) {
-        ++counters_.merges_refused;
-        return true;
-      }
-      record = make(*scope, m.key);
-      if (record == nullptr) {
-        bindings_.release();
-        ++counters_.merges_refused;
-        return true;
-      }
-      record->confirmed = true;
-      record->server = m.record.server;
-      record->first = m.record.first;
-      Home& home = table_.home(*record);
-      home.stamp = m.record.stamp;
-      home.epoch = m.record.epoch;
-      home.act = m.record.act;
-      home.held = m.record.held;
-      ++counters_.merged;
-      push_to_others(*record, home, 0);
-      tell_mirror(*record, home);
-    }
-    return true;
-  }
-  Home& home = table_.home(*record);
-  const bool expired_here = home.copies == 0 && record->open == 0 && expired(*record, *scope);
-  // An embryonic binding takes no part: a live one replaces it.
-  const Record mine = record->confirmed ? record_of(*record) : Record{};
-  const Record merged = persist::merge(mine, m.record, expired_here);
-  if (mine.live() && merged == mine) return true;
-  if (!merged.live()) {
-    if (!record->confirmed && m.record.deleted < home.stamp) return true;
-    return forget(*record, counters_.deleted);
-  }
-  const bool lineage = merged.stamp != home.stamp;
-  const bool moved = merged.server != record->server || merged.first != record->first;
-  if ((lineage || moved) && !room(home.copies)) return false;
-  if (lineage) {
-    new_lineage(*record, merged);
-  } else if (moved) {
-    ++record->change;
-  }
-  record->server = merged.server;
-  record->first = merged.first;
-  home.epoch = merged.epoch;
-  home.act = merged.act;
-  home.held = merged.held;
-  if (lineage || moved) {
-    ++counters_.merged;
-    tell_all(home.copies, *record, home);
-  }
-  tell_mirror(*record, home);
-  return true;
-}
-
-// Another life of the key: answers of the one before say nothing about it, its connections go on
-// uncounted.
-void Replica::new_lineage(Entry& record, const Record& merged) {
-  Home& home = table_.home(record);
-  lost_counts_ = lost_counts_ || record.open > 0;
-  record.serial = next_serial();
-  record.change = 0;
-  record.open = 0;
-  record.confirmed = true;
-  record.last = now_;
-  home.asked = home.regranted = 0;
-  home.evicting = false;
-  home.stamp = merged.stamp;
-  home.created = now_;
 }
 
 // --- time and snapshots
@@ -565,20 +532,25 @@ bool Replica::server_left(ServerId server) const {
 
 // Carries out what time or the snapshot mean for a record. False: something has no room yet.
 bool Replica::look_at(Entry& record) {
+  if (record.husk) return look_at_husk(record);
   Home& home = table_.home(record);
   const Scope* scope = snapshot_->scope(record.scope);
-  if (scope == nullptr) return forget(record, counters_.dropped);
+  if (scope == nullptr) return forget(record, counters_.dropped, {});
+  if (is_killed(record, *scope)) return forget(record, counters_.killed, {});
+  if (is_spared(record, *scope)) tell_mirror(record, home);
   const bool left = server_left(record.server);
   if (left || server_left(record.first)) {
     // So that a new server at a used address inherits nobody.
     if (!room(home.copies)) return false;
     record.first = snapshot::kNoServer;
-    if (left) set_server(record, snapshot::kNoServer);
-    if (!left) ++record.change;
+    if (left) record.server = snapshot::kNoServer;
+    ++record.change;
+    ++home.epoch;
     tell_all(home.copies, record, home);
     tell_mirror(record, home);
   }
   if (home.owed) tell_mirror(record, home);
+  if (announcing_) look_at_activity(record, *scope);
   if (!expired(record, *scope)) return true;
   if (!end_if_due(record)) recall(record, home);
   return true;
@@ -597,9 +569,21 @@ void Replica::advance(uint32_t records) {
   for (uint32_t i = 0; i < records; ++i) table_.prefetch_record(advance_at_ + i, records);
 }
 
+// Tombstones of scopes that have gone go with them.
+bool Replica::sweep_tombstones(uint32_t count) {
+  if (tombstones_swept_) return true;
+  tombstone_at_ = tombstones_.forget_if(
+      tombstone_at_, count, [&](ScopeSlot slot) { return snapshot_->scope(slot) == nullptr; });
+  if (tombstone_at_ != 0) return false;
+  tombstones_swept_ = true;
+  if (std::exchange(sweeping_, 0) == 0) return true;
+  for (Killed& killed : killed_) killed.sweeping = false;
+  return true;
+}
+
 bool Replica::sweep(uint32_t records) {
   for (uint32_t i = 0; i < records; ++i) {
-    if (sweep_at_ >= table_.home_places()) return true;
+    if (sweep_at_ >= table_.home_places()) return sweep_tombstones(records);
     Entry* record = table_.record_at(sweep_at_);
     if (record != nullptr && !look_at(*record)) return false;
     ++sweep_at_;

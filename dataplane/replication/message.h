@@ -35,7 +35,8 @@ struct Answer {
   uint32_t serial = 0;
   bool yes = false;        // the copy is gone
   bool confirmed = false;  // the handshake was seen here
-  uint16_t unused = 0;
+  bool held = false;       // it is in use here, and was at `last`
+  uint8_t unused = 0;
   uint32_t open = 0;
   timing::Instant last;  // now when held, else the last close
   uint64_t version = 0;

@@ -27,6 +27,7 @@
 #include "common/telemetry/counter.h"
 #include "dataplane/balance/picker.h"
 #include "dataplane/persist/table.h"
+#include "dataplane/persist/tombstones.h"
 #include "dataplane/replication/rings.h"
 
 namespace limpet::replication {
@@ -39,7 +40,14 @@ struct Counters {
   telemetry::Counter moved;
   telemetry::Counter undone;  // made for a connection that could not be opened after all
   telemetry::Counter merged;
-  telemetry::Counter merges_refused;  // no room, or its scope has gone
+  telemetry::Counter merges_refused;      // no room, or its scope has gone
+  telemetry::Counter merges_expired;      // of what was over when it came
+  telemetry::Counter announced;           // activity, and the end of it
+  telemetry::Counter rounds;              // of asking the holders
+  telemetry::Counter husks;               // over, but others may know better
+  telemetry::Counter revived;             // ... and did
+  telemetry::Counter killed;              // by a tombstone of another engine
+  telemetry::Counter tombstones_refused;  // no room
   telemetry::Counter expired;
   telemetry::Counter evicted_idle;
   telemetry::Counter evicted_embryonic;
@@ -69,6 +77,12 @@ class Replica {
   struct Options {
     uint32_t core = 0;
     uint32_t node = 0;  // of the stamps made here; unique in the cluster
+    // Bits of `node` that tell the cores of an engine apart.
+    static constexpr uint32_t kCoreBits = 6;
+    // Bindings of mirrored scopes are told to peers: part B of the protocol.
+    bool peers = false;
+    // The control thread keeps what it is told on disk: it hears of activity in every scope.
+    bool disk = false;
     // What the wall clock showed at Instant zero.
     timing::WallTime wall_origin{};
     // New bindings are told to every core (else to the one that asked; others will ask).
@@ -77,9 +91,14 @@ class Replica {
 
   // Of each core's table.
   static persist::Table::Capacity capacity_of(uint32_t cores, const Rings::Capacity& rings,
-                                              uint32_t limit) {
+                                              uint32_t limit, bool activity = false) {
     return {.entries = limit + Rings::surplus(cores, rings),
-            .homes = persist::home_records_of(cores, limit)};
+            .homes = persist::home_records_of(cores, limit),
+            .activity = activity};
+  }
+  // Of each core's tombstones, where there are peers: a quarter of the bindings.
+  static uint32_t tombstones_of(uint32_t cores, uint32_t limit) {
+    return persist::home_records_of(cores, std::max(limit, 4u) / 4);
   }
 
   Replica(const Options& options, Rings& rings, persist::Bindings& bindings,
@@ -108,7 +127,12 @@ class Replica {
   // A connection is about to use the entry.
   void use(persist::Entry& entry) {
     entry.last = now_;
-    if (entry.is_home()) stop_eviction(table_.home(entry));
+    if (entry.is_home()) active(entry);
+  }
+  // Before use() of a copy: its home has to hear of it first if it believes that nobody holds it.
+  // False: no room now.
+  bool may_use(persist::Entry& copy, const snapshot::Scope& scope) {
+    return !copy.told_idle || copy.is_home() || !announces(scope) || touch(copy);
   }
   // The handshake was seen, or the server answered: not embryonic any more.
   void confirm(persist::Entry& entry);
@@ -127,8 +151,15 @@ class Replica {
               const Need& need);
   // At home: another server. kDone or kWait.
   Outcome move(persist::Entry& record, snapshot::ServerId server);
-  // At home: forgets a binding. kDone or kWait.
+  // At home, by an administrator: forgets a binding, or what is left of one. kDone or kWait. Leaves
+  // a tombstone where peers may know of it.
   Outcome remove(persist::Entry& record);
+  // At home, by an administrator: a tombstone of all bindings of a scope that were made up to then.
+  // They go by the sweep, or by remove_killed(): true when the record has gone or is a later one.
+  void kill_scope(snapshot::ScopeSlot scope, persist::Stamp up_to);
+  bool remove_killed(persist::Entry& record);
+  // A stamp greater than all that were made or seen here.
+  persist::Stamp next_stamp() { return stamps_.next(wall()); }
   // At home: takes back what create() has just made, unless others have heard of it already.
   void undo_create(persist::Entry& record);
 
@@ -138,7 +169,7 @@ class Replica {
     bool reserved = false;  // a place in its limit was taken
     bool exact = false;     // it has to be this server
   };
-  bool claim(const snapshot::Scope& scope, const persist::Key& key, const persist::Entry* have,
+  bool claim(const snapshot::Scope& scope, const persist::Key& key, persist::Entry* have,
              const Proposal& proposal);
 
   // --- stages of a turn --------------------------------------------------------------------------
@@ -158,7 +189,11 @@ class Replica {
 
   // After a new snapshot: looks at `records` records for scopes and servers that left. True when
   // all have been seen and told.
-  void restart_sweep() { sweep_at_ = 0; }
+  void restart_sweep() {
+    sweep_at_ = 0;
+    tombstone_at_ = 0;
+    tombstones_swept_ = false;
+  }
   bool sweep(uint32_t records);
 
   // Whether entries with connections went, or began again, since the last call: flows that were
@@ -173,9 +208,27 @@ class Replica {
   const Options& options() const { return options_; }
   // Unanswered RECALLs to a core.
   uint32_t credits_used(uint32_t core) const { return credits_[core]; }
+  // Of a record.
   bool expired(const persist::Entry& record, const snapshot::Scope& scope) const {
-    return !record.held() && now_ >= record.deadline(scope.timeout);
+    return !record.held() && now_ >= record.deadline(timeout_of(record, scope)) &&
+           now_ >= deadline(record, scope);
   }
+  // When it is over unless something happens; of a record, whatever engine it happens to.
+  timing::Instant deadline(const persist::Entry& record, const snapshot::Scope& scope) const {
+    const timing::Duration timeout = timeout_of(record, scope);
+    const timing::Instant own = record.deadline(timeout);
+    if (!record.confirmed || !shares(scope)) return own;
+    const persist::Activity& a = table_.activity(record);
+    return std::max(own, a.act_at + timeout + slack(a.held, timeout, scope));
+  }
+  // Whether peers have to be told of the scope's bindings; whether the control thread has to be
+  // told of their activity.
+  bool shares(const snapshot::Scope& scope) const { return options_.peers && scope.mirrored; }
+  bool announces(const snapshot::Scope& scope) const { return options_.disk || shares(scope); }
+  const persist::Tombstones& tombstones() const { return tombstones_; }
+  uint32_t husks() const { return husks_; }
+  // At home: what others are told.
+  persist::Record record_of(const persist::Entry& record) const;
 
  private:
   using Bits = uint64_t;
@@ -185,6 +238,7 @@ class Replica {
   static constexpr uint32_t kSampleRecords = 64;
   static constexpr uint32_t kEvictionsMax = 32;
   static constexpr uint32_t kLooksPerTurn = 32768;  // at records, in search of one to give way
+  static constexpr uint32_t kHuskLooks = 1024;      // the same, for a husk
 
   // As a core (copy.cc).
   void hear(uint32_t from, const Down& m);
@@ -197,7 +251,6 @@ class Replica {
   void on_answer(uint32_t from, const Answer& m);
   bool on_claim(uint32_t from, const Claim& m);
   bool on_new_key(uint32_t from, const Claim& m, const snapshot::Scope& scope);
-  bool on_merge(const persist::Merge& m);
   bool decide(uint32_t from, const Claim& m, const snapshot::Scope& scope, persist::Entry& record);
   struct Chosen {
     const snapshot::Server* server = nullptr;
@@ -224,17 +277,77 @@ class Replica {
   }
   Idle longest_idle(timing::Instant since, bool expired_only);
   void recall(persist::Entry& record, persist::Home& home);
-  bool end(persist::Entry& record, telemetry::Counter& why);
+  // How the mirror is told that a binding has gone: where it leaves a tombstone.
+  struct Farewell {
+    persist::Told told = persist::Told::kNobody;
+    persist::Source source;
+  };
+  bool end(persist::Entry& record, telemetry::Counter& why, const Farewell& farewell);
+  bool end(persist::Entry& record, telemetry::Counter& why) { return end(record, why, Farewell{}); }
   bool end_if_due(persist::Entry& record);
-  bool forget(persist::Entry& record, telemetry::Counter& why);
+  bool forget(persist::Entry& record, telemetry::Counter& why, const Farewell& farewell);
   void stop_eviction(persist::Home& home) { home.evicting = false; }
   void go_on_evicting();
   bool look_at(persist::Entry& record);
+  bool sweep_tombstones(uint32_t count);
   bool server_left(snapshot::ServerId server) const;
-  void tell_mirror(const persist::Entry& record, persist::Home& home);
-  bool tell_mirror_removed(const persist::Entry& record);
-  persist::Record record_of(const persist::Entry& record) const;
-  void new_lineage(persist::Entry& record, const persist::Record& merged);
+  void tell_mirror(const persist::Entry& record, persist::Home& home,
+                   const Farewell& whom = {persist::Told::kAll, {}});
+  bool tell_mirror_gone(snapshot::ScopeSlot scope, const persist::Key& key,
+                        const Farewell& farewell);
+
+  // As home, for the sake of other engines (announce.cc).
+  void active(persist::Entry& record) {
+    persist::Home& home = table_.home(record);
+    stop_eviction(home);
+    home.heard = true;
+    if (announcing_ && !home.holding) announce_activity(record, home);
+  }
+  void announce_activity(persist::Entry& record, persist::Home& home);
+  struct Announcement {
+    timing::Instant at;
+    bool held = false;     // by somebody
+    bool holding = false;  // by us
+  };
+  void announce(persist::Entry& record, const Announcement& what);
+  void changed(persist::Entry& record);
+  void confirm_record(persist::Entry& record);
+  void begin_round(persist::Entry& record);
+  void go_on_round(persist::Entry& record, persist::Home& home);
+  void finish_round(persist::Entry& record, persist::Home& home);
+  void announce_release(persist::Entry& record, persist::Home& home);
+  void look_at_activity(persist::Entry& record, const snapshot::Scope& scope);
+  bool ask(persist::Entry& record, persist::Home& home, uint32_t core, bool give_up);
+  bool become_husk(persist::Entry& record);
+  void end_husk(persist::Entry& husk);
+  bool look_at_husk(persist::Entry& husk);
+  void continue_husk(persist::Entry& husk, snapshot::ServerId server);
+  bool take_husks_place();
+  bool husk_is_over(const persist::Entry& husk, const snapshot::Scope& scope) const;
+  persist::Stamp killed_up_to(const snapshot::Scope& scope) const {
+    if (killed_.empty() || killed_[scope.slot.value].scope != scope.id) return {};
+    return killed_[scope.slot.value].up_to;
+  }
+  bool is_killed(const persist::Entry& record, const snapshot::Scope& scope) const {
+    return !killed_.empty() && table_.home(record).stamp <= killed_up_to(scope);
+  }
+  // A live binding beside a tombstone that has just come: peers may have dropped it.
+  bool is_spared(const persist::Entry& record, const snapshot::Scope& scope) const {
+    return record.confirmed && killed_up_to(scope).value != 0 && killed_[scope.slot.value].sweeping;
+  }
+
+  // As home, what other engines know (merge.cc).
+  struct Meeting;
+  bool on_merge(const persist::Merge& m);
+  bool merge_record(const persist::Merge& m, const snapshot::Scope& scope);
+  bool bury(const Meeting& x, persist::Entry* record);
+  bool adopt_record(const Meeting& x);
+  bool change_record(const Meeting& x, persist::Entry& record);
+  bool change_husk(const Meeting& x, persist::Entry& husk);
+  void store(const Meeting& x, persist::Entry& record);
+  void raise_tombstone(const Meeting& x);
+  void begin_life(persist::Entry& record);
+  bool forget_tombstone(const persist::Merge& m);
   uint32_t next_serial() { return ++serial_ == 0 ? ++serial_ : serial_; }
   bool room(Bits cores);
   bool wait() {
@@ -248,19 +361,47 @@ class Replica {
     const snapshot::Scope* scope = snapshot_->scope(slot);
     return scope != nullptr && version >= scope->since ? scope : nullptr;
   }
-  timing::WallTime wall() const { return options_.wall_origin + timing::Duration{now_.ns}; }
+  timing::WallTime wall() const { return wall(now_); }
+  timing::WallTime wall(timing::Instant at) const {
+    return options_.wall_origin + timing::Duration{at.ns};
+  }
+  timing::Duration timeout_of(const persist::Entry& record, const snapshot::Scope& scope) const {
+    const uint32_t own = table_.home(record).timeout_ms;
+    return own == 0 ? scope.timeout : timing::milliseconds(own);
+  }
+  // R: how long activity may go unannounced.
+  static timing::Duration interval(timing::Duration timeout, const snapshot::Scope& scope) {
+    const timing::Duration half = timeout / 2;
+    return scope.update_interval.count() == 0 ? half : std::min(half, scope.update_interval);
+  }
+  // What a binding that somebody held when it was last heard of lives longer.
+  timing::Instant idle_since(const persist::Entry& record) const {
+    return announcing_ ? std::max(record.last, table_.activity(record).act_at) : record.last;
+  }
+  static timing::Duration slack(bool held, timing::Duration timeout, const snapshot::Scope& scope) {
+    return held ? interval(timeout, scope) : timing::Duration::zero();
+  }
   template <class F>
   static void each(Bits cores, F&& f) {
     for (; cores != 0; cores &= cores - 1) f(static_cast<uint32_t>(__builtin_ctzll(cores)));
   }
 
   const Options options_;
+  const bool announcing_;  // somewhere
   Rings& rings_;
   persist::Bindings& bindings_;
   balance::Picker& picker_;
   base::Random& random_;
   const uint32_t homes_;
   persist::Table table_;
+  persist::Tombstones tombstones_;
+  struct Killed {
+    snapshot::ScopeId scope;
+    persist::Stamp up_to;
+    bool sweeping = false;  // not all of its bindings have been looked at since
+  };
+  std::pmr::vector<Killed> killed_;  // by ScopeSlot
+  uint32_t sweeping_ = 0;            // how many of them are
   persist::StampClock stamps_;
   Counters counters_;
 
@@ -278,6 +419,10 @@ class Replica {
   timing::Instant nobody_at_[2] = {timing::Instant::never(), timing::Instant::never()};
   uint32_t advance_at_ = 0;
   uint32_t sweep_at_ = 0;
+  uint32_t tombstone_at_ = 0;
+  bool tombstones_swept_ = false;
+  uint32_t husks_ = 0;
+  uint32_t husk_at_ = 0;
   uint32_t touches_owed_ = 0;
   uint32_t touch_at_ = 0;
   bool lost_counts_ = false;

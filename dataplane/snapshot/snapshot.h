@@ -126,7 +126,8 @@ struct Scope {
   std::string profile;
   PoolIndex pool;
   timing::Duration timeout{};
-  // How often other engines are told that a binding is in use: half the timeout, or less.
+  // How often other engines are told that a binding is in use, if more often than twice in a
+  // timeout; zero: that is often enough.
   timing::Duration update_interval{};
   uint8_t mask_v4 = 32;
   uint8_t mask_v6 = 128;

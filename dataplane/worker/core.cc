@@ -18,7 +18,9 @@ Core::Core(const Options& options, Shared& shared, rte_mempool* pool,
       steerer_(options.cores, shared.hash),
       picker_(base::kServersMax, shared.gauges, random_),
       replica_({.core = options.index,
-                .node = options.index,
+                .node = options.rank << replication::Replica::Options::kCoreBits | options.index,
+                .peers = options.peers,
+                .disk = options.disk,
                 .wall_origin = options.wall_origin,
                 .push = options.push},
                shared.rings, shared.bindings, picker_, shared.hash, random_, memory),
@@ -164,6 +166,9 @@ void Core::work_on_job() {
       return inspect_slice();
     case Job::Kind::kExplain:
       return explain();
+    case Job::Kind::kClock:
+      jobs_.front()->clock = replica_.next_stamp();
+      return finish_job();
   }
 }
 
@@ -176,19 +181,34 @@ void Core::finish_job() {
 void Core::delete_slice() {
   Job& job = *jobs_.front();
   persist::Table& table = replica_.table();
+  if (job.whole_scopes && job.at == 0) {
+    for (const snapshot::Scope& scope : snapshot_->scopes) {
+      if (scope.live && job.filter.has(scope.slot) && replica_.shares(scope))
+        replica_.kill_scope(scope.slot, job.up_to);
+    }
+  }
   for (uint32_t i = 0; i < kJobEntriesPerTurn; ++i) {
     if (job.at >= table.home_places()) return finish_job();
     persist::Entry* record = table.record_at(job.at);
     if (record != nullptr &&
         job.filter.matches(*snapshot_, record->scope, record->key, record->server)) {
-      const snapshot::Scope* scope = snapshot_->scope(record->scope);
-      const bool listed = !replica_.expired(*record, *scope);
+      const snapshot::Scope& scope = *snapshot_->scope(record->scope);
+      const bool listed = !record->husk && !replica_.expired(*record, scope);
+      const uint32_t before = table.records();
+      const bool killed = job.whole_scopes && replica_.shares(scope);
       // Those who hold it have no room for the news: they take it in their next turn.
-      if (replica_.remove(*record) == replication::Outcome::kWait) return;
-      job.matched += listed ? 1 : 0;
+      if (killed ? !replica_.remove_killed(*record)
+                 : replica_.remove(*record) == replication::Outcome::kWait) {
+        return;
+      }
+      job.matched += listed && table.records() < before ? 1 : 0;
     }
     ++job.at;
   }
+}
+
+timing::Instant Core::deadline_of(const persist::Entry& entry, const snapshot::Scope& scope) const {
+  return entry.is_home() ? replica_.deadline(entry, scope) : entry.deadline(scope.timeout);
 }
 
 void Core::inspect_slice() {
@@ -208,7 +228,9 @@ void Core::inspect_slice() {
     replica_.table().find(scope, std::span(keys, n), found);
     for (std::size_t i = 0; i < n; ++i, ++job.at) {
       const persist::Entry* e = found[i];
-      if (e != nullptr) job.seen[job.at] = {true, e->open, e->last, e->confirmed};
+      const snapshot::Scope* live = snapshot_->scope(scope);
+      if (e == nullptr || live == nullptr || e->husk) continue;
+      job.seen[job.at] = {true, e->open, deadline_of(*e, *live)};
     }
   }
   if (job.at == job.wanted.size()) finish_job();
@@ -224,7 +246,9 @@ void Core::explain() {
     const auto key = persist::Key::of(scope->key_of(job.client));
     job.home_core = replica_.home_of(scope->slot, key);
     const persist::Entry* entry = replica_.table().find(scope->slot, key);
+    if (entry != nullptr && entry->husk) entry = nullptr;
     if (entry != nullptr) job.entry = *entry;
+    if (entry != nullptr) job.deadline = deadline_of(*entry, *scope);
     if (entry != nullptr && entry->is_home()) job.home = replica_.table().home(*entry);
   }
   std::optional<balance::Bound> bound;

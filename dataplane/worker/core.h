@@ -72,7 +72,10 @@ class Core {
     std::size_t ports = 0;
     uint64_t seed = 0;
     timing::WallTime wall_origin{};  // what the wall clock showed at Instant zero
+    uint32_t rank = 0;               // of this engine in the cluster
     bool push = false;               // replication::Replica::Options
+    bool peers = false;
+    bool disk = false;
   };
 
   Core(const Options& options, Shared& shared, rte_mempool* pool,
@@ -130,6 +133,7 @@ class Core {
   void finish_job();
   void delete_slice();
   void inspect_slice();
+  timing::Instant deadline_of(const persist::Entry& entry, const snapshot::Scope& scope) const;
   void explain();
 
   const Options options_;

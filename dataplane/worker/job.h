@@ -24,9 +24,12 @@ struct EntryFilter {
   std::optional<net::Prefix> clients;       // keys within
   std::vector<snapshot::ServerId> servers;  // sorted; empty: all
 
+  bool has(snapshot::ScopeSlot slot) const {
+    return slot.value < scopes.size() && scopes[slot.value];
+  }
   bool matches(const snapshot::Snapshot& s, snapshot::ScopeSlot slot, const persist::Key& key,
                snapshot::ServerId server) const {
-    if (slot.value >= scopes.size() || !scopes[slot.value]) return false;
+    if (!has(slot)) return false;
     const snapshot::Scope* scope = s.scope(slot);
     if (scope == nullptr) return false;
     if (client && persist::Key::of(scope->key_of(*client)) != key) return false;
@@ -40,11 +43,15 @@ struct Job {
     kDelete,   // forget bindings whose home is this core
     kInspect,  // what this core has of some keys
     kExplain,  // what this core has of one key, and what would become of its client
+    kClock,    // a stamp that is above all that this core has made or seen
   } kind = Kind::kInspect;
   std::atomic<bool> done{false};
 
   // kDelete
   EntryFilter filter;
+  // What peers know too goes up to this stamp, by a tombstone of each scope; else key by key.
+  bool whole_scopes = false;
+  persist::Stamp up_to;
   uint32_t matched = 0;
 
   // kInspect: by the control thread's order; `seen` is sized by it.
@@ -55,11 +62,13 @@ struct Job {
   struct Seen {
     bool present = false;
     uint32_t open = 0;
-    timing::Instant last;
-    bool confirmed = false;
+    timing::Instant deadline;  // as far as this core knows
   };
   std::vector<Wanted> wanted;
   std::vector<Seen> seen;
+
+  // kClock
+  persist::Stamp clock;
 
   // kExplain
   uint32_t virtual_service = 0;  // index in the snapshot
@@ -68,6 +77,7 @@ struct Job {
   uint32_t home_core = 0;
   std::optional<persist::Entry> entry;
   std::optional<persist::Home> home;  // with the entry, at its home
+  timing::Instant deadline;           // of the entry, as far as this core knows
   balance::Judgement::Action action = balance::Judgement::Action::kPick;
   balance::Reason reason = balance::Reason::kNew;
   std::optional<snapshot::ServerSlot> server;

@@ -170,7 +170,7 @@ TEST(ReplicationRegression, ACopyFollowsItsHomeEvenIfItsScopeHasGone) {
                                   .server = other.id,
                                   .first = other.id,
                                   .deleted = {},
-                                  .act = home.act}};
+                                  .act = home.stamp}};
   ASSERT_TRUE(lab.shared().rings.merges[0].push(merge));
   turn_of(lab, 0, lab.running());
   turn_of(lab, 1, *without);

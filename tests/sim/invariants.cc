@@ -248,13 +248,7 @@ void Checker::check_mirror(uint32_t home) {
     const KeyId key{e->scope.value, e->key};
     const Home& h = table.home(*e);
     if (h.owed || std::find(unread.begin(), unread.end(), key) != unread.end()) continue;
-    const persist::Record record{.stamp = h.stamp,
-                                 .epoch = h.epoch,
-                                 .held = h.held,
-                                 .server = e->server,
-                                 .first = e->first,
-                                 .deleted = {},
-                                 .act = h.act};
+    const persist::Record record = engine_.core(home).replica().record_of(*e);
     const auto it = mirror.find(key);
     if (it == mirror.end()) fail("P4 mirror", "a record that the mirror does not have", key);
     if (it->second.record != record || it->second.confirmed != e->confirmed)

@@ -45,8 +45,8 @@ void Ledger::event(uint32_t core, const char* what, const KeyId& key, Version v,
 
 Ledger::Counts Ledger::counts_of(uint32_t core) {
   const auto& c = engine_.core(core).replica().counters();
-  return {c.expired, c.evicted_idle + c.evicted_embryonic, c.dropped + c.deleted + c.undone,
-          c.merged};
+  return {c.expired, c.evicted_idle + c.evicted_embryonic,
+          c.dropped + c.deleted + c.killed + c.undone, c.merged};
 }
 
 void Ledger::received(std::span<const uint8_t> frame) {

@@ -9,6 +9,7 @@ files that are changed). A mutated header reaches only the files that are compil
 
 HOME = "dataplane/replication/home.cc"
 COPY = "dataplane/replication/copy.cc"
+MERGE = "dataplane/replication/merge.cc"
 REPLICA = "dataplane/replication/replica.h"
 FORWARDER = "dataplane/l4/forwarder.h"
 WAITING = "dataplane/l4/forwarder_waiting.cc"
@@ -79,8 +80,8 @@ MUTATIONS = [
     (18, "a recalled core ignores its open connections",
      [(COPY, "const bool held = (copy->open > 0 && !embryonic) ||", "const bool held =")], []),
     (19, "the deadline is not checked again when the last copy is given up",
-     [(HOME, "  if (scope == nullptr || !expired(record, *scope)) return false;\n  return end",
-       "  if (scope == nullptr || record.held()) return false;\n  return end")], []),
+     [(HOME, "  if (scope == nullptr || !expired(record, *scope)) return false;\n  if (record.confirmed",
+       "  if (scope == nullptr || record.held()) return false;\n  if (record.confirmed")], []),
     (20, "look-up before the down rings are empty: one message a ring and turn",
      [(REPLICA, "const uint32_t taken = ring.consume(ring.size(), [&](const Down& m) {",
        "const uint32_t taken = ring.consume(1, [&](const Down& m) {")], [ENGINE]),
@@ -89,11 +90,11 @@ MUTATIONS = [
     (22, "a NO leaves the core marked as asked",
      [(HOME, "  home.asked &= ~bit;\n", "  if (m.yes) home.asked &= ~bit;\n")], []),
     (23, "no credits: an answer may not fit, which is asserted",
-     [(HOME, "if (credits_[c] >= rings_.capacity.answers || down(c).free_count() == 0) {",
-       "if (down(c).free_count() == 0) {")], []),
+     [(HOME, "if (credits_[core] >= rings_.capacity.answers || down(core).free_count() == 0)",
+       "if (down(core).free_count() == 0)")], []),
     (24, "home replaces a lineage without telling the holders",
-     [(HOME, "    ++counters_.merged;\n    tell_all(home.copies, *record, home);",
-       "    ++counters_.merged;\n    if (!lineage) tell_all(home.copies, *record, home);")], []),
+     [(MERGE, "    ++counters_.merged;\n    tell_all(home.copies, record, home);",
+       "    ++counters_.merged;\n    if (!lineage) tell_all(home.copies, record, home);")], []),
     (25, "`copies` is set when the holder is first heard of, not when UPDATE enters the ring",
      [(HOME, "  home.copies |= bit;\n", ""),
       (HOME, "    record->last = std::max(record->last, m.sent);\n",
@@ -102,14 +103,16 @@ MUTATIONS = [
     (26, "home's own connections do not stop expiry",
      [(REPLICA, "    return !record.held() && now_ >=", "    return now_ >=")], [HOME]),
     (27, "a new serial inherits `asked`",
-     [(HOME, "  home.asked = home.regranted = 0;\n", "  home.regranted = 0;\n")], []),
+     [(MERGE, "  home.asked = home.regranted = home.round = 0;\n",
+       "  home.regranted = home.round = 0;\n")], []),
     (28, "a peer's move is not told to the holders",
-     [(HOME, "    ++counters_.merged;\n    tell_all(home.copies, *record, home);",
-       "    ++counters_.merged;\n    if (lineage) tell_all(home.copies, *record, home);")], []),
+     [(MERGE, "    ++counters_.merged;\n    tell_all(home.copies, record, home);",
+       "    ++counters_.merged;\n    if (lineage) tell_all(home.copies, record, home);")], []),
     (29, "a merged lineage's serial is made of its stamp, which may come back",
-     [(HOME, "      record->confirmed = true;\n      record->server = m.record.server;",
-       "      record->serial = static_cast<uint32_t>(m.record.stamp.value >> 13) | 1u << 31;\n"
-       "      record->confirmed = true;\n      record->server = m.record.server;")], []),
+     [(MERGE, "  store(x, *record);\n  ++counters_.merged;",
+       "  store(x, *record);\n"
+       "  record->serial = static_cast<uint32_t>(x.merged.stamp.value >> 13) | 1u << 31;\n"
+       "  ++counters_.merged;")], []),
     (30, "a copy that was given up and comes back takes the connections of before for its own",
      [(FORWARDER, "return entry != nullptr && entry->life == flow.entry_life ? entry : nullptr;",
        "return entry;")],
@@ -119,7 +122,8 @@ MUTATIONS = [
        "void Replica::adopt(const Down& m) {\n"
        "  if (scope_of(m.scope, m.version) == nullptr) return;\n")], []),
     (32, "the asker is told of a new binding twice",
-     [(HOME, "need.asker == kNobody ? 0 : Bits{1} << need.asker", "0")], []),
+     [(HOME, "push_to_others(*record, home, need.asker == kNobody ? 0 : Bits{1} << need.asker);",
+       "push_to_others(*record, home, 0);")], []),
     (33, "a packet that is parked again is young again",
      [(WAITING, "  // What is parked again meanwhile is for the next turn.\n",
        "  for (const uint32_t at : retry_) pen_.slot(at).since = now;\n"

@@ -28,9 +28,9 @@ class ToyHome final : public Home {
   bool deliver(const Arrival& arrival) override {
     if (full) return false;
     arrivals.push_back(arrival);
-    clock_.observe(arrival.record.stamp);
-    clock_.observe(arrival.record.deleted);
-    clock_.observe(arrival.record.act);
+    clock_.observe(arrival.record.stamp, wall);
+    clock_.observe(arrival.record.deleted, wall);
+    clock_.observe(arrival.record.act, wall);
     arrival.whole_scope ? kill(arrival.scope, arrival.record.deleted, arrival.source)
                         : merge(arrival);
     return true;

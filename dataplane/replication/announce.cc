@@ -1,0 +1,217 @@
+// What a home does so that other engines know of the activity of its bindings, and of their end:
+// announcements, rounds of asking the holders, husks, tombstones (README.md, "Between engines").
+#include <algorithm>
+#include <utility>
+
+#include "dataplane/replication/replica.h"
+
+namespace limpet::replication {
+
+using persist::Activity;
+using persist::Entry;
+using persist::Home;
+using persist::Told;
+using snapshot::Scope;
+using snapshot::ScopeSlot;
+using snapshot::ServerId;
+using timing::Instant;
+
+// --- activity
+// -------------------------------------------------------------------------------------
+
+void Replica::announce(Entry& record, const Announcement& what) {
+  Home& home = table_.home(record);
+  Activity& a = table_.activity(record);
+  a.act = stamps_.at(wall(what.at), a.act);
+  a.act_at = what.at;
+  a.held = what.held;
+  a.announced_at = now_;
+  home.holding = what.holding;
+  // A round that is under way must not take this for nothing.
+  home.heard = home.in_round;
+  ++counters_.announced;
+  tell_mirror(record, home);
+}
+
+// Activity of a binding that is announced as idle, or as another engine's: that is told at once.
+void Replica::announce_activity(Entry& record, Home& home) {
+  if (home.in_round || !record.confirmed) return;
+  const Scope* scope = snapshot_->scope(record.scope);
+  if (scope == nullptr || !announces(*scope)) return;
+  announce(record, {.at = now_, .held = true, .holding = true});
+}
+
+// Its server has changed, by a client that has come.
+void Replica::changed(Entry& record) {
+  const Scope* scope = snapshot_->scope(record.scope);
+  if (scope != nullptr && announces(*scope) && record.confirmed)
+    return announce(record, {.at = now_, .held = true, .holding = true});
+  tell_mirror(record, table_.home(record), {record.confirmed ? Told::kAll : Told::kNobody, {}});
+}
+
+void Replica::confirm_record(Entry& record) {
+  record.confirmed = true;
+  const Scope* scope = snapshot_->scope(record.scope);
+  if (scope != nullptr && announces(*scope))
+    return announce(record, {.at = now_, .held = true, .holding = true});
+  tell_mirror(record, table_.home(record));
+}
+
+// --- rounds
+// ---------------------------------------------------------------------------------------
+
+void Replica::begin_round(Entry& record) {
+  Home& home = table_.home(record);
+  home.in_round = true;
+  home.found_held = home.heard = false;
+  home.round = home.copies;
+  ++counters_.rounds;
+  go_on_round(record, home);
+}
+
+void Replica::go_on_round(Entry& record, Home& home) {
+  // Who is being asked to give it up will say as well whether it is held.
+  home.round &= home.copies & ~home.asked;
+  each(home.round, [&](uint32_t c) {
+    if (ask(record, home, c, false)) home.round &= ~(Bits{1} << c);
+  });
+  if ((home.round | home.asked) == 0) finish_round(record, home);
+}
+
+void Replica::finish_round(Entry& record, Home& home) {
+  home.in_round = false;
+  const bool held = home.found_held || home.heard || record.open > 0;
+  home.found_held = home.heard = false;
+  if (held) return announce(record, {.at = now_, .held = true, .holding = true});
+  announce_release(record, home);
+}
+
+// Nobody holds it here. What another engine has announced later stands; where that says "held",
+// it is not for us to say that it is over.
+void Replica::announce_release(Entry& record, Home& home) {
+  const Activity& a = table_.activity(record);
+  const auto engine = [](uint32_t node) { return node >> Options::kCoreBits; };
+  const bool ours = engine(persist::StampClock::node_of(a.act)) == engine(options_.node);
+  home.holding = false;
+  const bool later = record.last > a.act_at;
+  if (!later && !(ours && a.held)) return;
+  announce(record, {.at = std::max(record.last, a.act_at), .held = a.held && !ours});
+}
+
+void Replica::look_at_activity(Entry& record, const Scope& scope) {
+  Home& home = table_.home(record);
+  if (!record.confirmed || home.evicting || !announces(scope)) return;
+  if (home.in_round) return go_on_round(record, home);
+  if (!home.holding && !home.heard) return;
+  const Instant due =
+      table_.activity(record).announced_at + interval(timeout_of(record, scope), scope);
+  if (now_ >= due && home.asked == 0) begin_round(record);
+}
+
+// --- husks
+// ----------------------------------------------------------------------------------------
+
+// Until then a peer may tell of activity that keeps it alive.
+bool Replica::husk_is_over(const Entry& husk, const Scope& scope) const {
+  const timing::Duration timeout = timeout_of(husk, scope);
+  return now_ >= table_.activity(husk).act_at + timeout + interval(timeout, scope);
+}
+
+// Its time is over, nobody here holds it; but others may know better.
+bool Replica::become_husk(Entry& record) {
+  if (!tell_mirror_gone(record.scope, record.key, {})) return false;
+  Home& home = table_.home(record);
+  record.husk = true;
+  record.serial = next_serial();  // whoever knows it by its handle knows it no more
+  home.evicting = home.owed = home.heard = home.holding = home.in_round = false;
+  home.round = 0;
+  ++husks_;
+  ++counters_.husks;
+  ++counters_.expired;
+  return true;
+}
+
+void Replica::end_husk(Entry& husk) {
+  LIMPET_ASSERT(husk.husk && husk.open == 0 && table_.home(husk).copies == 0);
+  --husks_;
+  table_.erase(husk);
+  bindings_.release();
+}
+
+bool Replica::look_at_husk(Entry& husk) {
+  const Scope* scope = snapshot_->scope(husk.scope);
+  if (scope == nullptr || !shares(*scope) || is_killed(husk, *scope) ||
+      husk_is_over(husk, *scope)) {
+    end_husk(husk);
+    return true;
+  }
+  const bool left = server_left(husk.server);
+  if (!left && !server_left(husk.first)) return true;
+  husk.first = snapshot::kNoServer;
+  if (left) husk.server = snapshot::kNoServer;
+  ++table_.home(husk).epoch;
+  return true;
+}
+
+// A client of the binding comes back: the same lineage, moved.
+void Replica::continue_husk(Entry& husk, ServerId server) {
+  --husks_;
+  husk.husk = false;
+  begin_life(husk);
+  husk.confirmed = false;
+  husk.server = husk.first = server;
+  husk.last = now_;
+  ++table_.home(husk).epoch;
+  ++counters_.created;
+}
+
+// A husk gives way to whoever needs its place. False: none was found among those that could be
+// looked at now.
+bool Replica::take_husks_place() {
+  for (uint32_t i = 0; i < kHuskLooks && looks_ < kLooksPerTurn; ++i, ++looks_) {
+    husk_at_ = husk_at_ + 1 >= table_.home_places() ? 0 : husk_at_ + 1;
+    Entry* record = table_.record_at(husk_at_);
+    if (record == nullptr || !record->husk) continue;
+    end_husk(*record);
+    return true;
+  }
+  return false;
+}
+
+// --- tombstones
+// -----------------------------------------------------------------------------------
+
+void Replica::kill_scope(ScopeSlot slot, persist::Stamp up_to) {
+  const Scope* scope = snapshot_->scope(slot);
+  if (scope == nullptr || killed_.empty()) return;
+  stamps_.observe(up_to, wall());
+  Killed& killed = killed_[slot.value];
+  if (killed.scope != scope->id) killed = {scope->id, {}, false};
+  if (up_to <= killed.up_to) return;
+  killed.up_to = up_to;
+  killed.sweeping = true;
+  ++sweeping_;
+  restart_sweep();
+}
+
+bool Replica::remove_killed(Entry& record) {
+  const Scope* scope = snapshot_->scope(record.scope);
+  if (scope == nullptr || !is_killed(record, *scope)) return true;
+  if (!record.husk) return forget(record, counters_.deleted, {});
+  end_husk(record);
+  return true;
+}
+
+bool Replica::forget_tombstone(const persist::Merge& m) {
+  if (rings_.news[options_.core].free_count() == 0) return wait();
+  if (!tombstones_.forget(m.scope, m.key, m.record.deleted)) return true;
+  Entry* record = table_.find(m.scope, m.key);
+  if (record != nullptr && !record->husk) {
+    tell_mirror(*record, table_.home(*record), {Told::kNobody, {}});
+  } else {
+    tell_mirror_gone(m.scope, m.key, {});
+  }
+  return true;
+}
+
+}  // namespace limpet::replication

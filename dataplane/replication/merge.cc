@@ -1,0 +1,249 @@
+// What a home does with what other engines know of its keys (README.md, "Between engines").
+#include <algorithm>
+
+#include "dataplane/replication/replica.h"
+
+namespace limpet::replication {
+
+using persist::Activity;
+using persist::Change;
+using persist::Entry;
+using persist::Home;
+using persist::Merge;
+using persist::Record;
+using persist::Stamp;
+using persist::Told;
+using snapshot::Scope;
+using timing::Duration;
+using timing::Instant;
+
+// Two engines' knowledge of a key.
+struct Replica::Meeting {
+  const Merge& m;
+  const Scope& scope;
+  Record mine;            // not live: nothing that takes part
+  Record theirs;          // what counts of the message
+  Record merged;          // its tombstone: the key's own
+  bool conflict = false;  // of two lineages one lost
+  bool beside = false;    // the binding stands beside a tombstone
+
+  bool raised() const { return merged.deleted > mine.deleted; }
+  bool changed() const { return merged != mine; }
+  // Whom to tell, if nothing was revived.
+  Told told() const {
+    if (raised() || conflict || (changed() && (beside || m.source.peer == persist::kNoPeer)))
+      return Told::kAll;
+    return merged != theirs ? Told::kSender : Told::kNobody;
+  }
+};
+
+bool Replica::on_merge(const Merge& m) {
+  stamps_.observe(std::max({m.record.stamp, m.record.deleted, m.record.act}), wall());
+  if (m.kind == Merge::Kind::kFence) {
+    const Change passed{.kind = Change::Kind::kFence, .scope = m.scope, .fence = m.fence};
+    return rings_.news[options_.core].push(passed) || wait();
+  }
+  const Scope* scope = scope_of(m.scope, m.version);
+  if (scope == nullptr) {
+    ++counters_.merges_refused;
+    return true;
+  }
+  switch (m.kind) {
+    case Merge::Kind::kKillScope:
+      kill_scope(m.scope, m.record.deleted);
+      return true;
+    case Merge::Kind::kForgetScope:
+      if (killed_up_to(*scope) == m.record.deleted && !killed_.empty()) killed_[m.scope.value] = {};
+      return true;
+    case Merge::Kind::kForget:
+      return forget_tombstone(m);
+    default:
+      return merge_record(m, *scope);
+  }
+}
+
+// False: not yet, something has no room.
+bool Replica::merge_record(const Merge& m, const Scope& scope) {
+  Entry* record = table_.find(m.scope, m.key);
+  Meeting x{.m = m, .scope = scope, .theirs = m.record};
+  // An embryonic binding takes no part: a live one replaces it.
+  const bool known = record != nullptr && record->confirmed;
+  if (known) x.mine = record_of(*record);
+  x.mine.deleted = tombstones_.of_key(m.scope, m.key);
+  if (!announcing_) {
+    x.theirs.act = {};
+    x.theirs.held = false;
+  }
+  const Duration timeout =
+      m.record.timeout_ms == 0 ? scope.timeout : timing::milliseconds(m.record.timeout_ms);
+  persist::Expired expired;
+  expired.a = known && record->open == 0 && table_.home(*record).copies == 0 &&
+              (record->husk || this->expired(*record, scope));
+  expired.b = announcing_ && now_ >= m.act_at + timeout + slack(m.record.held, timeout, scope);
+  if (expired.b && !known && m.record.live()) {
+    // Nothing that it could join.
+    ++counters_.merges_expired;
+    x.theirs = {.deleted = m.record.deleted};
+  }
+  Record mine = x.mine;
+  mine.deleted = std::max(mine.deleted, killed_up_to(scope));
+  x.merged = persist::merge(mine, x.theirs, expired);
+  x.beside = x.merged.deleted.value != 0;
+  x.conflict = x.mine.live() && x.theirs.live() && x.mine.stamp != x.theirs.stamp &&
+               std::min(x.mine.stamp, x.theirs.stamp) > x.merged.deleted;
+  x.merged.deleted = std::max(x.mine.deleted, x.theirs.deleted);
+  if (!x.merged.live()) return bury(x, record);
+  if (record == nullptr) return adopt_record(x);
+  return record->husk ? change_husk(x, *record) : change_record(x, *record);
+}
+
+void Replica::raise_tombstone(const Meeting& x) {
+  if (x.raised() && !tombstones_.raise(x.m.scope, x.m.key, x.merged.deleted))
+    ++counters_.tombstones_refused;
+}
+
+// No binding is left of what both know, but perhaps a tombstone.
+bool Replica::bury(const Meeting& x, Entry* record) {
+  const Stamp killed = std::max(x.merged.deleted, killed_up_to(x.scope));
+  const bool dies = record != nullptr && table_.home(*record).stamp <= killed;
+  Farewell farewell{.source = x.m.source};
+  if (x.raised()) {
+    farewell.told = Told::kAll;
+  } else if (x.merged.deleted > x.m.record.deleted) {
+    farewell.told = Told::kSender;
+  }
+  if (!dies && farewell.told == Told::kNobody) return true;
+  if (rings_.news[options_.core].free_count() == 0) return wait();
+  if (dies && !record->husk) {
+    if (!room(table_.home(*record).copies)) return false;
+    raise_tombstone(x);
+    return forget(*record, counters_.killed, farewell);
+  }
+  raise_tombstone(x);
+  if (record != nullptr && !record->husk) {  // an embryonic one, made after that
+    tell_mirror(*record, table_.home(*record), farewell);
+    return true;
+  }
+  if (record != nullptr && dies) end_husk(*record);
+  return farewell.told == Told::kNobody || tell_mirror_gone(x.m.scope, x.m.key, farewell);
+}
+
+bool Replica::adopt_record(const Meeting& x) {
+  if (!bindings_.reserve()) {
+    if (husks_ > 0) {
+      take_husks_place();
+      return wait();
+    }
+    ++counters_.merges_refused;
+    return true;
+  }
+  Entry* record = make(x.scope, x.m.key);
+  if (record == nullptr) {
+    bindings_.release();
+    if (husks_ > 0) {
+      take_husks_place();
+      return wait();
+    }
+    ++counters_.merges_refused;
+    return true;
+  }
+  record->last = persist::kNoActivity;
+  store(x, *record);
+  ++counters_.merged;
+  Home& home = table_.home(*record);
+  push_to_others(*record, home, 0);
+  tell_mirror(*record, home, {x.told(), x.m.source});
+  return true;
+}
+
+// What both know becomes what we know.
+void Replica::store(const Meeting& x, Entry& record) {
+  raise_tombstone(x);
+  Home& home = table_.home(record);
+  const Record& merged = x.merged;
+  record.confirmed = true;
+  record.server = merged.server;
+  record.first = merged.first;
+  home.stamp = merged.stamp;
+  home.epoch = merged.epoch;
+  home.timeout_ms = merged.timeout_ms;
+  if (!announcing_) {
+    record.last = std::max(record.last, now_);
+    return;
+  }
+  Activity& a = table_.activity(record);
+  if (!x.mine.live() || merged.act != x.mine.act) a.act_at = x.m.act_at;
+  a.act = merged.act;
+  a.held = merged.held;
+  // Peers are told nothing of this scope, so nobody else's activity can come later.
+  if (!shares(x.scope)) {
+    const Duration timeout = timeout_of(record, x.scope);
+    record.last = std::max(record.last, a.act_at + slack(a.held, timeout, x.scope));
+  }
+}
+
+bool Replica::change_record(const Meeting& x, Entry& record) {
+  Home& home = table_.home(record);
+  const bool lineage = !record.confirmed || x.merged.stamp != home.stamp;
+  const bool moved = x.merged.server != record.server || x.merged.first != record.first;
+  if (!lineage && !x.changed() && x.told() == Told::kNobody) return true;
+  if ((lineage || moved) && !room(home.copies)) return false;
+  const bool other_epoch = x.merged.epoch != home.epoch;
+  if (lineage) {
+    begin_life(record);
+  } else if (moved) {
+    ++record.change;
+  }
+  store(x, record);
+  if (lineage || moved) {
+    ++counters_.merged;
+    tell_all(home.copies, record, home);
+  }
+  if (!announces(x.scope)) {
+    tell_mirror(record, home, {x.told(), x.m.source});
+    return true;
+  }
+  // Those who hold it go on with what the other engine made of it.
+  if (!lineage && other_epoch && home.holding) {
+    announce(record, {.at = now_, .held = true, .holding = true});
+    return true;
+  }
+  tell_mirror(record, home, {x.told(), x.m.source});
+  // Is it still held here? Of another lineage nobody has said so; and what others know must not
+  // be that it is over.
+  if (lineage || (home.holding && !x.merged.held && !home.in_round)) begin_round(record);
+  return true;
+}
+
+// A record that is over: news may bring it back.
+bool Replica::change_husk(const Meeting& x, Entry& husk) {
+  Home& home = table_.home(husk);
+  if (rings_.news[options_.core].free_count() == 0) return wait();
+  const bool raised = x.raised();
+  store(x, husk);
+  if (now_ < deadline(husk, x.scope)) {
+    --husks_;
+    husk.husk = false;
+    begin_life(husk);
+    ++counters_.revived;
+    tell_mirror(husk, home, {Told::kAll, x.m.source});
+    return true;
+  }
+  if (raised) tell_mirror_gone(husk.scope, husk.key, {Told::kAll, x.m.source});
+  return true;
+}
+
+// Another life of the key: answers of the one before say nothing about it, its connections go on
+// uncounted.
+void Replica::begin_life(Entry& record) {
+  Home& home = table_.home(record);
+  lost_counts_ = lost_counts_ || record.open > 0;
+  record.serial = next_serial();
+  record.change = 0;
+  record.open = 0;
+  home.asked = home.regranted = home.round = 0;
+  home.evicting = home.owed = home.heard = home.holding = home.in_round = home.found_held = false;
+  home.created = now_;
+}
+
+}  // namespace limpet::replication
