@@ -168,7 +168,7 @@ void Replica::continue_husk(Entry& husk, ServerId server) {
 // A husk gives way to whoever needs its place. False: none was found among those that could be
 // looked at now.
 bool Replica::take_husks_place() {
-  for (uint32_t i = 0; i < kHuskLooks && looks_ < kLooksPerTurn; ++i, ++looks_) {
+  for (uint32_t i = 0; husks_ > 0 && i < kHuskLooks && looks_ < kLooksPerTurn; ++i, ++looks_) {
     husk_at_ = husk_at_ + 1 >= table_.home_places() ? 0 : husk_at_ + 1;
     Entry* record = table_.record_at(husk_at_);
     if (record == nullptr || !record->husk) continue;
@@ -192,6 +192,14 @@ void Replica::kill_scope(ScopeSlot slot, persist::Stamp up_to) {
   killed.sweeping = true;
   ++sweeping_;
   restart_sweep();
+}
+
+// A live binding beside a tombstone that has just come: peers may have dropped it.
+void Replica::tell_if_spared(Entry* record) {
+  if (sweeping_ == 0 || record == nullptr || record->husk || !record->confirmed) return;
+  const Scope* scope = snapshot_->scope(record->scope);
+  if (scope == nullptr || killed_up_to(*scope).value == 0) return;
+  if (killed_[record->scope.value].sweeping) tell_mirror(*record, table_.home(*record));
 }
 
 bool Replica::remove_killed(Entry& record) {

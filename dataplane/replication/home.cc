@@ -537,7 +537,6 @@ bool Replica::look_at(Entry& record) {
   const Scope* scope = snapshot_->scope(record.scope);
   if (scope == nullptr) return forget(record, counters_.dropped, {});
   if (is_killed(record, *scope)) return forget(record, counters_.killed, {});
-  if (is_spared(record, *scope)) tell_mirror(record, home);
   const bool left = server_left(record.server);
   if (left || server_left(record.first)) {
     // So that a new server at a used address inherits nobody.
@@ -586,6 +585,7 @@ bool Replica::sweep(uint32_t records) {
     if (sweep_at_ >= table_.home_places()) return sweep_tombstones(records);
     Entry* record = table_.record_at(sweep_at_);
     if (record != nullptr && !look_at(*record)) return false;
+    tell_if_spared(table_.record_at(sweep_at_));
     ++sweep_at_;
   }
   return false;

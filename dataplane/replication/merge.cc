@@ -129,21 +129,16 @@ bool Replica::bury(const Meeting& x, Entry* record) {
 }
 
 bool Replica::adopt_record(const Meeting& x) {
-  if (!bindings_.reserve()) {
-    if (husks_ > 0) {
-      take_husks_place();
-      return wait();
+  Entry* record = nullptr;
+  if (bindings_.reserve() || (take_husks_place() && bindings_.reserve())) {
+    record = make(x.scope, x.m.key);
+    if (record == nullptr) {
+      bindings_.release();
+      take_husks_place();  // of this home's share
     }
-    ++counters_.merges_refused;
-    return true;
   }
-  Entry* record = make(x.scope, x.m.key);
   if (record == nullptr) {
-    bindings_.release();
-    if (husks_ > 0) {
-      take_husks_place();
-      return wait();
-    }
+    if (husks_ > 0) return wait();
     ++counters_.merges_refused;
     return true;
   }

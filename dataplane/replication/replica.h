@@ -331,10 +331,7 @@ class Replica {
   bool is_killed(const persist::Entry& record, const snapshot::Scope& scope) const {
     return !killed_.empty() && table_.home(record).stamp <= killed_up_to(scope);
   }
-  // A live binding beside a tombstone that has just come: peers may have dropped it.
-  bool is_spared(const persist::Entry& record, const snapshot::Scope& scope) const {
-    return record.confirmed && killed_up_to(scope).value != 0 && killed_[scope.slot.value].sweeping;
-  }
+  void tell_if_spared(persist::Entry* record);
 
   // As home, what other engines know (merge.cc).
   struct Meeting;

@@ -19,11 +19,17 @@ using timing::Instant;
 
 class ReplicationLab {
  public:
+  // 2020-09-13.
+  static constexpr timing::WallTime kWallOrigin{1'600'000'000'000'000'000};
+
   struct Options {
     uint32_t cores = 3;
     uint32_t limit = 1024;  // below 2,048 core 0 is the only home
     Rings::Capacity rings{.claims = 8, .answers = 8, .down = 16, .news = 64, .merges = 8};
     bool push = true;
+    uint32_t rank = 0;  // of the engine
+    bool peers = false;
+    bool disk = false;
   };
 
   ReplicationLab() : ReplicationLab(Options{}) {}
@@ -215,8 +221,14 @@ class ReplicationLab {
     Core(ReplicationLab& lab, uint32_t c, const Options& o)
         : random(c + 2),
           picker(base::kServersMax, lab.gauges, random),
-          replica({.core = c, .node = c, .push = o.push}, lab.rings, lab.bindings, picker, lab.hash,
-                  random, std::pmr::get_default_resource()) {}
+          replica({.core = c,
+                   .node = o.rank << Replica::Options::kCoreBits | c,
+                   .peers = o.peers,
+                   .disk = o.disk,
+                   .wall_origin = kWallOrigin,
+                   .push = o.push},
+                  lab.rings, lab.bindings, picker, lab.hash, random,
+                  std::pmr::get_default_resource()) {}
 
     base::Random random;
     balance::Picker picker;

@@ -1,0 +1,93 @@
+// persist::Tombstones: what was deleted, for as long as others may still know of it.
+#include "dataplane/persist/tombstones.h"
+
+#include <gtest/gtest.h>
+
+namespace limpet::persist {
+namespace {
+
+using snapshot::ScopeSlot;
+
+class TombstonesTest : public testing::Test {
+ protected:
+  static Key key(uint64_t n) { return {{n, ~n}}; }
+
+  base::Random random{1};
+  base::KeyedHash hash{random};
+  Tombstones tombstones{3, hash, std::pmr::get_default_resource()};
+  ScopeSlot a{1};
+  ScopeSlot b{2};
+};
+
+TEST_F(TombstonesTest, OfAKeyThatWasNotDeletedThereIsNone) {
+  EXPECT_EQ(tombstones.of_key(a, key(1)), Stamp{});
+  tombstones.raise(a, key(1), Stamp{5});
+  EXPECT_EQ(tombstones.of_key(b, key(1)), Stamp{}) << "of another scope";
+}
+
+TEST_F(TombstonesTest, ATombstoneOnlyRises) {
+  EXPECT_TRUE(tombstones.raise(a, key(1), Stamp{5}));
+  EXPECT_TRUE(tombstones.raise(a, key(1), Stamp{4}));
+  EXPECT_EQ(tombstones.of_key(a, key(1)), Stamp{5});
+  EXPECT_TRUE(tombstones.raise(a, key(1), Stamp{6}));
+  EXPECT_EQ(tombstones.of_key(a, key(1)), Stamp{6});
+  EXPECT_EQ(tombstones.size(), 1u);
+}
+
+TEST_F(TombstonesTest, OnlyTheStampThatIsThereIsForgotten) {
+  tombstones.raise(a, key(1), Stamp{5});
+  EXPECT_FALSE(tombstones.forget(a, key(1), Stamp{4}));
+  EXPECT_FALSE(tombstones.forget(a, key(2), Stamp{5}));
+  EXPECT_TRUE(tombstones.forget(a, key(1), Stamp{5}));
+  EXPECT_EQ(tombstones.of_key(a, key(1)), Stamp{});
+}
+
+TEST_F(TombstonesTest, WhenItIsFullTheNextIsRefusedUntilOneIsForgotten) {
+  for (uint64_t n = 0; n < 3; ++n) EXPECT_TRUE(tombstones.raise(a, key(n), Stamp{5}));
+  EXPECT_FALSE(tombstones.raise(a, key(3), Stamp{5}));
+  EXPECT_TRUE(tombstones.raise(a, key(2), Stamp{6})) << "a known one may rise";
+  tombstones.forget(a, key(0), Stamp{5});
+  EXPECT_TRUE(tombstones.raise(a, key(3), Stamp{7}));
+  EXPECT_EQ(tombstones.of_key(a, key(3)), Stamp{7});
+}
+
+TEST_F(TombstonesTest, ThoseOfAScopeThatHasGoneGoInSlices) {
+  tombstones.raise(a, key(1), Stamp{5});
+  tombstones.raise(b, key(1), Stamp{5});
+  tombstones.raise(a, key(2), Stamp{5});
+  const auto gone = [&](ScopeSlot scope) { return scope == a; };
+  const uint32_t next = tombstones.forget_if(0, 2, gone);
+  EXPECT_EQ(next, 2u);
+  EXPECT_EQ(tombstones.size(), 2u);
+  EXPECT_EQ(tombstones.forget_if(next, 2, gone), 0u);
+  EXPECT_EQ(tombstones.size(), 1u);
+  EXPECT_EQ(tombstones.of_key(b, key(1)), Stamp{5});
+}
+
+// --- the clock of stamps -------------------------------------------------------------------------
+
+constexpr timing::WallTime kNow{1'600'000'000'000'000'000};
+
+TEST(StampClockTest, StaysAheadOfWhatItHasSeenByAsMuch) {
+  StampClock fast(1), slow(2);
+  const Stamp ahead = fast.next(kNow + timing::seconds(3600));
+  slow.observe(ahead, kNow);
+  const Stamp then = slow.next(kNow + timing::seconds(10));
+  EXPECT_GT(then, fast.next(kNow + timing::seconds(3609)));
+  EXPECT_LT(then, fast.next(kNow + timing::seconds(3611)));
+}
+
+TEST(StampClockTest, AStampOfThePastIsOfItsTimeAndAboveTheOneBefore) {
+  StampClock clock(1);
+  const Stamp past = clock.at(kNow + timing::seconds(-5), {});
+  EXPECT_LT(past, clock.next(kNow + timing::seconds(-4)));
+  EXPECT_GT(clock.at(kNow + timing::seconds(-9), past), past);
+}
+
+TEST(StampClockTest, NamesItsMaker) {
+  StampClock clock(77);
+  EXPECT_EQ(StampClock::node_of(clock.next(kNow)), 77u);
+}
+
+}  // namespace
+}  // namespace limpet::persist
