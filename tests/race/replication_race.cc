@@ -55,6 +55,7 @@ struct Setting {
   uint32_t limit;
   uint32_t keys;
   uint32_t operations;  // of each core
+  bool peers = false;   // other engines are told
 };
 
 // What the replicas share.
@@ -63,6 +64,7 @@ struct Engine {
 
   Engine(const Setting& setting, std::shared_ptr<const Snapshot> first)
       : push(setting.push),
+        peers(setting.peers),
         rings(kCores, {.claims = 8, .answers = 4, .down = 16, .news = 32, .merges = 4},
               std::pmr::new_delete_resource()),
         bindings(setting.limit),
@@ -89,6 +91,7 @@ struct Engine {
   }
 
   const bool push;
+  const bool peers;
   base::Random seed{1};
   const base::KeyedHash hash{seed};
   balance::Gauges gauges{base::kServersMax};
@@ -111,8 +114,9 @@ class Worker {
         core_(core),
         random_(core + 10),
         picker_(base::kServersMax, engine.gauges, random_),
-        replica_({.core = core, .node = core, .push = engine.push}, engine.rings, engine.bindings,
-                 picker_, engine.hash, random_, std::pmr::new_delete_resource()),
+        replica_({.core = core, .node = core, .peers = engine.peers, .push = engine.push},
+                 engine.rings, engine.bindings, picker_, engine.hash, random_,
+                 std::pmr::new_delete_resource()),
         reader_(engine.publisher.reader(core)),
         pending_(engine.keys.size()) {}
 
@@ -285,6 +289,7 @@ class Worker {
       const Judgement j = balance::judge(pool(), &scope(), &bound, engine_.gauges);
       if (j.action == Judgement::Action::kRefuse) return;
       if (j.action == Judgement::Action::kUse && j.reason != Reason::kHome) {
+        if (!replica_.may_use(*entry, scope())) return;
         const bool gauged =
             j.server->connections_max != 0 && engine_.gauges.reserve(*j.server, true);
         return open(*entry, gauged, j.server->slot);
@@ -351,7 +356,9 @@ class Control {
     for (uint32_t c = 0; c < Engine::kCores; ++c) {
       persist::Change change;
       while (engine_.rings.news[c].pop(&change)) {
-        if (change.kind == persist::Change::Kind::kPut) {
+        if (change.kind == persist::Change::Kind::kFence) {
+          ++fences_;
+        } else if (change.record.live()) {
           records_[change.key] = change.record;
         } else {
           records_.erase(change.key);
@@ -360,6 +367,8 @@ class Control {
     }
   }
   const std::map<Key, persist::Record>& records() const { return records_; }
+  uint64_t fences() const { return fences_; }
+  uint64_t fences_sent() const { return fences_sent_; }
 
  private:
   // Somebody else made a binding earlier than we, moved one, or an administrator deleted one.
@@ -376,8 +385,23 @@ class Control {
       m.record.stamp = known->second.stamp;
       m.record.epoch = known->second.epoch + 1;
     }
+    m.record.held = random_.below(2) == 0;
+    m.act_at = engine_.time.now();
+    m.source = {persist::PeerIndex{1}, persist::SessionNumber{1}};
     if (random_.below(4) == 0) m.record = {.deleted = m.record.stamp};
-    engine_.rings.merges[home_of(key)].push(m);
+    if (engine_.peers) make_special(&m);
+    const bool sent = engine_.rings.merges[home_of(key)].push(m);
+    if (sent && m.kind == persist::Merge::Kind::kFence) ++fences_sent_;
+  }
+
+  // Now and then a fence, a tombstone of the scope, or the end of one.
+  void make_special(persist::Merge* m) {
+    using Kind = persist::Merge::Kind;
+    constexpr std::array kKinds{Kind::kFence, Kind::kKillScope, Kind::kForgetScope, Kind::kForget};
+    const uint32_t which = random_.below(40);
+    if (which >= kKinds.size()) return;
+    m->kind = kKinds[which];
+    if (m->record.deleted.value == 0) m->record.deleted = m->record.stamp;
   }
 
   void order_deletion() {
@@ -408,6 +432,8 @@ class Control {
   base::Random random_{99};
   std::map<Key, persist::Record> records_;
   uint64_t turns_ = 0;
+  uint64_t fences_ = 0;
+  uint64_t fences_sent_ = 0;
 };
 
 class ReplicationRace : public testing::TestWithParam<Setting> {};
@@ -416,7 +442,9 @@ INSTANTIATE_TEST_SUITE_P(Tables, ReplicationRace,
                          testing::Values(Setting{"roomy", false, 4096, 1500, 160'000},
                                          Setting{"full", false, 64, 120, 160'000},
                                          Setting{"roomy_pushed", true, 4096, 1500, 160'000},
-                                         Setting{"full_pushed", true, 64, 120, 160'000}),
+                                         Setting{"full_pushed", true, 64, 120, 160'000},
+                                         Setting{"roomy_peers", false, 4096, 1500, 160'000, true},
+                                         Setting{"full_peers", true, 64, 120, 160'000, true}),
                          [](const auto& p) { return p.param.name; });
 
 TEST_P(ReplicationRace, EveryCopyIsWhatItsHomeHasOnceAllIsTaken) {
@@ -458,6 +486,8 @@ TEST_P(ReplicationRace, EveryCopyIsWhatItsHomeHasOnceAllIsTaken) {
   uint32_t records = 0;
   uint64_t created = 0;
   uint64_t claims = 0;
+  uint64_t rounds = 0;
+  uint32_t husks = 0;
   for (auto& w : workers) {
     EXPECT_EQ(w->wrong(), 0u);
     EXPECT_EQ(w->waiting(), 0u) << "every claim was answered";
@@ -484,11 +514,15 @@ TEST_P(ReplicationRace, EveryCopyIsWhatItsHomeHasOnceAllIsTaken) {
     }
     created += w->replica().counters().created;
     claims += w->replica().counters().claims;
+    rounds += w->replica().counters().rounds;
+    husks += w->replica().husks();
   }
+  EXPECT_EQ(rounds > 0, GetParam().peers);
+  EXPECT_EQ(control.fences(), control.fences_sent());
   EXPECT_GT(created, 0u);
   EXPECT_GT(claims, 0u);
   EXPECT_EQ(engine.bindings.count(), records);
-  EXPECT_EQ(control.records().size(), records);
+  EXPECT_EQ(control.records().size(), records - husks);
   for (uint32_t i = 0; i < 3; ++i)
     EXPECT_EQ(engine.gauges.open(world.server(Family::kV4, i).slot), 0u);
 }
