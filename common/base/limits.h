@@ -20,6 +20,8 @@ inline constexpr std::size_t kSnatAddressesMax = 256;
 // 6 bytes for each port that was ever freed.
 inline constexpr std::size_t kNatIdsMax = 262144;
 
+inline constexpr std::size_t kPeersMax = 16;  // other engines that mirror this one
+
 inline constexpr std::size_t kEventsKept = 10'000;
 inline constexpr std::size_t kRequestBodyBytesMax = 64u << 20;
 

@@ -5,16 +5,28 @@
 // or the simulator with sessions of its own.
 //
 // Owner: the control thread. Invariants
-//  1. The mirror and the update list hold what homes said last, never what a peer sent.
-//  2. What deliver() has taken reaches its home, or waits in `unnamed`, or was dropped because that
-//     is full (counted): never more than limit + tombstones records.
-//  3. What has to be told to homes and finds no room in their rings is tried again by tick().
-// Cost: O(1) for each Change and Arrival; tick() and slices of the walks are bounded.
+//  1. The mirror and the update list hold what homes said last, never what a peer sent. Only the
+//     tombstones of whole scopes are put in the list here, whoever they come from.
+//  2. What deliver() has taken is in the ring to its home, or waits in `unnamed_`, or was dropped
+//     (counted): its scope is not mirrored, or there are limit + tombstones records there already.
+//  3. A fence is sent behind all that was taken before, so also behind what waits for its scope's
+//     homes.
+//  4. What has to be told to homes and finds no room in their rings is tried again by tick().
+// Cost: O(1) for each Change and Arrival; tick() and slices of the walks are bounded. What is kept
+// for unnamed scopes is on the heap, 160 bytes a record.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
+#include <deque>
+#include <map>
 #include <memory_resource>
+#include <optional>
 #include <span>
+#include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "control/mirroring/mirror.h"
 #include "control/mirroring/session.h"
@@ -33,17 +45,35 @@ class HomeRings {
   virtual bool send(uint32_t home, const persist::Merge& message) = 0;
 };
 
+// How long anything about a scope that no document ever named is kept: the longest timeout and
+// update interval that a document may set.
+inline constexpr timing::Duration kUnnamedKeep = timing::seconds(2'592'000) * 3 / 2;
+
+struct ExchangeCounters {
+  uint64_t not_mirrored = 0;          // news dropped: the scope is not mirrored here
+  uint64_t unnamed_refused = 0;       // ... no document has named its scope, and there is no room
+  uint64_t unnamed_expired = 0;       // ... and none did in time
+  uint64_t tombstones_refused = 0;    // of whole scopes: the list has no room
+  uint64_t unlisted = 0;              // what homes said and the list had no room for
+  uint64_t disk_expired = 0;          // records on disk whose time was over
+  uint64_t disk_restored = 0;         // ... that went on to their homes
+  uint64_t tombstones_forgotten = 0;  // told to homes to be forgotten (again, until they say so)
+};
+
 class Exchange final : public Home {
  public:
   struct Options {
     uint32_t entries = 0;            // limits.persistence_entries
     uint32_t surplus = 0;            // Changes that may be in the homes' rings at once
-    uint32_t peers = 0;              // configured
+    uint32_t peers = 0;              // configured; none: nothing is listed
     uint32_t node = 0;               // of the stamps made here; unique in the cluster
     timing::WallTime wall_origin{};  // what the wall clock showed at Instant zero
   };
   // A quarter of the table: what administrators may delete until peers have acknowledged it.
-  static uint32_t tombstones_of(const Options& o) { return o.entries / 4; }
+  static uint32_t tombstones_of(const Options& o) { return std::max(o.entries, 4u) / 4; }
+  static UpdateList::Limits list_limits(const Options& o);
+  // Of the memory that the constructor is given.
+  static std::size_t bytes_for(const Options& o);
 
   Exchange(const Options& options, HomeRings& rings, const base::KeyedHash& hash,
            std::pmr::memory_resource* memory);
@@ -54,15 +84,19 @@ class Exchange final : public Home {
     bool mirrored = true;
     timing::Duration keep;  // of tombstones after the last news: timeout and update interval
   };
-  // The scopes of the newest snapshot, which all homes have taken, and its version. What waited for
-  // one of them goes to the homes, in slices (tick).
-  void use(std::span<const Scope> scopes, uint64_t version);
+  // The live scopes of the newest snapshot, and its version: before it is published, so that no
+  // home can speak of a scope that is not known here. What waited for one of them goes to the
+  // homes, in slices (tick). A slot may mean another scope when all news of the old one was read.
+  void use(std::span<const Scope> scopes, uint64_t version, timing::Instant now);
 
   // What a home said. True when the update list has changed.
   bool apply(const persist::Change& change, timing::Instant now);
 
-  // Home: what a peer said.
+  // Home: what a peer said, or (a source without peer) what was on disk. Of the latter the scopes
+  // need not be mirrored.
   bool deliver(const Arrival& arrival) override;
+  // What was on disk: as deliver(), unless its time is over.
+  bool restore(const Arrival& arrival, timing::Instant now);
 
   // A bounded slice of what waits: unnamed scopes that were named, messages that found no room,
   // tombstones to be forgotten.
@@ -70,20 +104,152 @@ class Exchange final : public Home {
 
   // A fence: passed when every home has merged, and told of, all that was delivered before.
   uint32_t begin_fence();
-  bool has_passed(uint32_t fence) const;
+  bool has_passed(uint32_t fence) const { return fences_.passed >= fence; }
 
   // Deleting all bindings of a scope, up to a stamp that is above all that its homes have made.
+  // They are told by whoever calls. False: there is no room for the tombstone.
   bool kill_scope(snapshot::ScopeId scope, persist::Stamp up_to, timing::Instant now);
+
+  // A stamp above all that were seen here; and one that homes have to be above.
+  persist::Stamp next_stamp(timing::Instant now);
+  void observe(persist::Stamp seen);
+  persist::Stamp latest_stamp() const { return latest_; }
+
+  // Everything that has to survive a restart, in slices: visit(scope, key or null, record, act_at),
+  // of a scope's tombstone `deleted` only. Bindings that come and go meanwhile may be missed: the
+  // next walk has them. True when all has been seen.
+  class Walk {
+    friend class Exchange;
+    using Place = std::pair<snapshot::ScopeId, persist::Key>;
+    enum class Part : uint8_t { kMirror, kList, kUnnamed } part_ = Part::kMirror;
+    uint32_t place_ = 0;
+    std::optional<Place> after_;
+  };
+  template <class Visit>
+  bool walk(Walk* walk, uint32_t budget, Visit&& visit) const;
+  // +1 with everything that changes what a walk shows.
+  uint64_t revision() const { return revision_; }
 
   const Mirror& mirror() const { return mirror_; }
   UpdateList& list() { return list_; }
   const UpdateList& list() const { return list_; }
+  const ExchangeCounters& counters() const { return counters_; }
+  uint32_t unnamed() const { return static_cast<uint32_t>(unnamed_.size()); }
 
  private:
+  using Place = Walk::Place;
+  static constexpr uint32_t kHandedOverPerTick = 1024;
+  static constexpr uint32_t kTombstonesPerTick = 256;
+  static constexpr uint32_t kRelistedPerTick = 4096;
+  static constexpr uint32_t kAgedPerTick = 16;
+
+  struct Known {
+    snapshot::ScopeSlot slot;
+    uint64_t version = 0;  // the latest that names it
+    bool mirrored = false;
+    timing::Duration keep{};
+  };
+  // What waits for a document to name its scope.
+  struct Waiting {
+    persist::Record record;
+    timing::Instant act_at;
+    Source source;     // of several peers: none, so that all will be told
+    bool own = false;  // part of it was on disk
+  };
+  // Telling all homes one thing: those before `next` have been told.
+  struct Telling {
+    snapshot::ScopeId scope;
+    persist::Stamp stamp;
+    Source source;
+    uint32_t next = 0;
+  };
+
+  // Null: the newest snapshot does not name it.
+  const Known* find(snapshot::ScopeId scope) const;
+  bool waits(snapshot::ScopeId scope) const;
+  bool is_listed(const Known& scope) const { return options_.peers > 0 && scope.mirrored; }
+  timing::Duration keep_of(snapshot::ScopeId scope, const persist::Record& record) const;
+  void apply_to_mirror(const persist::Change& change);
+  void list(const persist::Change& change, snapshot::ScopeId scope);
+  void observe_all(const persist::Record& record);
+  bool send(const Known& scope, const Arrival& arrival);
+  bool deliver_tombstone(const Known* scope, const Arrival& arrival);
+  bool tell_all(Telling* telling, persist::Merge::Kind kind);
+  void keep_unnamed(const Arrival& arrival);
+  void hand_over();
+  bool hand_over(snapshot::ScopeId scope, uint32_t* budget);
+  void relist();
+  void age_unnamed();
+  void forget_tombstones();
+  void send_fences();
+
   const Options options_;
   HomeRings& rings_;
   Mirror mirror_;
   UpdateList list_;
+  ExchangeCounters counters_;
+  persist::StampClock clock_;
+  persist::Stamp latest_;
+  timing::Instant now_;
+
+  uint64_t version_ = 0;
+  std::unordered_map<snapshot::ScopeId, Known> known_;
+  std::vector<std::optional<snapshot::ScopeId>> slots_;  // the latest meaning of each
+
+  std::map<Place, Waiting> unnamed_;
+  std::optional<Place> aged_;             // the last that was looked at for its age
+  std::deque<snapshot::ScopeId> named_;   // whose `unnamed_` and tombstones go to the homes now
+  std::optional<Telling> named_telling_;  // the tombstone of named_.front()
+
+  // By peer, then for the disk: a tombstone that some homes had no room for.
+  std::array<std::optional<Telling>, kPeersMax + 1> telling_;
+  std::optional<Telling> forgetting_;
+  // A scope began or ceased to be mirrored: what lists and mirror have is looked through.
+  bool relisting_ = false;
+  uint32_t relist_list_at_ = 0;
+  uint32_t relist_mirror_at_ = 0;
+
+  // One is under way at a time; it is that of all who asked before it began.
+  struct Fences {
+    uint32_t wanted = 0;
+    uint32_t under_way = 0;
+    uint32_t passed = 0;
+    uint32_t sent = 0;     // homes that it was sent to
+    uint32_t answers = 0;  // homes that it came back from
+  } fences_;
+  uint64_t revision_ = 0;
 };
+
+template <class Visit>
+bool Exchange::walk(Walk* walk, uint32_t budget, Visit&& visit) const {
+  using Part = Walk::Part;
+  uint32_t& place = walk->place_;
+  if (walk->part_ == Part::kMirror) {
+    for (; place < mirror_.places() && budget > 0; ++place, --budget) {
+      const Mirror::Binding* b = mirror_.at(place);
+      if (b == nullptr || !b->confirmed || b->scope.value >= slots_.size()) continue;
+      if (const auto& scope = slots_[b->scope.value]) visit(*scope, &b->key, b->record, b->act_at);
+    }
+    if (place < mirror_.places()) return false;
+    walk->part_ = Part::kList;
+    place = 0;
+  }
+  if (walk->part_ == Part::kList) {
+    for (; place < list_.places() && budget > 0; ++place, --budget) {
+      list_.visit_place(place, [&](auto scope, const persist::Key* key, const persist::Record& r,
+                                   timing::Instant act_at) {
+        if (!r.live()) visit(scope, key, r, act_at);
+      });
+    }
+    if (place < list_.places()) return false;
+    walk->part_ = Part::kUnnamed;
+  }
+  auto it = walk->after_ ? unnamed_.upper_bound(*walk->after_) : unnamed_.begin();
+  for (; it != unnamed_.end() && budget > 0; ++it, --budget) {
+    visit(it->first.first, &it->first.second, it->second.record, it->second.act_at);
+    walk->after_ = it->first;
+  }
+  return it == unnamed_.end();
+}
 
 }  // namespace limpet::mirroring

@@ -178,10 +178,10 @@ std::optional<Reason> read(const WireBinding& wire, Binding* out) {
                  .held = (wire.bits & kHeldBit) != 0,
                  .server = snapshot::ServerId{wire.server},
                  .first = snapshot::ServerId{wire.first},
+                 .timeout_ms = wire.timeout_ms,
                  .deleted = Stamp{wire.deleted},
                  .act = Stamp{wire.act}};
   out->act_at = Instant{wire.act_at};
-  out->timeout_ms = wire.timeout_ms;
   const bool says_nothing = wire.stamp == 0 && wire.deleted == 0;
   const bool killed = wire.stamp != 0 && wire.stamp <= wire.deleted;
   if (wire.sequence == 0 || !is_sequence(wire.sequence) || says_nothing || killed ||
@@ -312,7 +312,7 @@ struct Writer {
     wire.act = r.act.value;
     wire.act_at = binding.act_at.ns;
     wire.epoch = r.epoch;
-    wire.timeout_ms = binding.timeout_ms;
+    wire.timeout_ms = r.timeout_ms;
     wire.bits = r.held ? kHeldBit : 0;
     append(Type::kBinding, wire, out);
   }

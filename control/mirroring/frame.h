@@ -75,7 +75,6 @@ struct Binding {
   persist::Key key;
   persist::Record record;
   timing::Instant act_at;
-  uint32_t timeout_ms = 0;  // 0: the profile's
 
   friend bool operator==(const Binding&, const Binding&) = default;
 };

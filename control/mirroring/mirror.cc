@@ -58,7 +58,8 @@ void Mirror::apply(const Change& change) {
                    .used = true,
                    .confirmed = change.confirmed,
                    .created = change.created,
-                   .record = change.record};
+                   .record = change.record,
+                   .act_at = change.act_at};
   count(bindings_[at], true);
 }
 

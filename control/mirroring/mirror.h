@@ -5,7 +5,7 @@
 //  1. At most one binding for a (scope, key); it keeps its place while it lives.
 //  2. apply() never fails: there are places for every binding and for all that may be under way in
 //     the homes' rings.
-// Cost: 80 bytes a binding and 16 of index; apply() is O(1).
+// Cost: 96 bytes a binding and 16 of index; apply() is O(1).
 #pragma once
 
 #include <cstdint>
@@ -28,6 +28,7 @@ class Mirror {
     bool confirmed = false;  // not embryonic any more
     timing::Instant created;
     persist::Record record;
+    timing::Instant act_at;  // when record.act was
   };
 
   // `surplus`: Changes that may be in rings at once.

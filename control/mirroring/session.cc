@@ -204,8 +204,7 @@ void Session::accept(const Binding& binding, Instant now) {
                              .scope = binding.scope,
                              .key = binding.key,
                              .record = binding.record,
-                             .act_at = offset_.ours(binding.act_at, now),
-                             .timeout_ms = binding.timeout_ms});
+                             .act_at = offset_.ours(binding.act_at, now)});
 }
 
 void Session::accept(const ScopeTombstone& tombstone, Instant now) {

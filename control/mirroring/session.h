@@ -41,7 +41,6 @@ struct Arrival {
   persist::Key key;
   persist::Record record;
   timing::Instant act_at;  // by our clock
-  uint32_t timeout_ms = 0;
 };
 
 // The way to the homes.

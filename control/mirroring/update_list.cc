@@ -191,7 +191,6 @@ bool UpdateList::update(const Update& update, Instant now) {
   const bool raised = record.deleted > entry.record.deleted;
   const Source& source = update.source;
   entry.act_at = update.act_at;
-  entry.timeout_ms = update.timeout_ms;
   if (update.told == Told::kNobody && record == entry.record && !is_old(source)) {
     // Nothing new. If it moved, two engines whose updates of a key cross would go on for ever.
     entry.quiet_in = 0;
@@ -298,8 +297,7 @@ UpdateList::Next UpdateList::next(PeerIndex index, uint32_t budget) {
                             .scope = entry.scope,
                             .key = entry.key,
                             .record = entry.record,
-                            .act_at = entry.act_at,
-                            .timeout_ms = entry.timeout_ms}};
+                            .act_at = entry.act_at}};
   }
   return {.more = peer.to_send != kNone};
 }

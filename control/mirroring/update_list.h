@@ -27,11 +27,12 @@
 
 #include "common/base/hash_index.h"
 #include "common/base/keyed_hash.h"
+#include "common/base/limits.h"
 #include "control/mirroring/frame.h"
 
 namespace limpet::mirroring {
 
-inline constexpr uint32_t kPeersMax = 16;
+inline constexpr uint32_t kPeersMax = base::kPeersMax;
 
 using persist::kNoPeer;
 using persist::PeerIndex;  // 0 .. peers - 1
@@ -44,7 +45,6 @@ struct Update {
   persist::Key key;
   persist::Record record;  // what home has now
   timing::Instant act_at;  // when record.act was, by our clock
-  uint32_t timeout_ms = 0;
   Told told = Told::kAll;
   Source source;
 };
@@ -130,6 +130,15 @@ class UpdateList {
             entries_[i].record);
   }
 
+  // Walks in slices: visit(scope, key or null, record, act_at) of a place in [0, places()), unless
+  // it is free. An entry keeps its place while it lives.
+  uint32_t places() const { return high_water_; }
+  template <class Visit>
+  void visit_place(uint32_t place, Visit&& visit) const {
+    const Entry& e = entries_[place];
+    if (e.used) visit(e.scope, e.whole_scope ? nullptr : &e.key, e.record, e.act_at);
+  }
+
  private:
   static constexpr uint32_t kNone = base::HashIndex::kNone;
   using Mask = uint16_t;  // a bit a peer
@@ -151,7 +160,6 @@ class UpdateList {
     uint32_t previous = kNone;
     uint32_t next = kNone;
     Links tombstone;
-    uint32_t timeout_ms = 0;
     uint32_t quiet_in = 0;  // quiet_since was noted in this generation_; 0: it was not
     Mask targets = 0;
     Mask sources = 0;

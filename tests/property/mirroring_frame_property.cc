@@ -65,10 +65,10 @@ Frame any_binding() {
                             .held = *rc::gen::arbitrary<bool>(),
                             .server = snapshot::ServerId{any()},
                             .first = snapshot::ServerId{any()},
+                            .timeout_ms = static_cast<uint32_t>(wide(UINT32_MAX)),
                             .deleted = Stamp{deleted},
                             .act = Stamp{wide(kStampEnd.value)}},
-                 .act_at = any_moment(),
-                 .timeout_ms = static_cast<uint32_t>(wide(UINT32_MAX))};
+                 .act_at = any_moment()};
 }
 
 Frame any_frame() {

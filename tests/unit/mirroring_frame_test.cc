@@ -31,10 +31,10 @@ Binding binding() {
                      .held = true,
                      .server = snapshot::ServerId{7},
                      .first = snapshot::ServerId{8},
+                     .timeout_ms = 60'000,
                      .deleted = Stamp{50},
                      .act = Stamp{120}},
-          .act_at = Instant{-5},
-          .timeout_ms = 60'000};
+          .act_at = Instant{-5}};
 }
 
 Bytes bytes_of(const Frame& frame) {
