@@ -16,6 +16,7 @@ using std::filesystem::path;
 
 constexpr int64_t kCoreMax = 1'023;
 constexpr std::size_t kUnixPathBytesMax = 107;  // sockaddr_un, with its NUL
+constexpr const char* kTokenRule = "may have letters, digits, '.', '_' and '-' only, at most 63";
 constexpr Range kLimit{1, int64_t{1} << 28};
 
 path resolved(const path& folder, std::string_view text) {
@@ -122,21 +123,25 @@ void read_api(const Fields& fields, const path& folder, ApiOptions* out) {
 }
 
 void read_peers(const Fields& fields, std::string_view own_name, MirroringOptions* out) {
+  const bool plaintext = !fields.has("secret_file");
   const Path list = fields.at("peers");
   std::set<std::string, std::less<>> names;
   std::set<net::Endpoint> addresses;
   std::size_t index = 0;
-  for (const Json& item : fields.array("peers")) {
+  for (const Json& item : fields.array("peers", {0, base::kPeersMax})) {
     const Fields peer(item, Path(list, index++), &fields.problems(), Strictness::kStrict);
     peer.require("name");
     peer.require("address");
     const auto name = peer.name("name");
     const auto address = read_endpoint(peer, "address");
+    if (name && !is_token(*name)) peer.error("name", kTokenRule);
     if (name && *name == own_name) peer.error("name", "is this engine's own name");
     if (name && !names.emplace(*name).second) peer.error("name", "is another peer's name");
     if (address && !addresses.insert(*address).second) {
       peer.error("address", "is another peer's address");
     }
+    if (address && plaintext && !address->address.is_loopback())
+      peer.error("address", "must be loopback when there is no secret_file");
     if (name && address) out->peers.push_back({std::string(*name), *address});
   }
 }
@@ -175,9 +180,7 @@ void read_engine_name(const Fields& fields, Bootstrap* out) {
   fields.require("name");
   const auto name = fields.name("name");
   if (!name) return;
-  if (!is_token(*name)) {
-    fields.error("name", "may have letters, digits, '.', '_' and '-' only, at most 63");
-  }
+  if (!is_token(*name)) fields.error("name", kTokenRule);
   out->name = *name;
 }
 

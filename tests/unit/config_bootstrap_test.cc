@@ -1,4 +1,5 @@
 // The engine's own configuration file (SPEC 4).
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -370,6 +371,32 @@ TEST(Bootstrap, MirroringNeedsASecretOffLoopback) {
                           {"name": "b", "address": "127.0.0.1:2"}, {}]})"),
       (Paths{"/mirroring/peers/0/name", "/mirroring/peers/2/name", "/mirroring/peers/2/address",
              "/mirroring/peers/3/name", "/mirroring/peers/3/address"}));
+}
+
+TEST(Bootstrap, PeersHaveNamesThatFilesCanHaveAndLoopbackAddressesWithoutASecret) {
+  const auto mirroring = [](const std::string& peers) {
+    const auto text = R"({"listen": "127.0.0.1:9090", "peers": [)" + peers + "]}";
+    return wrong(with(minimal_bootstrap(), "/mirroring", text));
+  };
+  EXPECT_EQ(
+      mirroring(R"({"name": "a b", "address": "127.0.0.1:1"},
+                         {"name": ")" +
+                std::string(64, 'x') + R"(", "address": "127.0.0.1:2"},
+                         {"name": "far", "address": "192.0.2.2:9090"})"),
+      (Paths{"/mirroring/peers/0/name", "/mirroring/peers/1/name", "/mirroring/peers/2/address"}));
+}
+
+TEST(Bootstrap, AtMostSixteenPeersArePossible) {
+  const auto peers = [](int count) {
+    std::string text;
+    for (int i = 1; i <= count; ++i)
+      text +=
+          fmt::format(R"({}{{"name": "p{}", "address": "127.0.0.1:{}"}})", i > 1 ? "," : "", i, i);
+    return wrong(with(minimal_bootstrap(), "/mirroring",
+                      R"({"listen": "127.0.0.1:9090", "peers": [)" + text + "]}"));
+  };
+  EXPECT_EQ(peers(16), Paths{});
+  EXPECT_EQ(peers(17), Paths{"/mirroring/peers"});
 }
 
 TEST(Bootstrap, AllErrorsComeAtOnce) {
