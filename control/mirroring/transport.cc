@@ -232,19 +232,21 @@ class Hub final : public Transport {
     for (Peer& peer : shared_->engine.peers) {
       const net::Endpoint& address = options.peers[peer.index.value].address;
       if (shared_->engine.connects_to(peer))
-        dialers_.push_back({.peer = &peer, .endpoint = endpoint_of(address), .next_try = now()});
+        dialers_.push_back({.peer = &peer, .endpoint = endpoint_of(address), .next_try = {}});
     }
     ::fcntl(acceptor_.native_handle(), F_SETFD, FD_CLOEXEC);
     ErrorCode ignored;
     port_ = acceptor_.local_endpoint(ignored).port();
-    accept();
-    dial();
-    wait();
   }
   ~Hub() override { close(); }
   Hub(const Hub&) = delete;
   Hub& operator=(const Hub&) = delete;
 
+  void start() override {
+    accept();
+    dial();
+    wait();
+  }
   void changed() override {
     for_each([](AnyConnection& c) { c.changed(); });
   }

@@ -8,9 +8,9 @@
 //  3. A connection holds one piece of input and one of output beside its session's.
 // Cost: a timer tick each quarter of a heartbeat, O(peers).
 //
-// Wiring: make an UpdateList for options.peers.size() peers and a Home, open(); call changed() when
-// the list has changed, and retry() when a Home that refused has room again (a tick does it too).
-// Both not from within deliver(). UpdateList::work() is done here, by the tick.
+// Wiring: make an UpdateList for options.peers.size() peers and a Home, open(), start(); call
+// changed() when the list has changed, and retry() when a Home that refused has room again (a tick
+// does it too). Both not from within deliver(). UpdateList::work() is done here, by the tick.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -58,12 +58,16 @@ class Transport {
  public:
   virtual ~Transport() = default;
 
-  // Listens and begins to connect. All errors carry a path in the bootstrap (/mirroring/…).
+  // Listens. Who connects waits until start(). All errors carry a path in the bootstrap
+  // (/mirroring/…).
   static base::Result<std::unique_ptr<Transport>> open(boost::asio::io_context& io,
                                                        const TransportOptions& options,
                                                        UpdateList& list, Home& home,
                                                        const timing::Clock& clock);
 
+  // Begins to connect and to accept: when the list has what this engine brings from its disk, so
+  // that peers are not told that a snapshot without it is all there is.
+  virtual void start() = 0;
   // The list has changed: what is new goes out now, not with the next tick.
   virtual void changed() = 0;
   // Home has room again.

@@ -68,6 +68,7 @@ class MirroringTransportTest : public testing::Test {
     auto opened = Transport::open(io_, node.options, node.lab.list, node.lab.home, clock_);
     ASSERT_TRUE(opened.ok()) << opened.errors()[0].message;
     node.transport = std::move(opened.value());
+    node.transport->start();
   }
   // "b" first, for "a" has to know its port.
   void open_both() {
