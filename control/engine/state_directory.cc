@@ -9,17 +9,22 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <iterator>
+#include <memory>
 
 namespace limpet::engine {
 namespace {
 
 constexpr std::string_view kMagic = "limpet-state 1 ";
 
-std::string sha256(std::string_view content) {
+std::string sha256(std::span<const std::string_view> pieces) {
+  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(),
+                                                                        &EVP_MD_CTX_free);
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
   unsigned bytes = 0;
-  EVP_Digest(content.data(), content.size(), digest.data(), &bytes, EVP_sha256(), nullptr);
+  EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr);
+  for (const std::string_view piece : pieces)
+    EVP_DigestUpdate(context.get(), piece.data(), piece.size());
+  EVP_DigestFinal_ex(context.get(), digest.data(), &bytes);
   std::string hex;
   for (unsigned i = 0; i < bytes; ++i) hex += fmt::format("{:02x}", digest[i]);
   return hex;
@@ -72,25 +77,30 @@ base::Result<std::optional<std::string>> StateDirectory::load(std::string_view n
   if (!std::filesystem::exists(path, error)) return std::optional<std::string>{};
   std::ifstream in(path, std::ios::binary);
   if (!in) return failed(path, "cannot be read");
-  const std::string text{std::istreambuf_iterator<char>(in), {}};
-  const auto line = text.find('\n');
-  const std::string content = line == std::string::npos ? "" : text.substr(line + 1);
-  if (!text.starts_with(kMagic) || line == std::string::npos ||
-      text.substr(kMagic.size(), line - kMagic.size()) != sha256(content)) {
+  std::string line;
+  if (!std::getline(in, line) || in.eof()) line.clear();
+  std::string content;
+  std::array<char, 65536> piece{};
+  while (in.read(piece.data(), piece.size()) || in.gcount() > 0)
+    content.append(piece.data(), static_cast<std::size_t>(in.gcount()));
+  const std::string_view whole = content;
+  if (!line.starts_with(kMagic) || line.substr(kMagic.size()) != sha256(std::span(&whole, 1))) {
     return base::Error{"/state_directory",
                        fmt::format("{}: torn, or not written by this engine", path.string())};
   }
-  return std::optional<std::string>{content};
+  return std::optional<std::string>{std::move(content)};
 }
 
-base::Status StateDirectory::save(std::string_view name, std::string_view content) const {
+base::Status StateDirectory::save(std::string_view name,
+                                  std::span<const std::string_view> pieces) const {
   const auto path = path_ / name;
   const auto fresh = path_ / (std::string(name) + ".new");
   {
     const Descriptor file(fresh, O_WRONLY | O_CREAT | O_TRUNC);
     if (!file.ok()) return failed(fresh, "cannot be opened");
-    if (!file.write(fmt::format("{}{}\n", kMagic, sha256(content))) || !file.write(content))
-      return failed(fresh, "cannot be written");
+    bool written = file.write(fmt::format("{}{}\n", kMagic, sha256(pieces)));
+    for (const std::string_view piece : pieces) written = written && file.write(piece);
+    if (!written) return failed(fresh, "cannot be written");
     if (!file.sync()) return failed(fresh, "cannot be synced");
   }
   if (::rename(fresh.c_str(), path.c_str()) != 0) return failed(path, "cannot be replaced");

@@ -10,6 +10,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -21,6 +22,7 @@ class StateDirectory {
  public:
   static constexpr std::string_view kDocument = "document";
   static constexpr std::string_view kHealthMarks = "health-marks";
+  static constexpr std::string_view kTable = "persistence";
 
   // Makes the directory if need be. Errors: "/state_directory".
   static base::Result<StateDirectory> open(const std::filesystem::path& path);
@@ -30,7 +32,11 @@ class StateDirectory {
   base::Result<std::optional<std::string>> load(std::string_view name) const;
 
   // Returns when it is on disk.
-  base::Status save(std::string_view name, std::string_view content) const;
+  base::Status save(std::string_view name, std::string_view content) const {
+    return save(name, std::span(&content, 1));
+  }
+  // The content in pieces.
+  base::Status save(std::string_view name, std::span<const std::string_view> pieces) const;
 
  private:
   explicit StateDirectory(std::filesystem::path path) : path_(std::move(path)) {}

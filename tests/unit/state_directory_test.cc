@@ -49,6 +49,12 @@ TEST_F(StateDirectoryTest, AnEmptyContentIsNotNothing) {
   EXPECT_EQ(open().load("document").value(), "");
 }
 
+TEST_F(StateDirectoryTest, PiecesAreOneContent) {
+  const std::string_view pieces[] = {"one, ", "", std::string_view("t\0wo\n", 5)};
+  ASSERT_TRUE(open().save("table", pieces));
+  EXPECT_EQ(open().load("table").value(), std::string("one, t\0wo\n", 10));
+}
+
 TEST_F(StateDirectoryTest, SavingAgainReplacesAndLeavesNothingElse) {
   const StateDirectory state = open();
   ASSERT_TRUE(state.save("document", "first, and longer"));
