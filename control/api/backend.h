@@ -181,8 +181,16 @@ struct PeerStatus {
   std::string name;
   std::string state;
   bool synced = false;
-  uint64_t lag_entries = 0;
+  uint64_t lag_entries = 0;  // of the side that is further behind
   uint64_t lag_ms = 0;
+  uint64_t bytes_received = 0;
+  uint64_t bytes_sent = 0;
+  uint64_t updates_received = 0;
+  uint64_t updates_sent = 0;
+  uint64_t resyncs_full = 0;     // sessions in which the peer was told everything
+  uint64_t resyncs_resumed = 0;  // ... what it had missed
+  uint64_t held_back = 0;        // times that an update had to wait
+  uint64_t rejected = 0;         // its connections and sessions that were refused
 };
 
 // GET /v1/status.
@@ -196,6 +204,7 @@ struct StatusView {
   std::vector<VirtualServiceStatus> virtual_services;
   std::vector<GroupStatus> groups;
   std::vector<PeerStatus> peers;
+  std::vector<ReasonCount> strangers;  // connections refused before a peer was known
 };
 
 struct PortMetrics {

@@ -71,15 +71,19 @@ const char* name_of(StateSource source) {
   return "default";
 }
 
+Json counts_json(const std::vector<ReasonCount>& counts) {
+  Json out = Json::object();
+  for (const ReasonCount& count : counts) out[count.reason] = count.count;
+  return out;
+}
+
 Json port_json(const PortStatus& port) {
-  Json drops = Json::object();
-  for (const ReasonCount& drop : port.drops) drops[drop.reason] = drop.count;
   return {{"name", port.name},
           {"mac", port.mac},
           {"link", port.link},
           {"rx_packets", port.rx_packets},
           {"tx_packets", port.tx_packets},
-          {"drops", drops}};
+          {"drops", counts_json(port.drops)}};
 }
 
 Json worker_json(const WorkerStatus& worker) {
@@ -112,7 +116,14 @@ Json peer_json(const PeerStatus& peer) {
           {"state", peer.state},
           {"synced", peer.synced},
           {"lag_entries", peer.lag_entries},
-          {"lag_ms", peer.lag_ms}};
+          {"lag_ms", peer.lag_ms},
+          {"bytes_received", peer.bytes_received},
+          {"bytes_sent", peer.bytes_sent},
+          {"updates_received", peer.updates_received},
+          {"updates_sent", peer.updates_sent},
+          {"resyncs", {{"full", peer.resyncs_full}, {"resumed", peer.resyncs_resumed}}},
+          {"held_back", peer.held_back},
+          {"rejected", peer.rejected}};
 }
 
 Json candidate_json(const Candidate& candidate) {
@@ -175,7 +186,8 @@ std::string to_json(const StatusView& status) {
                 {"workers", array_of(status.workers, worker_json)},
                 {"virtual_services", array_of(status.virtual_services, virtual_service_json)},
                 {"groups", array_of(status.groups, group_json)},
-                {"peers", array_of(status.peers, peer_json)}});
+                {"peers", array_of(status.peers, peer_json)},
+                {"strangers_rejected", counts_json(status.strangers)}});
 }
 
 std::string to_json(const telemetry::EventPage& page) {

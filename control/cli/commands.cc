@@ -171,11 +171,21 @@ void add_groups(std::string& out, const Json& status) {
 }
 
 std::string peers_text(const Json& status) {
-  Table table({"PEER", "STATE", "SYNCED", "LAG_ENTRIES", "LAG(ms)"});
-  for (const Json& peer : member(status, "peers"))
+  Table table({"PEER", "STATE", "SYNCED", "LAG_ENTRIES", "LAG(ms)", "RX_BYTES", "TX_BYTES",
+               "RESYNCS", "REJECTED"});
+  for (const Json& peer : member(status, "peers")) {
+    const Json& resyncs = member(peer, "resyncs");
     table.add({text(peer, "name"), text(peer, "state"), yes_no(member(peer, "synced")),
-               text(peer, "lag_entries"), text(peer, "lag_ms")});
-  return table.take();
+               text(peer, "lag_entries"), text(peer, "lag_ms"), text(peer, "bytes_received"),
+               text(peer, "bytes_sent"),
+               fmt::format("{} full, {} resumed", text(resyncs, "full"), text(resyncs, "resumed")),
+               text(peer, "rejected")});
+  }
+  std::string out = table.take();
+  // Who they were is not known.
+  if (const Json& strangers = member(status, "strangers_rejected"); !strangers.empty())
+    out += fmt::format("connections of strangers rejected: {}\n", drops_text(strangers));
+  return out;
 }
 
 }  // namespace

@@ -82,8 +82,8 @@ void read_engines(const Fields& fields, ServiceEngineGroup* group) {
   if (group->engines.size() > 1) {
     fields.problems().warning(
         list,
-        "mirroring and failover between engines are not built yet: every engine with this "
-        "document serves the group");
+        "failover between engines is not built yet: every engine with this document serves the "
+        "group");
   }
 }
 

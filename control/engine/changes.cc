@@ -89,6 +89,7 @@ void Engine::prepare_next() {
 void Engine::publish() {
   const Instant now = clock_.now();
   make_source_ports(*prepared_->next.snapshot);
+  use_scopes(*prepared_->next.snapshot);
   published_ = publisher_->publish(prepared_->next.snapshot);
   slow_path_->update(prepared_->next.snapshot, now);
 }
@@ -205,7 +206,7 @@ void Engine::recycle() {
   }
   // Bindings of scopes that left are gone: every home has swept, and the mirror has heard of it.
   for (const auto slot : retired.scopes) {
-    if (mirror_->in_scope(slot) == 0) running_.registry.recycle(slot);
+    if (mirror().in_scope(slot) == 0) running_.registry.recycle(slot);
   }
   for (const compile::NatBlock& block : retired.nats) {
     uint32_t in_use = 0;

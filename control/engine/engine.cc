@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <csignal>
 #include <iostream>
 #include <random>
@@ -26,9 +27,15 @@ Engine::Engine(const config::Bootstrap& bootstrap, port::Eal eal)
       random_(std::random_device{}() * 0x100000001ULL + std::random_device{}()),
       limits_(resolve_limits(bootstrap)),
       started_(clock_.now()),
+      engine_names_{bootstrap.name},
       messages_(bootstrap.worker_cores.size()),
       busy_(bootstrap.worker_cores.size()),
-      events_(&std::cerr) {}
+      events_(&std::cerr) {
+  if (!bootstrap_.mirroring) return;
+  for (const config::PeerOptions& peer : bootstrap_.mirroring->peers)
+    engine_names_.push_back(peer.name);
+  std::sort(engine_names_.begin(), engine_names_.end());
+}
 
 base::Result<std::unique_ptr<Engine>> Engine::start(const config::Bootstrap& bootstrap,
                                                     std::optional<std::string> document) {
@@ -69,6 +76,7 @@ base::Status Engine::open(std::optional<std::string> document) {
   make_cores();
   if (auto status = start_workers(); !status) return status;
   if (auto status = open_state(std::move(document)); !status) return status;
+  if (auto status = open_mirroring(); !status) return status;
   auto server = api::Server::open(io_, bootstrap_.api, *this, events_);
   if (!server) return server.errors();
   server_ = std::move(server.value());
@@ -102,6 +110,7 @@ base::Status Engine::open_state(std::optional<std::string> document) {
   if (stored && generation(document) <= generation(stored)) document = std::move(stored);
   if (document) operations_.push_back({PutDocument{std::move(*document)}, {}, {}});
   if (marks) operations_.push_back({SetMarks{std::move(*marks), true}, {}, {}});
+  if (state_) return open_table();
   return base::Done{};
 }
 
@@ -139,8 +148,7 @@ void Engine::make_cores() {
   const auto rings = replication::Rings::Capacity::for_cores(workers);
   shared_ = std::make_unique<worker::Shared>(workers, limits_.entries, random_, rings,
                                              memory_.back().get());
-  mirror_ = std::make_unique<mirroring::Mirror>(limits_.entries, workers * rings.news,
-                                                shared_->hash, memory_.back().get());
+  make_exchange();
   wiring_ = std::make_unique<worker::Wiring>(workers, memory_.back().get());
   publisher_ = std::make_unique<snapshot::Publisher>(running_.snapshot, workers);
   source_ports_.resize(workers);
@@ -152,7 +160,10 @@ void Engine::make_cores() {
     options.nats = base::kNatIdsMax;
     options.ports = bootstrap_.ports.size();
     options.seed = random_.next();
-    options.wall_origin = clock_.wall() + (Instant{} - clock_.now());
+    options.rank = rank();
+    options.peers = engine_names_.size() > 1;
+    options.disk = bootstrap_.state_directory.has_value();
+    options.wall_origin = wall_origin();
     cores_.push_back(std::make_unique<worker::Core>(
         options, *shared_, pool_->get(),
         std::make_unique<packet::Reassembler>(kDatagramsMax, timing::seconds(2),
@@ -224,6 +235,7 @@ void Engine::run() {
     }
     tick();
   }
+  shut_down();
 }
 
 void Engine::schedule_tick() {
@@ -242,8 +254,12 @@ void Engine::tick() {
   finish_published();
   pump();
   drain_news();
+  keep_table();
+  exchange_news();
+  watch_peers();
   finish_questions();
   go_on_listing();
+  go_on_counting();
   finish_deletions();
   watch();
 }

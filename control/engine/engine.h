@@ -27,9 +27,11 @@
 #include "control/api/backend.h"
 #include "control/api/server.h"
 #include "control/engine/configurator.h"
+#include "control/engine/home_rings.h"
 #include "control/engine/sizing.h"
 #include "control/engine/state_directory.h"
-#include "control/mirroring/mirror.h"
+#include "control/engine/table_keeper.h"
+#include "control/mirroring/transport.h"
 #include "control/slowpath/slow_path.h"
 #include "dataplane/port/clock.h"
 #include "dataplane/port/devices.h"
@@ -101,17 +103,48 @@ class Engine final : public api::Backend, private slowpath::Link {
     uint32_t open = 0;
     timing::Instant deadline;  // if nothing is open
   };
+  using DeletionAnswer = api::Answer<api::Outcome<api::EntriesRemoved>>;
   struct Deletion {
     snapshot::Token token;
     uint64_t removed = 0;
-    api::Answer<api::Outcome<api::EntriesRemoved>> answer;
+    DeletionAnswer answer;
+  };
+  // A deletion of keys whose tombstones are being counted.
+  struct Counting {
+    worker::EntryFilter wanted;
+    uint32_t at = 0;  // place in the mirror
+    uint32_t tombstones = 0;
+    DeletionAnswer answer;
+  };
+  // A deletion that the homes are to carry out.
+  struct DeletionOrder {
+    worker::EntryFilter wanted;
+    std::optional<persist::Stamp> up_to;  // whole scopes, by tombstones
+    uint32_t tombstones = 0;              // of keys, that will be needed
+    DeletionAnswer answer;
+  };
+  // What the table on disk and the peers wait for, in this order.
+  enum class Stage : uint8_t {
+    kDocument,  // what the engine begins with is being applied
+    kRestore,   // what was on disk goes to the homes
+    kFence,     // they are merging it
+    kRunning,   // peers are told and listened to; the table is kept on disk
+  };
+  // What was last seen of a peer, for events.
+  struct PeerSeen {
+    mirroring::SessionNumber session;
+    bool up = false;
+    bool synced = false;
   };
 
   Engine(const config::Bootstrap& bootstrap, port::Eal eal);
   base::Status open(std::optional<std::string> document);
   base::Status open_devices(const Limits& limits);
   base::Status open_state(std::optional<std::string> document);
+  base::Status open_table();
+  base::Status open_mirroring();
   void make_cores();
+  void make_exchange();
   base::Status start_workers();
   void schedule_tick();
 
@@ -126,7 +159,22 @@ class Engine final : public api::Backend, private slowpath::Link {
   void store(Operation operation, std::shared_ptr<const Prepared> done);
   void finish_questions();
   void drain_news();
+  void use_scopes(const snapshot::Snapshot& s);
+  void exchange_news();
+  void keep_table();
+  void store_table(std::vector<std::string> pieces);
+  void shut_down();
+  void watch_peers();
+  void watch_peer(const mirroring::Peer& peer, PeerSeen* seen);
   void go_on_listing();
+  bool deletes_mirrored(const worker::EntryFilter& wanted) const;
+  std::optional<api::Refusal> lacks_room_for(uint32_t tombstones) const;
+  void delete_keys(worker::EntryFilter wanted, DeletionAnswer answer);
+  void delete_scopes(worker::EntryFilter wanted, DeletionAnswer answer);
+  void kill_scopes(const worker::EntryFilter& wanted, persist::Stamp up_to,
+                   const DeletionAnswer& answer);
+  void order_deletion(const DeletionOrder& order);
+  void go_on_counting();
   void finish_deletions();
   void watch();
   void recycle();
@@ -151,6 +199,15 @@ class Engine final : public api::Backend, private slowpath::Link {
   api::StatusView status_view() const;
   api::MetricsView metrics_view() const;
   void replication_metrics(api::MetricsView* out) const;
+  void mirroring_status(api::StatusView* out) const;
+  void mirroring_metrics(api::MetricsView* out) const;
+  void exchange_metrics(api::MetricsView* out) const;
+  uint32_t rank() const;
+  std::string origin_of(persist::Stamp stamp) const;
+  timing::WallTime wall_origin() const {
+    return clock_.wall() + (timing::Instant{} - clock_.now());
+  }
+  const mirroring::Mirror& mirror() const { return exchange_->mirror(); }
   api::VirtualServiceStatus vs_status(const config::VirtualService& vs) const;
   std::vector<api::ServerStatus> server_statuses(const config::Pool& pool) const;
   const snapshot::Server* find_server(const std::string& pool_uuid, config::ServerId id) const;
@@ -174,12 +231,15 @@ class Engine final : public api::Backend, private slowpath::Link {
   base::Random random_;
   Limits limits_;
   timing::Instant started_;
+  std::vector<std::string> engine_names_;  // of the cluster, sorted: their places are their ranks
 
   std::optional<port::BufferPool> pool_;
   std::optional<port::Devices> devices_;
   std::vector<std::unique_ptr<port::TableMemory>> memory_;  // by worker, then the control thread's
   std::unique_ptr<worker::Shared> shared_;
-  std::unique_ptr<mirroring::Mirror> mirror_;
+  std::unique_ptr<MergeRings> home_rings_;
+  std::unique_ptr<mirroring::Exchange> exchange_;
+  std::unique_ptr<TableKeeper> keeper_;  // with a state directory
   std::unique_ptr<worker::Wiring> wiring_;
   std::vector<std::unique_ptr<worker::Core>> cores_;
   std::vector<std::unique_ptr<worker::Loop>> loops_;
@@ -203,6 +263,13 @@ class Engine final : public api::Backend, private slowpath::Link {
   std::deque<Question> questions_;
   std::deque<Listing> listings_;
   std::deque<Deletion> deletions_;
+  std::deque<Counting> counting_;
+  uint32_t tombstones_ordered_ = 0;  // that homes have not made yet
+
+  Stage stage_ = Stage::kDocument;
+  uint32_t fence_ = 0;                // Stage::kFence
+  mirroring::Sequence told_;          // the newest of the list that the transport knows of
+  std::vector<PeerSeen> peers_seen_;  // by PeerIndex
 
   // What watch() compares with.
   timing::Instant watched_;
@@ -229,6 +296,7 @@ class Engine final : public api::Backend, private slowpath::Link {
   boost::asio::steady_timer timer_{io_};
   boost::asio::signal_set signals_{io_};
   std::unique_ptr<api::Server> server_;
+  std::unique_ptr<mirroring::Transport> transport_;  // with peers
   bool stopping_ = false;
 };
 

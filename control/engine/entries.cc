@@ -1,5 +1,5 @@
-// What the API asks about bindings: listing and deleting. Listings come from the mirror; the cores
-// are asked only how many connections the keys of a page have. Deletions are jobs of the homes.
+// What the API asks about bindings: listing. Listings come from the mirror; the cores are asked
+// only how many connections the keys of a page have.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -45,10 +45,11 @@ std::optional<Engine::Cursor> Engine::Cursor::parse(std::string_view text) {
 // What the homes have to say. A bounded part: the rest waits in the rings.
 void Engine::drain_news() {
   persist::Change changes[base::kBurstPacketsMax];
+  const Instant now = clock_.now();
   for (auto& ring : shared_->rings.news) {
     for (uint32_t taken = 0; taken < kNewsPerTick;) {
       const uint32_t n = ring.pop(std::span(changes));
-      for (uint32_t i = 0; i < n; ++i) mirror_->apply(changes[i]);
+      for (uint32_t i = 0; i < n; ++i) exchange_->apply(changes[i], now);
       if (n == 0) break;
       taken += n;
     }
@@ -148,9 +149,9 @@ api::EntryRow Engine::row(const mirroring::Mirror::Binding& binding,
     const auto left = std::max(presence.deadline - now, timing::Duration::zero());
     out.life_time_s = static_cast<uint64_t>((left + seconds(1) - timing::Duration(1)) / seconds(1));
   }
-  out.created = clock_.wall() + (binding.created - now);
+  out.created = persist::StampClock::made_at(binding.record.stamp);
   out.epoch = binding.record.epoch;
-  out.origin = bootstrap_.name;
+  out.origin = origin_of(binding.record.stamp);
   return out;
 }
 
@@ -195,10 +196,10 @@ void Engine::go_on_listing() {
   if (listings_.empty()) return;
   Listing& listing = listings_.front();
   const snapshot::Snapshot& s = *running_.snapshot;
-  const uint32_t end = std::min(listing.at + kMirrorPlacesPerTick, mirror_->places());
+  const uint32_t end = std::min(listing.at + kMirrorPlacesPerTick, mirror().places());
   bool full = false;
   for (; listing.at < end && !full; ++listing.at) {
-    const mirroring::Mirror::Binding* b = mirror_->at(listing.at);
+    const mirroring::Mirror::Binding* b = mirror().at(listing.at);
     if (b == nullptr || b->created.ns > listing.cursor.began_ns) continue;
     if (!listing.wanted.matches(s, b->scope, b->key, b->record.server)) continue;
     const auto& pool = s.pools[s.scope(b->scope)->pool.value];
@@ -211,7 +212,7 @@ void Engine::go_on_listing() {
       full = listing.counted;
     }
   }
-  if (!full && listing.at < mirror_->places()) return;
+  if (!full && listing.at < mirror().places()) return;
   const auto done = std::make_shared<Listing>(std::move(listing));
   listings_.pop_front();
   std::vector<std::unique_ptr<worker::Job>> jobs;
@@ -231,7 +232,7 @@ void Engine::answer_listing(Listing& listing, const Question& question) {
   out.count = listing.cursor.count;
   for (std::size_t i = 0; i < listing.page.size(); ++i) {
     const auto& [slot, key] = listing.page[i];
-    const mirroring::Mirror::Binding* binding = mirror_->find(slot, key);
+    const mirroring::Mirror::Binding* binding = mirror().find(slot, key);
     const snapshot::Scope* scope = running_.snapshot->scope(slot);
     if (binding != nullptr && scope != nullptr) {
       const Presence found = presence(question, i);
@@ -246,37 +247,6 @@ void Engine::answer_listing(Listing& listing, const Question& question) {
   if (listing.more)
     out.next = Cursor{*listing.more, listing.cursor.began_ns, out.count}.to_string();
   listing.answer(std::move(out));
-}
-
-void Engine::delete_entries(api::EntryFilter filter,
-                            api::Answer<api::Outcome<api::EntriesRemoved>> answer) {
-  worker::EntryFilter wanted;
-  bool nobody = false;
-  if (auto refused = resolve(filter, &wanted, &nobody)) return answer(std::move(*refused));
-  if (nobody) return answer(api::EntriesRemoved{0});
-  std::vector<std::unique_ptr<worker::Job>> jobs;
-  for (std::size_t w = 0; w < cores_.size(); ++w) {
-    auto job = std::make_unique<worker::Job>();
-    job->kind = worker::Job::Kind::kDelete;
-    job->filter = wanted;
-    jobs.push_back(std::move(job));
-  }
-  ask(std::move(jobs), [this, answer](const Question& q) {
-    Deletion deletion{publisher_->mark(), 0, answer};
-    for (const auto& job : q.jobs) deletion.removed += job->matched;
-    deletions_.push_back(std::move(deletion));
-  });
-}
-
-// A deletion is done when every worker has begun another turn since the homes were done: what it
-// receives from then on, it judges after it has heard of it (R2).
-void Engine::finish_deletions() {
-  while (!deletions_.empty() && publisher_->all_readers_passed(deletions_.front().token)) {
-    drain_news();
-    const Deletion done = std::move(deletions_.front());
-    deletions_.pop_front();
-    done.answer(api::EntriesRemoved{done.removed});
-  }
 }
 
 }  // namespace limpet::engine

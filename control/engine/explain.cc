@@ -155,7 +155,7 @@ void Engine::explain_binding(const Question& question, const snapshot::Snapshot&
     out->steps.push_back("so there is no binding");
     return;
   }
-  binding.created = home.home->created;
+  binding.record.stamp = home.home->stamp;
   binding.record.server = home.entry->server;
   binding.record.epoch = home.home->epoch;
   if (pool.find(home.entry->server) == nullptr) {

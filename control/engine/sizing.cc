@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "control/mirroring/mirror.h"
+#include "control/mirroring/exchange.h"
 #include "dataplane/l4/flow_table.h"
 #include "dataplane/l4/forwarder.h"
 #include "dataplane/persist/table.h"
@@ -32,6 +32,27 @@ uint64_t fixed_bytes_per_core() {
          base::kNeighborsMax * 64;
 }
 
+uint32_t peers_of(const config::Bootstrap& bootstrap) {
+  return bootstrap.mirroring ? static_cast<uint32_t>(bootstrap.mirroring->peers.size()) : 0;
+}
+
+// Whether homes keep activity: for peers, or for the disk.
+bool keeps_activity(const config::Bootstrap& bootstrap) {
+  return peers_of(bootstrap) > 0 || bootstrap.state_directory.has_value();
+}
+
+// What a worker's share of the persist table takes.
+uint64_t table_bytes(const config::Bootstrap& bootstrap, const Limits& limits) {
+  const auto workers = static_cast<uint32_t>(bootstrap.worker_cores.size());
+  const auto rings = replication::Rings::Capacity::for_cores(workers);
+  const uint64_t tombstones =
+      peers_of(bootstrap) == 0 ? 0
+                               : persist::Tombstones::bytes_for(
+                                     replication::Replica::tombstones_of(workers, limits.entries));
+  return tombstones + persist::Table::bytes_for(replication::Replica::capacity_of(
+                          workers, rings, limits.entries, keeps_activity(bootstrap)));
+}
+
 }  // namespace
 
 port::BufferPoolOptions pool_options(const config::Bootstrap& bootstrap, const Limits& limits) {
@@ -53,10 +74,15 @@ Limits resolve_limits(const config::Bootstrap& bootstrap) {
       bootstrap.limits.packet_buffers.value_or(fitting(all / 4, per_buffer, kBuffersDefaultMax));
   out.flows_per_worker = bootstrap.limits.flows_per_worker.value_or(
       fitting(all * 3 / 8 / workers, l4::FlowTable::bytes_for(kGrain) / kGrain, kFlowsDefaultMax));
-  const uint64_t per_entry = (workers * persist::Table::bytes_for({.entries = kGrain, .homes = 0}) +
-                              persist::Table::bytes_for({.entries = 0, .homes = kGrain}) +
-                              mirroring::Mirror::bytes_for(kGrain, 0)) /
-                             kGrain;
+  const uint32_t peers = peers_of(bootstrap);
+  const uint64_t per_entry =
+      (workers * persist::Table::bytes_for({.entries = kGrain, .homes = 0}) +
+       persist::Table::bytes_for(
+           {.entries = 0, .homes = kGrain, .activity = keeps_activity(bootstrap)}) +
+       (peers > 0 ? persist::Tombstones::bytes_for(kGrain / 4) : 0) +
+
+       mirroring::Exchange::bytes_for({.entries = kGrain, .peers = peers})) /
+      kGrain;
   out.entries = bootstrap.limits.persistence_entries.value_or(
       fitting(all / 8, per_entry, kEntriesDefaultMax));
   return out;
@@ -66,16 +92,19 @@ std::vector<port::MemoryNeed> memory_needs(const config::Bootstrap& bootstrap, c
                                            uint32_t queues) {
   const auto workers = static_cast<uint32_t>(bootstrap.worker_cores.size());
   const auto rings = replication::Rings::Capacity::for_cores(workers);
+  const uint32_t peers = peers_of(bootstrap);
+  const mirroring::Exchange::Options exchange{
+      .entries = limits.entries, .surplus = workers * rings.news, .peers = peers};
   return {
       {fmt::format("{} packet_buffers", limits.buffers),
        port::BufferPool::bytes_for(pool_options(bootstrap, limits))},
       {fmt::format("{} flows_per_worker x {} workers", limits.flows_per_worker, workers),
        workers * uint64_t{l4::FlowTable::bytes_for(limits.flows_per_worker)}},
       {fmt::format("{} persistence_entries x {} workers", limits.entries, workers),
-       workers * uint64_t{persist::Table::bytes_for(
-                     replication::Replica::capacity_of(workers, rings, limits.entries))}},
-      {fmt::format("{} persistence_entries, the control thread's replica", limits.entries),
-       mirroring::Mirror::bytes_for(limits.entries, workers * rings.news)},
+       workers * table_bytes(bootstrap, limits)},
+      {fmt::format("{} persistence_entries, the control thread's replica{}", limits.entries,
+                   peers > 0 ? " and what peers are told" : ""),
+       mirroring::Exchange::bytes_for(exchange)},
       {fmt::format("counters and neighbours, {} workers", workers),
        workers * fixed_bytes_per_core()},
       {fmt::format("rings between {} workers", workers),

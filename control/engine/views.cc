@@ -72,7 +72,7 @@ std::vector<api::ServerStatus> Engine::server_statuses(const config::Pool& pool)
                                                                : api::StateSource::kDefault;
     if (const auto* known = find_server(pool.uuid, server.id)) {
       status.connections = open_on(known->slot);
-      status.entries = mirror_->bound_to(known->id);
+      status.entries = mirror().bound_to(known->id);
     }
     out.push_back(std::move(status));
   }
@@ -138,6 +138,7 @@ api::StatusView Engine::status_view() const {
     // Mirroring decides ownership between engines; an engine that is alone owns what it serves.
     out.groups.push_back({group.name, bootstrap_.name, "owner"});
   }
+  mirroring_status(&out);
   return out;
 }
 
@@ -183,7 +184,7 @@ api::MetricsView Engine::metrics_view() const {
     std::sort(scopes.begin(), scopes.end());
     scopes.erase(std::unique(scopes.begin(), scopes.end()), scopes.end());
     for (const uint32_t scope : scopes)
-      m.entries += mirror_->bound_in_scope(snapshot::ScopeSlot{scope});
+      m.entries += mirror().bound_in_scope(snapshot::ScopeSlot{scope});
     out.virtual_services.push_back(std::move(m));
   }
   for (const config::Pool& pool : document.pools) {
@@ -218,6 +219,8 @@ api::MetricsView Engine::metrics_view() const {
     out.workers.push_back(m);
   }
   replication_metrics(&out);
+  mirroring_metrics(&out);
+  exchange_metrics(&out);
   out.persistence_entries_max = limits_.entries;
   out.persistence_entry_bytes = sizeof(persist::Entry);
   out.flow_bytes = sizeof(l4::Flow);
@@ -227,7 +230,7 @@ api::MetricsView Engine::metrics_view() const {
                       {{{},
                         static_cast<double>(base::HashIndex::bytes_for(limits_.flows_per_worker)) /
                             limits_.flows_per_worker}}});
-  std::size_t persistence_bytes = mirror_->bytes();
+  std::size_t persistence_bytes = mirror().bytes();
   for (const auto& core : cores_) persistence_bytes += core->table().bytes();
   out.more.push_back({"limpet_persistence_memory_bytes",
                       "Memory of the persist tables of all workers and of the control thread.",

@@ -49,6 +49,10 @@ class StampClock {
     time_ = std::max(time_, time_of(seen));
     lead_ = std::max(lead_, std::max(time_of(seen), time_of(now)) - time_of(now));
   }
+  // When it was made, by its maker's clock, to the millisecond; of that maker.
+  static timing::WallTime made_at(Stamp s) {
+    return timing::WallTime{static_cast<int64_t>((s.value >> 23) + kOriginMs) * 1'000'000};
+  }
   static uint32_t node_of(Stamp s) { return static_cast<uint32_t>(s.value & (kNodesMax - 1)); }
 
  private:

@@ -58,8 +58,17 @@ class FakeBackend : public Backend {
   std::vector<HealthMark> marks;
   bool hold_answers = false;  // keeps put_config's answers instead of giving them
   std::vector<Answer<Outcome<ConfigApplied>>> held;
-  std::vector<PeerStatus> peers{
-      {.name = "se2", .state = "synced", .synced = true, .lag_entries = 4, .lag_ms = 20}};
+  std::vector<PeerStatus> peers{{.name = "se2",
+                                 .state = "synced",
+                                 .synced = true,
+                                 .lag_entries = 4,
+                                 .lag_ms = 20,
+                                 .bytes_received = 300,
+                                 .bytes_sent = 400,
+                                 .resyncs_full = 1,
+                                 .resyncs_resumed = 2,
+                                 .rejected = 5}};
+  std::vector<ReasonCount> strangers{{"tls", 3}};
 
   void put_config(std::string body, Answer<Outcome<ConfigApplied>> answer) override {
     last_body_bytes = body.size();
@@ -142,7 +151,8 @@ class FakeBackend : public Backend {
                                   {{"10.2.0.2:80", "OPER_DOWN", StateSource::kApi, true, 0, 0},
                                    {"10.2.0.3:80", "OPER_UP", StateSource::kDefault, true, 5, 1}}}},
             .groups = {{"group", "se1", "ACTIVE"}},
-            .peers = peers});
+            .peers = peers,
+            .strangers = strangers});
   }
   void metrics(Answer<MetricsView> answer) override {
     MetricsView view;

@@ -144,7 +144,8 @@ TEST(Render, prints_all_fields_of_the_status) {
   view.virtual_services = {
       {"web", "OPER_UP", 6, "p", {{"10.2.0.2:80", "OPER_UP", StateSource::kMonitor, true, 7, 8}}}};
   view.groups = {{"g", "se1", "ACTIVE"}};
-  view.peers = {{"se2", "synced", true, 9, 10}};
+  view.peers = {{"se2", "synced", true, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18}};
+  view.strangers = {{"tls", 19}};
   EXPECT_EQ(json::parse(to_json(view)), json::parse(R"({"name": "se1", "version": "",
     "generation": 0, "uptime_s": 0,
     "ports": [{"name": "front", "mac": "02:00:00:00:00:01", "link": "up", "rx_packets": 1,
@@ -155,7 +156,10 @@ TEST(Render, prints_all_fields_of_the_status) {
                    "enabled": true, "connections": 7, "entries": 8}]}],
     "groups": [{"name": "g", "owner": "se1", "state": "ACTIVE"}],
     "peers": [{"name": "se2", "state": "synced", "synced": true, "lag_entries": 9,
-               "lag_ms": 10}]})"));
+               "lag_ms": 10, "bytes_received": 11, "bytes_sent": 12, "updates_received": 13,
+               "updates_sent": 14, "resyncs": {"full": 15, "resumed": 16}, "held_back": 17,
+               "rejected": 18}],
+    "strangers_rejected": {"tls": 19}})"));
 }
 
 TEST(Prometheus, writes_help_and_type_before_samples) {

@@ -216,8 +216,11 @@ TEST_F(LimpetctlTest, follows_events_until_the_engine_is_gone) {
 
 TEST_F(LimpetctlTest, shows_peers) {
   EXPECT_EQ(ctl("peers").out,
-            "PEER  STATE   SYNCED  LAG_ENTRIES  LAG(ms)\n"
-            "se2   synced  yes     4            20\n");
+            "PEER  STATE   SYNCED  LAG_ENTRIES  LAG(ms)  RX_BYTES  TX_BYTES  RESYNCS            "
+            "REJECTED\n"
+            "se2   synced  yes     4            20       300       400       1 full, 2 resumed  "
+            "5\n"
+            "connections of strangers rejected: tls 3\n");
 }
 
 TEST_F(LimpetctlTest, finds_the_engine_in_the_environment) {
