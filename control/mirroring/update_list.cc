@@ -69,6 +69,12 @@ const Record* UpdateList::find(ScopeId scope, const Key& key) const {
   return place == kNone ? nullptr : &entries_[place].record;
 }
 
+std::optional<UpdateList::Known> UpdateList::entry(ScopeId scope, const Key& key) const {
+  const uint32_t place = place_of(scope, key, false);
+  if (place == kNone) return std::nullopt;
+  return Known{entries_[place].record, entries_[place].act_at};
+}
+
 Stamp UpdateList::killed_up_to(ScopeId scope) const {
   const uint32_t place = place_of(scope, {}, true);
   return place == kNone ? Stamp{} : entries_[place].record.deleted;

@@ -77,6 +77,11 @@ class UpdateList {
   void forget_scope(snapshot::ScopeId scope, persist::Stamp deleted);
 
   const persist::Record* find(snapshot::ScopeId scope, const persist::Key& key) const;
+  struct Known {
+    persist::Record record;
+    timing::Instant act_at;
+  };
+  std::optional<Known> entry(snapshot::ScopeId scope, const persist::Key& key) const;
   persist::Stamp killed_up_to(snapshot::ScopeId scope) const;
   uint32_t size() const { return index_.size(); }
   uint32_t tombstones() const { return tombstones_; }

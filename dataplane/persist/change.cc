@@ -31,4 +31,27 @@ Record merge(const Record& a, const Record& b, Expired expired) {
   return out;
 }
 
+Merged meet(const Meeting& m) {
+  const Record& mine = m.mine;
+  const bool ignored = m.theirs.live() && m.expired.b && !mine.live();
+  const Record theirs = ignored ? Record{.deleted = m.theirs.deleted} : m.theirs;
+  Record a = mine;
+  a.deleted = std::max(mine.deleted, m.killed);
+  Merged out{.record = merge(a, theirs, m.expired), .told = Told::kNobody, .ignored = ignored};
+  const Stamp deleted = out.record.deleted;
+  out.record.deleted = std::max(mine.deleted, theirs.deleted);
+  out.raised = out.record.deleted > mine.deleted;
+  if (!out.record.live()) {
+    if (out.record.deleted > theirs.deleted) out.told = Told::kSender;
+  } else {
+    if (out.record != theirs) out.told = Told::kSender;
+    const bool conflict = mine.live() && theirs.live() && mine.stamp != theirs.stamp &&
+                          std::min(mine.stamp, theirs.stamp) > deleted;
+    const bool changed = out.record != mine;
+    if (conflict || (changed && (deleted.value != 0 || m.from_disk))) out.told = Told::kAll;
+  }
+  if (out.raised) out.told = Told::kAll;
+  return out;
+}
+
 }  // namespace limpet::persist

@@ -105,6 +105,24 @@ struct Source {
 // Whom a home says to tell of a change.
 enum class Told : uint8_t { kNobody, kSender, kAll };
 
+// One who has records of bindings hears what somebody else knows of a key.
+struct Meeting {
+  Record mine;    // not live: there is none that takes part
+  Record theirs;  // as it was sent
+  Stamp killed;   // tombstone of the key's scope
+  Expired expired;
+  bool from_disk = false;
+};
+struct Merged {
+  Record record;         // its tombstone is the key's own
+  Told told;             // who has to hear of it
+  bool raised = false;   // the key's tombstone
+  bool ignored = false;  // theirs was over and there was nothing that it could join
+};
+// What I know from now on, and whom to tell: the sender if that is not what it sent, all after a
+// conflict, and of what stands beside a tombstone, else nobody: whoever changed it tells all.
+Merged meet(const Meeting& meeting);
+
 // Home → mirror: the latest of a key.
 struct Change {
   enum class Kind : uint8_t {

@@ -17,24 +17,15 @@ using snapshot::Scope;
 using timing::Duration;
 using timing::Instant;
 
-// Two engines' knowledge of a key.
+// News of a key, and what comes of it.
 struct Replica::Meeting {
   const Merge& m;
   const Scope& scope;
-  Record mine;            // not live: nothing that takes part
-  Record theirs;          // what counts of the message
-  Record merged;          // its tombstone: the key's own
-  bool conflict = false;  // of two lineages one lost
-  bool beside = false;    // the binding stands beside a tombstone
+  Record mine;  // not live: nothing that takes part
+  persist::Merged merged;
 
-  bool raised() const { return merged.deleted > mine.deleted; }
-  bool changed() const { return merged != mine; }
-  // Whom to tell, if nothing was revived.
-  Told told() const {
-    if (raised() || conflict || (changed() && (beside || m.source.peer == persist::kNoPeer)))
-      return Told::kAll;
-    return merged != theirs ? Told::kSender : Told::kNobody;
-  }
+  bool changed() const { return merged.record != mine; }
+  Farewell whom() const { return {merged.told, m.source}; }
 };
 
 bool Replica::on_merge(const Merge& m) {
@@ -65,53 +56,40 @@ bool Replica::on_merge(const Merge& m) {
 // False: not yet, something has no room.
 bool Replica::merge_record(const Merge& m, const Scope& scope) {
   Entry* record = table_.find(m.scope, m.key);
-  Meeting x{.m = m, .scope = scope, .theirs = m.record};
   // An embryonic binding takes no part: a live one replaces it.
   const bool known = record != nullptr && record->confirmed;
-  if (known) x.mine = record_of(*record);
-  x.mine.deleted = tombstones_.of_key(m.scope, m.key);
+  persist::Meeting meeting{.theirs = m.record,
+                           .killed = killed_up_to(scope),
+                           .from_disk = m.source.peer == persist::kNoPeer};
+  if (known) meeting.mine = record_of(*record);
+  meeting.mine.deleted = tombstones_.of_key(m.scope, m.key);
   if (!announcing_) {
-    x.theirs.act = {};
-    x.theirs.held = false;
+    meeting.theirs.act = {};
+    meeting.theirs.held = false;
   }
   const Duration timeout =
       m.record.timeout_ms == 0 ? scope.timeout : timing::milliseconds(m.record.timeout_ms);
-  persist::Expired expired;
-  expired.a = known && record->open == 0 && table_.home(*record).copies == 0 &&
-              (record->husk || this->expired(*record, scope));
-  expired.b = announcing_ && now_ >= m.act_at + timeout + slack(m.record.held, timeout, scope);
-  if (expired.b && !known && m.record.live()) {
-    // Nothing that it could join.
-    ++counters_.merges_expired;
-    x.theirs = {.deleted = m.record.deleted};
-  }
-  Record mine = x.mine;
-  mine.deleted = std::max(mine.deleted, killed_up_to(scope));
-  x.merged = persist::merge(mine, x.theirs, expired);
-  x.beside = x.merged.deleted.value != 0;
-  x.conflict = x.mine.live() && x.theirs.live() && x.mine.stamp != x.theirs.stamp &&
-               std::min(x.mine.stamp, x.theirs.stamp) > x.merged.deleted;
-  x.merged.deleted = std::max(x.mine.deleted, x.theirs.deleted);
-  if (!x.merged.live()) return bury(x, record);
+  meeting.expired.a = known && record->open == 0 && table_.home(*record).copies == 0 &&
+                      (record->husk || expired(*record, scope));
+  meeting.expired.b =
+      announcing_ && now_ >= m.act_at + timeout + slack(m.record.held, timeout, scope);
+  const Meeting x{m, scope, meeting.mine, persist::meet(meeting)};
+  if (x.merged.ignored) ++counters_.merges_expired;
+  if (!x.merged.record.live()) return bury(x, record);
   if (record == nullptr) return adopt_record(x);
   return record->husk ? change_husk(x, *record) : change_record(x, *record);
 }
 
 void Replica::raise_tombstone(const Meeting& x) {
-  if (x.raised() && !tombstones_.raise(x.m.scope, x.m.key, x.merged.deleted))
+  if (x.merged.raised && !tombstones_.raise(x.m.scope, x.m.key, x.merged.record.deleted))
     ++counters_.tombstones_refused;
 }
 
 // No binding is left of what both know, but perhaps a tombstone.
 bool Replica::bury(const Meeting& x, Entry* record) {
-  const Stamp killed = std::max(x.merged.deleted, killed_up_to(x.scope));
+  const Stamp killed = std::max(x.merged.record.deleted, killed_up_to(x.scope));
   const bool dies = record != nullptr && table_.home(*record).stamp <= killed;
-  Farewell farewell{.source = x.m.source};
-  if (x.raised()) {
-    farewell.told = Told::kAll;
-  } else if (x.merged.deleted > x.m.record.deleted) {
-    farewell.told = Told::kSender;
-  }
+  const Farewell farewell = x.whom();
   if (!dies && farewell.told == Told::kNobody) return true;
   if (rings_.news[options_.core].free_count() == 0) return wait();
   if (dies && !record->husk) {
@@ -147,7 +125,7 @@ bool Replica::adopt_record(const Meeting& x) {
   ++counters_.merged;
   Home& home = table_.home(*record);
   push_to_others(*record, home, 0);
-  tell_mirror(*record, home, {x.told(), x.m.source});
+  tell_mirror(*record, home, x.whom());
   return true;
 }
 
@@ -155,7 +133,7 @@ bool Replica::adopt_record(const Meeting& x) {
 void Replica::store(const Meeting& x, Entry& record) {
   raise_tombstone(x);
   Home& home = table_.home(record);
-  const Record& merged = x.merged;
+  const Record& merged = x.merged.record;
   record.confirmed = true;
   record.server = merged.server;
   record.first = merged.first;
@@ -179,11 +157,12 @@ void Replica::store(const Meeting& x, Entry& record) {
 
 bool Replica::change_record(const Meeting& x, Entry& record) {
   Home& home = table_.home(record);
-  const bool lineage = !record.confirmed || x.merged.stamp != home.stamp;
-  const bool moved = x.merged.server != record.server || x.merged.first != record.first;
-  if (!lineage && !x.changed() && x.told() == Told::kNobody) return true;
+  const bool lineage = !record.confirmed || x.merged.record.stamp != home.stamp;
+  const bool moved =
+      x.merged.record.server != record.server || x.merged.record.first != record.first;
+  if (!lineage && !x.changed() && x.merged.told == Told::kNobody) return true;
   if ((lineage || moved) && !room(home.copies)) return false;
-  const bool other_epoch = x.merged.epoch != home.epoch;
+  const bool other_epoch = x.merged.record.epoch != home.epoch;
   if (lineage) {
     begin_life(record);
   } else if (moved) {
@@ -195,7 +174,7 @@ bool Replica::change_record(const Meeting& x, Entry& record) {
     tell_all(home.copies, record, home);
   }
   if (!announces(x.scope)) {
-    tell_mirror(record, home, {x.told(), x.m.source});
+    tell_mirror(record, home, x.whom());
     return true;
   }
   // Those who hold it go on with what the other engine made of it.
@@ -203,10 +182,10 @@ bool Replica::change_record(const Meeting& x, Entry& record) {
     announce(record, {.at = now_, .held = true, .holding = true});
     return true;
   }
-  tell_mirror(record, home, {x.told(), x.m.source});
+  tell_mirror(record, home, x.whom());
   // Is it still held here? Of another lineage nobody has said so; and what others know must not
   // be that it is over.
-  if (lineage || (home.holding && !x.merged.held && !home.in_round)) begin_round(record);
+  if (lineage || (home.holding && !x.merged.record.held && !home.in_round)) begin_round(record);
   return true;
 }
 
@@ -214,7 +193,6 @@ bool Replica::change_record(const Meeting& x, Entry& record) {
 bool Replica::change_husk(const Meeting& x, Entry& husk) {
   Home& home = table_.home(husk);
   if (rings_.news[options_.core].free_count() == 0) return wait();
-  const bool raised = x.raised();
   store(x, husk);
   if (now_ < deadline(husk, x.scope)) {
     --husks_;
@@ -224,7 +202,7 @@ bool Replica::change_husk(const Meeting& x, Entry& husk) {
     tell_mirror(husk, home, {Told::kAll, x.m.source});
     return true;
   }
-  if (raised) tell_mirror_gone(husk.scope, husk.key, {Told::kAll, x.m.source});
+  if (x.merged.raised) tell_mirror_gone(husk.scope, husk.key, {Told::kAll, x.m.source});
   return true;
 }
 

@@ -111,7 +111,7 @@ MUTATIONS = [
     (29, "a merged lineage's serial is made of its stamp, which may come back",
      [(MERGE, "  store(x, *record);\n  ++counters_.merged;",
        "  store(x, *record);\n"
-       "  record->serial = static_cast<uint32_t>(x.merged.stamp.value >> 13) | 1u << 31;\n"
+       "  record->serial = static_cast<uint32_t>(x.merged.record.stamp.value >> 13) | 1u << 31;\n"
        "  ++counters_.merged;")], []),
     (30, "a copy that was given up and comes back takes the connections of before for its own",
      [(FORWARDER, "return entry != nullptr && entry->life == flow.entry_life ? entry : nullptr;",
