@@ -106,17 +106,33 @@ bool Replica::bury(const Meeting& x, Entry* record) {
   return farewell.told == Told::kNobody || tell_mirror_gone(x.m.scope, x.m.key, farewell);
 }
 
+// A record for a key that has none; null: no room.
+Entry* Replica::reserve_record(const Scope& scope, const persist::Key& key) {
+  if (!bindings_.reserve()) return nullptr;
+  Entry* record = make(scope, key);
+  if (record == nullptr) bindings_.release();
+  return record;
+}
+
+// Where the table is full a husk gives way, or (where that is the policy) the longest idle of a
+// sample, if nobody here has a copy of it and it has been idle longer than what comes.
 bool Replica::adopt_record(const Meeting& x) {
-  Entry* record = nullptr;
-  if (bindings_.reserve() || (take_husks_place() && bindings_.reserve())) {
-    record = make(x.scope, x.m.key);
-    if (record == nullptr) {
-      bindings_.release();
-      take_husks_place();  // of this home's share
+  Entry* record = reserve_record(x.scope, x.m.key);
+  if (record == nullptr && husks_ > 0) {
+    if (take_husks_place()) record = reserve_record(x.scope, x.m.key);
+    if (record == nullptr) return wait();
+  }
+  if (record == nullptr && x.scope.purge) {
+    if (looks_ + looks_of_search() > kLooksPerTurn) return wait();
+    Entry* victim = longest_idle(persist::kNoActivity, false).longest;
+    if (victim != nullptr && table_.home(*victim).copies == 0 &&
+        (!victim->confirmed || idle_since(*victim) < x.m.act_at)) {
+      if (!end(*victim, victim->confirmed ? counters_.evicted_idle : counters_.evicted_embryonic))
+        return false;
+      record = reserve_record(x.scope, x.m.key);
     }
   }
   if (record == nullptr) {
-    if (husks_ > 0) return wait();
     ++counters_.merges_refused;
     return true;
   }

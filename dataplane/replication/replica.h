@@ -338,6 +338,7 @@ class Replica {
   bool on_merge(const persist::Merge& m);
   bool merge_record(const persist::Merge& m, const snapshot::Scope& scope);
   bool bury(const Meeting& x, persist::Entry* record);
+  persist::Entry* reserve_record(const snapshot::Scope& scope, const persist::Key& key);
   bool adopt_record(const Meeting& x);
   bool change_record(const Meeting& x, persist::Entry& record);
   bool change_husk(const Meeting& x, persist::Entry& husk);

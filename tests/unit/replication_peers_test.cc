@@ -25,14 +25,15 @@ constexpr uint32_t kPeersNode = 2 << Replica::Options::kCoreBits;
 
 class ReplicationPeers : public testing::Test {
  protected:
-  explicit ReplicationPeers(uint32_t limit = 1024) : lab(options(limit)) {
+  explicit ReplicationPeers(uint32_t limit = 1024, bool push = true) : lab(options(limit, push)) {
     lab.scope().mirrored = true;
     lab.publish_to_all();
     lab.news(0);
   }
 
-  static Lab::Options options(uint32_t limit) {
+  static Lab::Options options(uint32_t limit, bool push) {
     Lab::Options o;
+    o.push = push;
     o.limit = limit;
     o.rank = kOurRank;
     o.peers = true;
@@ -319,7 +320,7 @@ TEST_F(ReplicationPeers, AClientOfAHuskContinuesItsLineageAsMoved) {
 
 class ReplicationPeersFull : public ReplicationPeers {
  protected:
-  ReplicationPeersFull() : ReplicationPeers(4) {}
+  ReplicationPeersFull() : ReplicationPeers(4, false) {}
 };
 
 TEST_F(ReplicationPeersFull, AHuskGivesWayToANewBinding) {
@@ -348,6 +349,37 @@ TEST_F(ReplicationPeersFull, APeersBindingIsRefusedWhenNothingMayGo) {
   EXPECT_TRUE(gone(6));
   EXPECT_EQ(lab.at(0).counters().merges_refused.get(), 1u);
   EXPECT_TRUE(lab.news(0).empty()) << "the sender is not answered";
+}
+
+TEST_F(ReplicationPeersFull, APeersBindingTakesThePlaceOfOneThatHasBeenIdleLonger) {
+  for (uint32_t n = 1; n < 5; ++n) {
+    merge(live(0, lab.now, false, lab.now), lab.now, n);
+    pass(seconds(1));
+  }
+  lab.news(0);
+  merge(live(1, lab.now, true, lab.now), lab.now, 6);
+  EXPECT_TRUE(gone(1));
+  EXPECT_FALSE(gone(6));
+  EXPECT_EQ(lab.bindings.count(), 4u);
+  const auto news = lab.news(0);
+  ASSERT_EQ(news.size(), 2u);
+  EXPECT_EQ(news[0].kind, Change::Kind::kRemove);
+}
+
+TEST_F(ReplicationPeersFull, APeersBindingDoesNotTakeThePlaceOfOneThatWasActiveLater) {
+  for (uint32_t n = 1; n < 5; ++n) merge(live(0, lab.now, false, lab.now), lab.now, n);
+  merge(live(1, lab.now, true, lab.now - seconds(1)), lab.now - seconds(1), 6);
+  EXPECT_TRUE(gone(6));
+  EXPECT_EQ(lab.at(0).counters().merges_refused.get(), 1u);
+}
+
+TEST_F(ReplicationPeersFull, NothingIsPurgedForAPeersBindingWhereNothingIsForClients) {
+  lab.scope().purge = false;
+  lab.publish_to_all();
+  for (uint32_t n = 1; n < 5; ++n) merge(live(0, lab.now, false, lab.now), lab.now, n);
+  pass(seconds(1));
+  merge(live(1, lab.now, true, lab.now), lab.now, 6);
+  EXPECT_TRUE(gone(6));
 }
 
 TEST_F(ReplicationPeersFull, EvictionLeavesNoHusk) {
