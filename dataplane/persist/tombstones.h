@@ -34,6 +34,11 @@ class Tombstones {
     const uint32_t at = place_of(scope, key);
     return at == base::HashIndex::kNone ? Stamp{} : places_[at].deleted;
   }
+  // Whether raise() would succeed.
+  bool has_room(snapshot::ScopeSlot scope, const Key& key) const {
+    return !free_.empty() || high_water_ < places_.size() ||
+           place_of(scope, key) != base::HashIndex::kNone;
+  }
   // Raises it. False: there is no room for another.
   bool raise(snapshot::ScopeSlot scope, const Key& key, Stamp deleted) {
     uint32_t at = place_of(scope, key);

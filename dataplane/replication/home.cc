@@ -119,7 +119,9 @@ Record Replica::record_of(const Entry& record) const {
   return out;
 }
 
-void Replica::tell_mirror(const Entry& record, Home& home, const Farewell& whom) {
+void Replica::tell_mirror(const Entry& record, Home& home, const Farewell& given) {
+  // What did not get through was perhaps for all: this brings it, so it is for all too.
+  const Farewell whom = home.owed ? Farewell{Told::kAll, {}} : given;
   const Change change{.kind = Change::Kind::kPut,
                       .confirmed = record.confirmed,
                       .told = whom.told,

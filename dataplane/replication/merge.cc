@@ -21,7 +21,8 @@ using timing::Instant;
 struct Replica::Meeting {
   const Merge& m;
   const Scope& scope;
-  Record mine;  // not live: nothing that takes part
+  Record mine;   // not live: nothing that takes part
+  Stamp killed;  // what was made up to then is dead
   persist::Merged merged;
 
   bool changed() const { return merged.record != mine; }
@@ -73,7 +74,15 @@ bool Replica::merge_record(const Merge& m, const Scope& scope) {
                       (record->husk || expired(*record, scope));
   meeting.expired.b =
       announcing_ && now_ >= m.act_at + timeout + slack(m.record.held, timeout, scope);
-  const Meeting x{m, scope, meeting.mine, persist::meet(meeting)};
+  // A tombstone that finds no room kills what is there and is forgotten. If it counted, two engines
+  // would tell each other of it for ever.
+  if (meeting.theirs.deleted > meeting.mine.deleted && !tombstones_.has_room(m.scope, m.key)) {
+    ++counters_.tombstones_refused;
+    meeting.killed = std::max(meeting.killed, meeting.theirs.deleted);
+    meeting.theirs.deleted = meeting.mine.deleted;
+  }
+  Meeting x{m, scope, meeting.mine, meeting.killed, persist::meet(meeting)};
+  x.killed = std::max(x.killed, x.merged.record.deleted);
   if (x.merged.ignored) ++counters_.merges_expired;
   if (!x.merged.record.live()) return bury(x, record);
   if (record == nullptr) return adopt_record(x);
@@ -81,14 +90,14 @@ bool Replica::merge_record(const Merge& m, const Scope& scope) {
 }
 
 void Replica::raise_tombstone(const Meeting& x) {
-  if (x.merged.raised && !tombstones_.raise(x.m.scope, x.m.key, x.merged.record.deleted))
-    ++counters_.tombstones_refused;
+  if (!x.merged.raised) return;
+  const bool has_room = tombstones_.raise(x.m.scope, x.m.key, x.merged.record.deleted);
+  LIMPET_ASSERT(has_room);
 }
 
 // No binding is left of what both know, but perhaps a tombstone.
 bool Replica::bury(const Meeting& x, Entry* record) {
-  const Stamp killed = std::max(x.merged.record.deleted, killed_up_to(x.scope));
-  const bool dies = record != nullptr && table_.home(*record).stamp <= killed;
+  const bool dies = record != nullptr && table_.home(*record).stamp <= x.killed;
   const Farewell farewell = x.whom();
   if (!dies && farewell.told == Told::kNobody) return true;
   if (rings_.news[options_.core].free_count() == 0) return wait();

@@ -96,9 +96,10 @@ class Replica {
             .homes = persist::home_records_of(cores, limit),
             .activity = activity};
   }
-  // Of each core's tombstones, where there are peers: a quarter of the bindings.
+  // Of each core's tombstones, where there are peers: a quarter of the bindings, and no fewer than
+  // the control thread lets administrators make (mirroring::Exchange::tombstones_of).
   static uint32_t tombstones_of(uint32_t cores, uint32_t limit) {
-    return persist::home_records_of(cores, std::max(limit, 4u) / 4);
+    return persist::home_records_of(cores, std::max(limit / 4, 64u));
   }
 
   Replica(const Options& options, Rings& rings, persist::Bindings& bindings,
@@ -292,7 +293,7 @@ class Replica {
   bool sweep_tombstones(uint32_t count);
   bool server_left(snapshot::ServerId server) const;
   void tell_mirror(const persist::Entry& record, persist::Home& home,
-                   const Farewell& whom = {persist::Told::kAll, {}});
+                   const Farewell& given = {persist::Told::kAll, {}});
   bool tell_mirror_gone(snapshot::ScopeSlot scope, const persist::Key& key,
                         const Farewell& farewell);
 

@@ -238,6 +238,21 @@ TEST_F(ReplicationPeers, WhatTheMirrorHadNoRoomForIsToldToAllLater) {
   EXPECT_EQ(news.source.peer, persist::kNoPeer);
 }
 
+TEST_F(ReplicationPeers, WhatIsToldAfterNewsThatFoundNoRoomIsForAllToo) {
+  hold();
+  while (lab.rings.news[0].push(Change{.kind = Change::Kind::kFence})) {
+  }
+  Record moved = ours();
+  moved.epoch = 1;
+  moved.server = lab.id(1);
+  merge(moved, lab.now);  // an announcement at once, for all
+  ASSERT_TRUE(lab.home(key()).owed);
+  lab.news(0);
+  moved.epoch = 0;
+  merge(moved, lab.now);  // for its sender
+  EXPECT_EQ(lab.news(0).front().told, Told::kAll);
+}
+
 // --- deadlines and husks ------------------------------------------------------------------------
 
 TEST_F(ReplicationPeers, WhatAPeerHeldLivesTAndRFromItsLastNews) {
@@ -609,6 +624,20 @@ TEST_F(ReplicationPeers, ATombstoneIsForgottenOnlyByItsStamp) {
   order(Merge::Kind::kForget, deleted);
   EXPECT_EQ(lab.at(0).tombstones().size(), 0u);
   EXPECT_EQ(the_news().kind, Change::Kind::kRemove);
+}
+
+TEST_F(ReplicationPeers, ATombstoneThatFindsNoRoomKillsAndIsToldToNobody) {
+  for (uint32_t n = 0; n < Replica::tombstones_of(lab.cores(), 1024); ++n) {
+    merge({.deleted = Stamp{5}}, {}, 100 + n);
+    lab.news(0);
+  }
+  hold();
+  merge({.deleted = Stamp{ours().stamp.value + 1}}, {});
+  EXPECT_TRUE(lab.nowhere(key()));
+  const Change news = the_news();
+  EXPECT_EQ(news.kind, Change::Kind::kRemove);
+  EXPECT_EQ(news.told, Told::kNobody);
+  EXPECT_EQ(lab.at(0).counters().tombstones_refused.get(), 1u);
 }
 
 TEST_F(ReplicationPeers, AScopesTombstoneKillsWhatWasMadeBeforeAndSparesTheRest) {
