@@ -10,7 +10,6 @@
 
 namespace limpet::engine {
 
-using mirroring::Reason;
 using telemetry::EventName;
 using timing::Instant;
 
@@ -29,18 +28,27 @@ mirroring::BootId new_boot_id() {
 }
 
 // Ends of sessions that say that the other side was refused, not that it went.
-constexpr Reason kRefusals[] = {Reason::kBadLength,       Reason::kBadMagic,   Reason::kBadValue,
-                                Reason::kVersion,         Reason::kUnexpected, Reason::kUnknownPeer,
-                                Reason::kOwnName,         Reason::kWrongName,  Reason::kBadSequence,
-                                Reason::kBadAck,          Reason::kTls,        Reason::kCrowded,
-                                Reason::kHandshakeTimeout};
-constexpr Reason kOtherEnds[] = {Reason::kShutdown, Reason::kReplaced,    Reason::kSilent,
-                                 Reason::kCut,      Reason::kPeerSaidBye, Reason::kUnreachable};
+constexpr mirroring::Reason kRefusals[] = {mirroring::Reason::kBadLength,
+                                           mirroring::Reason::kBadMagic,
+                                           mirroring::Reason::kBadValue,
+                                           mirroring::Reason::kVersion,
+                                           mirroring::Reason::kUnexpected,
+                                           mirroring::Reason::kUnknownPeer,
+                                           mirroring::Reason::kOwnName,
+                                           mirroring::Reason::kWrongName,
+                                           mirroring::Reason::kBadSequence,
+                                           mirroring::Reason::kBadAck,
+                                           mirroring::Reason::kTls,
+                                           mirroring::Reason::kCrowded,
+                                           mirroring::Reason::kHandshakeTimeout};
+constexpr mirroring::Reason kOtherEnds[] = {
+    mirroring::Reason::kShutdown, mirroring::Reason::kReplaced,    mirroring::Reason::kSilent,
+    mirroring::Reason::kCut,      mirroring::Reason::kPeerSaidBye, mirroring::Reason::kUnreachable};
 static_assert(std::size(kRefusals) + std::size(kOtherEnds) + 1 == mirroring::kReasonNames.size());
 
 uint64_t refusals(const mirroring::ReasonCounts& ended) {
   uint64_t sum = 0;
-  for (const Reason reason : kRefusals) sum += ended[reason];
+  for (const mirroring::Reason reason : kRefusals) sum += ended[reason];
   return sum;
 }
 
@@ -218,7 +226,7 @@ void Engine::watch_peer(const mirroring::Peer& peer, PeerSeen* seen) {
   const bool up = peer.live != nullptr;
   const bool replaced = up && seen->up && peer.session != seen->session;
   if (seen->up && (!up || replaced)) {
-    const bool bye = peer.last_end == Reason::kPeerSaidBye;
+    const bool bye = peer.last_end == mirroring::Reason::kPeerSaidBye;
     const bool known = bye && peer.last_bye < mirroring::kReasonNames.size();
     emit(EventName::kPeerDown, peer.name,
          fmt::format("{}{}{}", mirroring::name_of(peer.last_end), known ? ": " : "",
@@ -258,7 +266,7 @@ void Engine::mirroring_status(api::StatusView* out) const {
                           .held_back = c.held_back,
                           .rejected = refusals(c.ended)});
   }
-  for (const Reason reason : kRefusals) {
+  for (const mirroring::Reason reason : kRefusals) {
     const uint64_t count = transport_->engine().ended[reason];
     if (count > 0) out->strangers.push_back({std::string(mirroring::name_of(reason)), count});
   }
@@ -302,12 +310,12 @@ void Engine::mirroring_metrics(api::MetricsView* out) const {
     add(&resyncs, peer.name, "kind", "full", c.snapshots_full);
     add(&resyncs, peer.name, "kind", "resumed", c.snapshots_resumed);
     held.samples.push_back({{{"peer", peer.name}}, static_cast<double>(c.held_back)});
-    for (const Reason reason : kRefusals)
+    for (const mirroring::Reason reason : kRefusals)
       add(&rejected, peer.name, "reason", mirroring::name_of(reason), c.ended[reason]);
-    for (const Reason reason : kOtherEnds)
+    for (const mirroring::Reason reason : kOtherEnds)
       add(&ended, peer.name, "reason", mirroring::name_of(reason), c.ended[reason]);
   }
-  for (const Reason reason : kRefusals)
+  for (const mirroring::Reason reason : kRefusals)
     add(&rejected, "", "reason", mirroring::name_of(reason), transport_->engine().ended[reason]);
   for (Family* family : {&state, &bytes, &updates, &resyncs, &held, &rejected, &ended})
     out->more.push_back(std::move(*family));
