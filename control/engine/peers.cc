@@ -43,7 +43,8 @@ constexpr mirroring::Reason kRefusals[] = {mirroring::Reason::kBadLength,
                                            mirroring::Reason::kHandshakeTimeout};
 constexpr mirroring::Reason kOtherEnds[] = {
     mirroring::Reason::kShutdown, mirroring::Reason::kReplaced,    mirroring::Reason::kSilent,
-    mirroring::Reason::kCut,      mirroring::Reason::kPeerSaidBye, mirroring::Reason::kUnreachable};
+    mirroring::Reason::kCut,      mirroring::Reason::kPeerSaidBye, mirroring::Reason::kUnreachable,
+    mirroring::Reason::kResync};
 static_assert(std::size(kRefusals) + std::size(kOtherEnds) + 1 == mirroring::kReasonNames.size());
 
 uint64_t refusals(const mirroring::ReasonCounts& ended) {
@@ -142,6 +143,7 @@ void Engine::use_scopes(const snapshot::Snapshot& s) {
 void Engine::exchange_news() {
   exchange_->tick(clock_.now());
   if (!transport_ || stage_ != Stage::kRunning) return;
+  if (exchange_->take_resync()) transport_->resync();
   if (home_rings_->has_room_again()) transport_->retry();
   if (const auto last = exchange_->list().last(); last != told_) {
     told_ = last;

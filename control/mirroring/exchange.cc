@@ -81,15 +81,23 @@ void Exchange::use(std::span<const Scope> scopes, uint64_t version, Instant now)
     slots_[scope.slot.value] = scope.id;
     const Stamp killed = list_.killed_up_to(scope.id);
     if (!scope.mirrored) list_.forget_scope(scope.id, killed);
-    if (fresh || old.version != before || old.slot != scope.slot) {
+    const bool comes = fresh || old.version != before || old.slot != scope.slot;
+    if (comes) {
       if (waits(scope.id) || killed.value != 0) named_.push_back(scope.id);
+      if (list_.tombstones() > 0) begin_relisting(true);
     } else if (old.mirrored != scope.mirrored && options_.peers > 0) {
-      relisting_ = true;
-      relist_list_at_ = relist_mirror_at_ = 0;
+      begin_relisting(false);
+      if (old.mirrored) miss(scope.id);
     }
+    const bool missed = missed_.contains(scope.id) || (missed_many_ && comes);
+    if (!scope.mirrored || !missed) continue;
+    missed_.erase(scope.id);
+    resync_ = true;
   }
   std::erase_if(known_, [&](const auto& known) {
     const auto& [id, scope] = known;
+    // Homes drop what they have of it.
+    if (scope.version == before && before != version_ && scope.mirrored) miss(id);
     return scope.version != version_ && list_.killed_up_to(id).value == 0 && !waits(id);
   });
 }
@@ -133,7 +141,10 @@ void Exchange::apply_to_mirror(const Change& change) {
 }
 
 void Exchange::list(const Change& change, ScopeId scope) {
-  if (change.kind == Change::Kind::kRemove) return list_.remove(scope, change.key);
+  const Record* listed = rehoming_ ? list_.find(scope, change.key) : nullptr;
+  const Stamp deleted = listed == nullptr ? Stamp{} : listed->deleted;
+  if (change.kind == Change::Kind::kRemove && deleted.value == 0)
+    return list_.remove(scope, change.key);
   const Known* known = find(scope);
   // Of a scope that has gone, or is not mirrored any more, homes have more to say.
   if (known == nullptr || !is_listed(*known)) return;
@@ -149,6 +160,7 @@ void Exchange::list(const Change& change, ScopeId scope) {
     update.record = {.held = r.held, .deleted = r.deleted, .act = r.act};
     update.told = Told::kNobody;
   }
+  update.record.deleted = std::max(update.record.deleted, deleted);
   if (!list_.update(update, now_)) ++counters_.unlisted;
 }
 
@@ -158,6 +170,7 @@ void Exchange::list(const Change& change, ScopeId scope) {
 bool Exchange::deliver(const Arrival& arrival) {
   observe_all(arrival.record);
   const Known* scope = find(arrival.scope);
+  if (rehoming_ && scope != nullptr) return false;
   if (arrival.whole_scope) return deliver_tombstone(scope, arrival);
   if (scope != nullptr) return send(*scope, arrival);
   keep_unnamed(arrival);
@@ -195,6 +208,7 @@ bool Exchange::send(const Known& scope, const Arrival& arrival) {
     merge.record.deleted = {};
     if (arrival.source.peer != kNoPeer || !merge.record.live()) {
       ++counters_.not_mirrored;
+      miss(arrival.scope);
       return true;
     }
   }
@@ -206,6 +220,7 @@ bool Exchange::send(const Known& scope, const Arrival& arrival) {
 bool Exchange::deliver_tombstone(const Known* scope, const Arrival& arrival) {
   if (options_.peers == 0 || (scope != nullptr && !scope->mirrored)) {
     ++counters_.not_mirrored;
+    miss(arrival.scope);
     return true;
   }
   const Stamp deleted = arrival.record.deleted;
@@ -213,6 +228,7 @@ bool Exchange::deliver_tombstone(const Known* scope, const Arrival& arrival) {
   if (deleted <= known) return true;
   if (known.value == 0 && !list_.room_for_tombstones(1)) {
     ++counters_.tombstones_refused;
+    miss(arrival.scope);
     return true;
   }
   const Source& source = arrival.source;
@@ -263,7 +279,7 @@ void Exchange::keep_unnamed(const Arrival& arrival) {
   if (it == unnamed_.end()) {
     if (unnamed_.size() >= std::size_t{options_.entries} + tombstones_of(options_)) {
       ++counters_.unnamed_refused;
-      return;
+      return miss(arrival.scope);
     }
     unnamed_[{arrival.scope, arrival.key}] = {record, arrival.act_at, arrival.source, own};
   } else {
@@ -277,7 +293,17 @@ void Exchange::keep_unnamed(const Arrival& arrival) {
   ++revision_;
 }
 
+void Exchange::miss(ScopeId scope) {
+  if (options_.peers == 0) return;
+  if (missed_.size() < base::kScopesMax) {
+    missed_.insert(scope);
+  } else {
+    missed_many_ = true;
+  }
+}
+
 void Exchange::hand_over() {
+  if (rehoming_) return;
   uint32_t budget = kHandedOverPerTick;
   while (!named_.empty() && hand_over(named_.front(), &budget)) {
     named_.pop_front();
@@ -328,37 +354,61 @@ void Exchange::age_unnamed() {
 
 void Exchange::tick(Instant now) {
   now_ = now;
-  hand_over();
   relist();
+  hand_over();
   age_unnamed();
   forget_tombstones();
   send_fences();
 }
 
-// After a scope began or ceased to be mirrored: takes out of the list what peers are not to be told
-// any more, then puts in what they are to be told from now on.
+void Exchange::begin_relisting(bool rehoming) {
+  relisting_ = true;
+  rehoming_ = rehoming_ || rehoming;
+  relist_list_at_ = relist_mirror_at_ = 0;
+}
+
 void Exchange::relist() {
   if (!relisting_) return;
   uint32_t budget = kRelistedPerTick;
-  for (; relist_list_at_ < list_.places() && budget > 0; ++relist_list_at_, --budget) {
-    std::optional<std::pair<ScopeId, Key>> out;
-    list_.visit_place(relist_list_at_, [&](ScopeId scope, const Key* key, const Record&, Instant) {
-      const Known* known = find(scope);
-      if (key != nullptr && known != nullptr && !known->mirrored) out.emplace(scope, *key);
-    });
-    if (out) list_.remove(out->first, out->second);
-  }
-  for (; relist_mirror_at_ < mirror_.places() && budget > 0; ++relist_mirror_at_, --budget) {
-    const Mirror::Binding* b = mirror_.at(relist_mirror_at_);
-    if (b == nullptr || !b->confirmed || b->scope.value >= slots_.size()) continue;
-    const auto& scope = slots_[b->scope.value];
-    const Known* known = scope ? find(*scope) : nullptr;
-    if (known == nullptr || !known->mirrored || list_.find(*scope, b->key) != nullptr) continue;
-    const Update update{
-        .scope = *scope, .key = b->key, .record = b->record, .act_at = b->act_at, .source = {}};
-    if (!list_.update(update, now_)) ++counters_.unlisted;
-  }
+  for (; relist_list_at_ < list_.places() && budget > 0; ++relist_list_at_, --budget)
+    if (!relist_entry(relist_list_at_)) return;
+  if (budget == 0) return;
+  rehoming_ = false;
+  for (; relist_mirror_at_ < mirror_.places() && budget > 0; ++relist_mirror_at_, --budget)
+    relist_binding(relist_mirror_at_);
   relisting_ = budget == 0;
+}
+
+// Takes out of the list what peers are not to be told any more, and tells homes that know nothing
+// of a scope which of its keys were deleted. False: no room now.
+bool Exchange::relist_entry(uint32_t place) {
+  std::optional<std::pair<ScopeId, Key>> out;
+  bool told = true;
+  list_.visit_place(place, [&](ScopeId scope, const Key* key, const Record& record, Instant) {
+    const Known* known = find(scope);
+    if (key == nullptr || known == nullptr) return;
+    if (!known->mirrored) out.emplace(scope, *key);
+    if (!rehoming_ || !known->mirrored || record.deleted.value == 0) return;
+    told = send(*known, {.source = {},
+                         .scope = scope,
+                         .key = *key,
+                         .record = {.deleted = record.deleted},
+                         .act_at = now_});
+  });
+  if (out) list_.remove(out->first, out->second);
+  return told;
+}
+
+// Puts into the list what peers are to be told from now on.
+void Exchange::relist_binding(uint32_t place) {
+  const Mirror::Binding* b = mirror_.at(place);
+  if (b == nullptr || !b->confirmed || b->scope.value >= slots_.size()) return;
+  const auto& scope = slots_[b->scope.value];
+  const Known* known = scope ? find(*scope) : nullptr;
+  if (known == nullptr || !known->mirrored || list_.find(*scope, b->key) != nullptr) return;
+  const Update update{
+      .scope = *scope, .key = b->key, .record = b->record, .act_at = b->act_at, .source = {}};
+  if (!list_.update(update, now_)) ++counters_.unlisted;
 }
 
 void Exchange::forget_tombstones() {
@@ -410,7 +460,7 @@ uint32_t Exchange::begin_fence() {
 void Exchange::send_fences() {
   Fences& f = fences_;
   if (f.under_way == f.passed) {
-    if (f.wanted == f.passed || !named_.empty()) return;
+    if (f.wanted == f.passed || !named_.empty() || rehoming_) return;
     f.under_way = f.wanted;
     f.sent = f.answers = 0;
   }

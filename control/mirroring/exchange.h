@@ -12,6 +12,8 @@
 //  3. A fence is sent behind all that was taken before, so also behind what waits for its scope's
 //     homes.
 //  4. What has to be told to homes and finds no room in their rings is tried again by tick().
+//  5. A scope that peers may have told us of while we could not keep it, is asked of them anew when
+//     it can be kept (take_resync).
 // Cost: O(1) for each Change and Arrival; tick() and slices of the walks are bounded. What is kept
 // for unnamed scopes is on the heap, 160 bytes a record.
 #pragma once
@@ -25,6 +27,7 @@
 #include <optional>
 #include <span>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -102,6 +105,10 @@ class Exchange final : public Home {
   // tombstones to be forgotten.
   void tick(timing::Instant now);
 
+  // Whether peers have to tell us everything again: a scope is mirrored here from now on, and news
+  // of it was dropped before. Once.
+  bool take_resync() { return std::exchange(resync_, false); }
+
   // A fence: passed when every home has merged, and told of, all that was delivered before.
   uint32_t begin_fence();
   bool has_passed(uint32_t fence) const { return fences_.passed >= fence; }
@@ -176,9 +183,13 @@ class Exchange final : public Home {
   bool deliver_tombstone(const Known* scope, const Arrival& arrival);
   bool tell_all(Telling* telling, persist::Merge::Kind kind);
   void keep_unnamed(const Arrival& arrival);
+  void miss(snapshot::ScopeId scope);
+  void begin_relisting(bool rehoming);
   void hand_over();
   bool hand_over(snapshot::ScopeId scope, uint32_t* budget);
   void relist();
+  bool relist_entry(uint32_t place);
+  void relist_binding(uint32_t place);
   void age_unnamed();
   void forget_tombstones();
   void send_fences();
@@ -204,10 +215,17 @@ class Exchange final : public Home {
   // By peer, then for the disk: a tombstone that some homes had no room for.
   std::array<std::optional<Telling>, kPeersMax + 1> telling_;
   std::optional<Telling> forgetting_;
-  // A scope began or ceased to be mirrored: what lists and mirror have is looked through.
+  // A scope began or ceased to be mirrored: what list and mirror have is looked through.
   bool relisting_ = false;
+  // A scope has come (again): the list may have tombstones of its keys that homes do not. Until
+  // they have been told, nothing that homes say makes the list forget one, and peers have to wait.
+  bool rehoming_ = false;
   uint32_t relist_list_at_ = 0;
   uint32_t relist_mirror_at_ = 0;
+
+  std::unordered_set<snapshot::ScopeId> missed_;  // scopes of which news was dropped
+  bool missed_many_ = false;                      // more than can be remembered
+  bool resync_ = false;
 
   // One is under way at a time; it is that of all who asked before it began.
   struct Fences {

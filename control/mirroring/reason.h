@@ -30,13 +30,15 @@ enum class Reason : uint8_t {
   kTls = 17,
   kCrowded = 18,
   kUnreachable = 19,
+  kResync = 20,
 };
 
-inline constexpr std::array<std::string_view, 20> kReasonNames = {
+inline constexpr std::array<std::string_view, 21> kReasonNames = {
     "none",     "shutdown",      "bad_length",   "bad_magic", "bad_value",
     "version",  "unexpected",    "unknown_peer", "own_name",  "wrong_name",
     "replaced", "bad_sequence",  "bad_ack",      "silent",    "handshake_timeout",
-    "cut",      "peer_said_bye", "tls",          "crowded",   "unreachable"};
+    "cut",      "peer_said_bye", "tls",          "crowded",   "unreachable",
+    "resync"};
 
 constexpr std::string_view name_of(Reason reason) {
   return kReasonNames[static_cast<std::size_t>(reason)];

@@ -253,6 +253,11 @@ class Hub final : public Transport {
   void retry() override {
     for_each([](AnyConnection& c) { c.tick(); });
   }
+  void resync() override {
+    for (Peer& peer : shared_->engine.peers) peer.received = {};
+    // Also those whose HELLO may have said the old positions.
+    for_each([](AnyConnection& c) { c.end(Reason::kResync); });
+  }
   const Engine& engine() const override { return shared_->engine; }
   uint16_t port() const override { return port_; }
 

@@ -72,6 +72,8 @@ class Transport {
   virtual void changed() = 0;
   // Home has room again.
   virtual void retry() = 0;
+  // Has all peers tell everything that they know again.
+  virtual void resync() = 0;
   virtual std::vector<PeerStatus> status() const = 0;
   // Peers with their counters, and refusals before a peer was known.
   virtual const Engine& engine() const = 0;

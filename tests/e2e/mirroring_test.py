@@ -181,6 +181,18 @@ class Mirroring(ClusterTest):
         self.assertEqual(len(self.cluster.wait_until_equal()), len(before))
         self.assertEqual({c: self.get(1, c) for c in self.clients()}, before)
 
+    def test_an_engine_whose_document_lost_a_scope_for_a_while_has_its_entries_again(self):
+        self.apply(timeout_s=60)
+        before = {c: self.get(1, c) for c in self.clients()}
+        self.cluster.wait_until_equal()
+        self.engine(0).api("DELETE", "/v1/persistence-tables?client=10.1.0.2")
+        self.cluster.wait_until_equal()
+        self.engine(1).apply({})
+        wait_until(lambda: self.engine(1).entries() == [], 10, "the entries to go")
+        self.engine(1).apply(self.cluster.labs[1].document(timeout_s=60))
+        self.assertEqual(len(self.cluster.wait_until_equal()), len(before) - 1)
+        self.cluster.wait_until_synced()
+
     def test_status_metrics_and_limpetctl_tell_of_the_peer(self):
         self.apply(timeout_s=60)
         self.get(0, "10.1.0.2")
@@ -221,6 +233,31 @@ class PeersComeAndGo(ClusterTest):
             self.assertEqual(self.get(1, address), before[address])
         names = [e["name"] for e in self.engine(0).events() if e["name"].startswith("PEER")]
         self.assertEqual(names[-3:], ["PEER_DOWN", "PEER_UP", "PEER_SYNCED"])
+
+    def test_engines_with_disks_that_were_all_stopped_bring_back_what_was_not_deleted(self):
+        self.apply(timeout_s=60)
+        states = [tempfile.TemporaryDirectory(prefix="limpet-state-") for _ in (0, 1)]
+        for i in (0, 1):
+            self.addClassCleanup(states[i].cleanup)
+            self.engine(i).stop()
+            self.cluster.start(i, state_directory=states[i].name,
+                               first_document=self.cluster.labs[i].document(timeout_s=60))
+        self.cluster.wait_until_synced()
+        for address in self.clients():
+            self.get(0, address)
+        before = self.cluster.wait_until_equal()
+        # The second engine is gone when they are deleted, and comes back when the first has gone.
+        self.engine(1).stop()
+        self.engine(0).api("DELETE", "/v1/persistence-tables?virtual_service=web-v6")
+        self.engine(0).api("DELETE", "/v1/persistence-tables?client=10.1.0.4")
+        self.engine(0).stop()
+        self.cluster.start(1, state_directory=states[1].name)
+        wait_until(lambda: len(self.cluster.bindings(1)) == len(before), 10, "the old table")
+        self.cluster.start(0, state_directory=states[0].name)
+        self.cluster.wait_until_synced()
+        after = self.cluster.wait_until_equal()
+        self.assertEqual(after, {place: row for place, row in before.items()
+                                 if place[0] == "web-v4" and place[1] != "10.1.0.4"})
 
     def test_what_was_deleted_while_the_other_was_cut_off_stays_deleted(self):
         self.apply(timeout_s=60)

@@ -392,6 +392,72 @@ TEST_F(ExchangeTest, AScopeThatBeginsToBeMirroredIsToldToAll) {
   EXPECT_EQ(sent_to(1), (Stamps{101}));
 }
 
+TEST_F(ExchangeTest, AScopeThatComesBackIsAskedOfPeersAnew) {
+  name_one();
+  EXPECT_FALSE(exchange_.take_resync());
+  name({});
+  EXPECT_FALSE(exchange_.take_resync());
+  name_one();
+  EXPECT_TRUE(exchange_.take_resync());
+  EXPECT_FALSE(exchange_.take_resync());
+  name_one();
+  EXPECT_FALSE(exchange_.take_resync());
+}
+
+TEST_F(ExchangeTest, AScopeOfWhichNewsWasDroppedIsAskedOfPeersWhenItIsMirrored) {
+  name_one(false);
+  exchange_.deliver(arrival(3, 101));
+  name({{kOther, ScopeSlot{4}, true, seconds(450)}, {kScope, kSlot, false, seconds(450)}});
+  EXPECT_FALSE(exchange_.take_resync());
+  name_one(true);
+  EXPECT_TRUE(exchange_.take_resync());
+}
+
+TEST_F(ExchangeTest, AScopeThatThereWasNoRoomForIsAskedOfPeersWhenItIsNamed) {
+  for (uint32_t n = 0; n < 200; ++n) exchange_.deliver(arrival(n, 101, kFromA, ScopeId{n + 1000}));
+  ASSERT_GT(exchange_.counters().unnamed_refused, 0u);
+  name({{ScopeId{1000}, kSlot, true, seconds(450)}});
+  EXPECT_FALSE(exchange_.take_resync());
+  name({{ScopeId{1000}, kSlot, true, seconds(450)}, {ScopeId{1199}, ScopeSlot{4}}});
+  EXPECT_TRUE(exchange_.take_resync());
+}
+
+TEST_F(ExchangeTest, HomesOfAScopeThatComesBackHearOfItsTombstonesBeforeAnythingElse) {
+  name_one();
+  exchange_.apply(tombstone(3, 105), now_);
+  name({});
+  exchange_.deliver(arrival(5, 200));
+  name_one();
+  EXPECT_FALSE(exchange_.deliver(arrival(7, 201)));
+  homes_.room[1] = 0;
+  exchange_.tick(now_);
+  EXPECT_FALSE(exchange_.deliver(arrival(7, 201)));
+  homes_.room[1] = 100;
+  exchange_.tick(now_);
+  ASSERT_EQ(at(1).size(), 2u);
+  EXPECT_EQ(at(1)[0].key, key(3));
+  EXPECT_EQ(at(1)[0].record.deleted, Stamp{105});
+  EXPECT_EQ(at(1)[1].key, key(5));
+  EXPECT_TRUE(exchange_.deliver(arrival(7, 201)));
+}
+
+TEST_F(ExchangeTest, AHomeThatDoesNotKnowATombstoneYetDoesNotMakeTheListForgetIt) {
+  name_one();
+  exchange_.apply(tombstone(3, 105), now_);
+  name({});
+  name_one();
+  exchange_.apply(put(3, 110), now_);
+  EXPECT_EQ(list().find(kScope, key(3))->deleted, Stamp{105});
+  exchange_.apply(removal(3), now_);
+  ASSERT_NE(list().find(kScope, key(3)), nullptr);
+  EXPECT_EQ(list().find(kScope, key(3))->deleted, Stamp{105});
+  exchange_.tick(now_);
+  ASSERT_EQ(at(1).size(), 1u);
+  EXPECT_EQ(at(1)[0].record.deleted, Stamp{105});
+  exchange_.apply(removal(3), now_);
+  EXPECT_EQ(list().find(kScope, key(3)), nullptr);
+}
+
 // --- tombstones to be forgotten ------------------------------------------------------------------
 
 TEST_F(ExchangeTest, ATombstoneIsForgottenByItsHomeWhenAllHaveAcknowledgedItAndItsTimeIsOver) {

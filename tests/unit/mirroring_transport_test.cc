@@ -117,6 +117,17 @@ class MirroringTransportTest : public testing::Test {
   Node b_{"b", "a", 2};
 };
 
+TEST_F(MirroringTransportTest, AfterAResyncThePeerTellsEverythingAgain) {
+  open_both();
+  b_.lab.home.create(kScope, 1, 7);
+  b_.transport->changed();
+  ASSERT_TRUE(run_until([&] { return a_.lab.home.arrivals.size() == 1 && a_.peer().live; }));
+  a_.transport->resync();
+  ASSERT_TRUE(run_until([&] { return a_.lab.home.arrivals.size() == 2; }));
+  EXPECT_EQ(a_.peer().counters.ended[Reason::kResync], 1u);
+  EXPECT_EQ(b_.peer().counters.snapshots_full, 2u);
+}
+
 TEST_F(MirroringTransportTest, EnginesWithTheSameSecretSync) {
   a_.lab.home.create(kScope, 1, 11);
   b_.lab.home.create(kScope, 2, 12);
