@@ -56,9 +56,7 @@ std::optional<std::vector<std::string>> TableKeeper::collect(Instant now, WallTi
   if (!collection_) {
     if (is_saved() || (now < next_at_ && !hurry_)) return std::nullopt;
     hurry_ = false;
-    collection_.emplace();
-    collection_->began = now;
-    collection_->revision = exchange_.revision();
+    collection_.emplace(now, exchange_.revision());
   }
   Collection& c = *collection_;
   if (c.given_out || !collect_slice(exchange_, &c.walk, kPlacesPerTick, wall_origin, &c.writer))

@@ -50,10 +50,13 @@ class TableKeeper {
   static constexpr uint32_t kPlacesPerTick = 16384;
 
   struct Collection {
+    Collection(timing::Instant began_at, uint64_t revision_then)
+        : began(began_at), revision(revision_then) {}
+
     mirroring::Exchange::Walk walk;
     TableWriter writer;
     timing::Instant began;
-    uint64_t revision = 0;
+    uint64_t revision;
     bool given_out = false;
   };
 
