@@ -275,6 +275,15 @@ void Engine::watch_limits() {
     table_high_ = false;
   }
 
+  uint64_t refused_news = 0;
+  for (const auto& core : cores_) refused_news += core->replica().counters().merges_refused;
+  if (refused_news > merges_refused_) {
+    emit(EventName::kPersistTableHigh, bootstrap_.name,
+         fmt::format("no room for {} entries of peers; {} entries are all there may be",
+                     refused_news - merges_refused_, limit));
+  }
+  merges_refused_ = refused_news;
+
   uint64_t full = 0;
   for (const auto& core : cores_) {
     for (std::size_t p = 0; p < around_.ports.size(); ++p)

@@ -276,6 +276,7 @@ class Engine final : public api::Backend, private slowpath::Link {
   timing::Instant telemetry_published_;
   bool table_high_ = false;
   uint64_t flow_table_full_ = 0;
+  uint64_t merges_refused_ = 0;
   std::map<uint32_t, uint64_t> refused_by_vs_;
   std::map<uint32_t, uint64_t> exhausted_by_server_;
   std::map<uint32_t, bool> at_limit_;

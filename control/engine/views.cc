@@ -270,6 +270,14 @@ void Engine::replication_metrics(api::MetricsView* out) const {
                          "Bindings whose home is this worker that ended, by reason.",
                          api::MetricType::kCounter,
                          {}};
+  api::MetricFamily merges{"limpet_replication_merges_total",
+                           "What peers or the disk told of bindings whose home is this worker.",
+                           api::MetricType::kCounter,
+                           {}};
+  api::MetricFamily activity{"limpet_replication_activity_total",
+                             "Announcements of activity, and rounds of asking who holds a binding.",
+                             api::MetricType::kCounter,
+                             {}};
   std::map<std::string, uint64_t> evictions;
   for (uint32_t w = 0; w < cores_.size(); ++w) {
     const std::string core = std::to_string(bootstrap_.worker_cores[w]);
@@ -295,14 +303,26 @@ void Engine::replication_metrics(api::MetricsView* out) const {
                                                                  {"idle", c.evicted_idle},
                                                                  {"embryonic", c.evicted_embryonic},
                                                                  {"scope_gone", c.dropped},
-                                                                 {"deleted", c.deleted}}) {
+                                                                 {"deleted", c.deleted},
+                                                                 {"deleted_by_peer", c.killed}}) {
       ends.samples.push_back({{{"core", core}, {"reason", reason}}, static_cast<double>(count)});
       evictions[reason] += count;
     }
+    for (const auto& [result, count] : std::initializer_list<std::pair<const char*, uint64_t>>{
+             {"taken", c.merged},
+             {"expired", c.merges_expired},
+             {"revived", c.revived},
+             {"table_full", c.merges_refused},
+             {"tombstones_full", c.tombstones_refused},
+             {"scope_gone", c.merges_gone}})
+      merges.samples.push_back({{{"core", core}, {"result", result}}, static_cast<double>(count)});
+    for (const auto& [kind, count] : std::initializer_list<std::pair<const char*, uint64_t>>{
+             {"announcement", c.announced}, {"round", c.rounds}, {"husk", c.husks}})
+      activity.samples.push_back({{{"core", core}, {"kind", kind}}, static_cast<double>(count)});
   }
   for (const auto& [reason, count] : evictions)
     out->persistence_evictions.push_back({reason, count});
-  for (auto* family : {&messages, &waits, &pen, &records, &ends})
+  for (auto* family : {&messages, &waits, &pen, &records, &ends, &merges, &activity})
     out->more.push_back(std::move(*family));
 }
 

@@ -37,7 +37,7 @@ bool Replica::on_merge(const Merge& m) {
   }
   const Scope* scope = scope_of(m.scope, m.version);
   if (scope == nullptr) {
-    ++counters_.merges_refused;
+    ++counters_.merges_gone;
     return true;
   }
   switch (m.kind) {

@@ -40,7 +40,8 @@ struct Counters {
   telemetry::Counter moved;
   telemetry::Counter undone;  // made for a connection that could not be opened after all
   telemetry::Counter merged;
-  telemetry::Counter merges_refused;      // no room, or its scope has gone
+  telemetry::Counter merges_refused;      // no room
+  telemetry::Counter merges_gone;         // their scope has gone
   telemetry::Counter merges_expired;      // of what was over when it came
   telemetry::Counter announced;           // activity, and the end of it
   telemetry::Counter rounds;              // of asking the holders

@@ -681,7 +681,7 @@ TEST(ReplicationSnapshot, MessagesFromBeforeAScopesSlotWasGivenAnewAreIgnored) {
   EXPECT_EQ(lab.answer(2).reason, Reason::kLate);
   EXPECT_EQ(lab.record(Lab::key(2)), nullptr);
   EXPECT_EQ(lab.record(Lab::key(3)), nullptr);
-  EXPECT_EQ(lab.at(0).counters().merges_refused.get(), 1u);
+  EXPECT_EQ(lab.at(0).counters().merges_gone.get(), 1u);
   lab.bind(2, Lab::key(2), 0);
   EXPECT_NE(lab.record(Lab::key(2)), nullptr) << "asked anew";
 }
