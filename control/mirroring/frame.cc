@@ -1,6 +1,7 @@
 #include "control/mirroring/frame.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <optional>
 #include <type_traits>
@@ -13,24 +14,19 @@ namespace {
 using persist::Stamp;
 using timing::Instant;
 
-// An integer as it stands on the wire: little endian whatever the host is, at any alignment.
+// An integer as it stands on the wire: little endian, at any alignment. Hosts are little endian
+// (net/endian.h), so it is one load or store.
 template <class T>
-class Le {
+class [[gnu::packed]] Le {
  public:
   constexpr Le() = default;
-  constexpr Le(T value) {  // NOLINT: implicit by design
-    for (std::size_t i = 0; i < sizeof(T); ++i)
-      bytes_[i] = static_cast<uint8_t>(static_cast<uint64_t>(value) >> (8 * i));
-  }
-  constexpr operator T() const {  // NOLINT
-    uint64_t value = 0;
-    for (std::size_t i = 0; i < sizeof(T); ++i) value |= uint64_t{bytes_[i]} << (8 * i);
-    return static_cast<T>(value);
-  }
+  constexpr Le(T value) : raw_(value) {}         // NOLINT: implicit by design
+  constexpr operator T() const { return raw_; }  // NOLINT
 
  private:
-  std::array<uint8_t, sizeof(T)> bytes_{};
+  T raw_ = 0;
 };
+static_assert(std::endian::native == std::endian::little);
 
 using Le16 = Le<uint16_t>;
 using Le32 = Le<uint32_t>;

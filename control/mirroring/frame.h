@@ -129,8 +129,9 @@ struct Bye {
   friend constexpr bool operator==(const Bye&, const Bye&) = default;
 };
 
+// The first is what an empty one holds: a small one, for Decoded is made for each frame.
 using Frame =
-    std::variant<Hello, Binding, ScopeTombstone, Ack, Heartbeat, SnapshotBegin, SnapshotEnd, Bye>;
+    std::variant<Ack, Hello, Binding, ScopeTombstone, Heartbeat, SnapshotBegin, SnapshotEnd, Bye>;
 
 struct Decoded {
   enum class What : uint8_t {
