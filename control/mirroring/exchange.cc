@@ -105,6 +105,22 @@ void Exchange::use(std::span<const Scope> scopes, uint64_t version, Instant now)
 // --- from the homes
 // -------------------------------------------------------------------------------
 
+void Exchange::expect(std::span<const Change> changes) const {
+  const auto scope_of = [&](const Change& change) -> const std::optional<ScopeId>* {
+    if (options_.peers == 0 || change.scope.value >= slots_.size()) return nullptr;
+    const auto& scope = slots_[change.scope.value];
+    return scope ? &scope : nullptr;
+  };
+  for (const Change& change : changes) {
+    mirror_.prefetch_index(change.scope, change.key);
+    if (const auto* scope = scope_of(change)) list_.prefetch_index(**scope, change.key);
+  }
+  for (const Change& change : changes) {
+    mirror_.prefetch_binding(change.scope, change.key);
+    if (const auto* scope = scope_of(change)) list_.prefetch_entry(**scope, change.key);
+  }
+}
+
 bool Exchange::apply(const Change& change, Instant now) {
   now_ = now;
   if (change.kind == Change::Kind::kFence) {

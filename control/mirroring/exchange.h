@@ -92,6 +92,8 @@ class Exchange final : public Home {
   // homes, in slices (tick). A slot may mean another scope when all news of the old one was read.
   void use(std::span<const Scope> scopes, uint64_t version, timing::Instant now);
 
+  // What apply() will be called with next: asks early for the memory that it looks at.
+  void expect(std::span<const persist::Change> changes) const;
   // What a home said. True when the update list has changed.
   bool apply(const persist::Change& change, timing::Instant now);
 

@@ -41,9 +41,9 @@ void Mirror::apply(const Change& change) {
     free_.push_back(at);
     return;
   }
-  if (at != base::HashIndex::kNone) {
-    count(bindings_[at], false);
-  } else {
+  const bool known = at != base::HashIndex::kNone;
+  const bool counted = known && bindings_[at].record.server == change.record.server;
+  if (!known) {
     if (free_.empty()) {
       LIMPET_ASSERT(high_water_ < bindings_.size());
       at = high_water_++;
@@ -52,6 +52,8 @@ void Mirror::apply(const Change& change) {
       free_.pop_back();
     }
     index_.insert(hash, at);
+  } else if (!counted) {
+    count(bindings_[at], false);
   }
   bindings_[at] = {.key = change.key,
                    .scope = change.scope,
@@ -60,7 +62,7 @@ void Mirror::apply(const Change& change) {
                    .created = change.created,
                    .record = change.record,
                    .act_at = change.act_at};
-  count(bindings_[at], true);
+  if (!counted) count(bindings_[at], true);
 }
 
 }  // namespace limpet::mirroring

@@ -43,6 +43,18 @@ class Mirror {
            base::HashIndex::bytes_for(limit + surplus);
   }
 
+  // apply() of many changes: asks early for the memory that it will look at. First the index for
+  // all of them, then the bindings.
+  void prefetch_index(snapshot::ScopeSlot scope, const persist::Key& key) const {
+    index_.prefetch(persist::hash_of(hash_, scope, key));
+  }
+  void prefetch_binding(snapshot::ScopeSlot scope, const persist::Key& key) const {
+    const uint32_t at = index_.candidate(persist::hash_of(hash_, scope, key));
+    if (at == base::HashIndex::kNone) return;
+    const auto* bytes = reinterpret_cast<const char*>(&bindings_[at]);
+    for (std::size_t b = 0; b < sizeof(Binding); b += 64) __builtin_prefetch(bytes + b);
+  }
+
   void apply(const persist::Change& change);
 
   const Binding* find(snapshot::ScopeSlot scope, const persist::Key& key) const;

@@ -295,6 +295,8 @@ UpdateList::Next UpdateList::next(PeerIndex index, uint32_t budget) {
   for (; peer.to_send != kNone && budget > 0; --budget) {
     const Entry& entry = entries_[peer.to_send];
     peer.to_send = entry.next;
+    // The list goes all over the memory; while this entry is sent, the next one comes.
+    if (entry.next != kNone) prefetch(entry.next);
     if (!is_owed(index.value, entry)) continue;
     peer.sent = std::max(peer.sent, entry.sequence);
     if (entry.whole_scope)
