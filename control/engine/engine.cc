@@ -241,7 +241,9 @@ void Engine::run() {
 void Engine::schedule_tick() {
   timer_.expires_after(kTick);
   timer_.async_wait([this](const boost::system::error_code& error) {
-    if (!error) schedule_tick();
+    if (error) return;
+    telling_is_due_ = true;
+    schedule_tick();
   });
 }
 

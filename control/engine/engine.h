@@ -268,7 +268,7 @@ class Engine final : public api::Backend, private slowpath::Link {
 
   Stage stage_ = Stage::kDocument;
   uint32_t fence_ = 0;                // Stage::kFence
-  mirroring::Sequence told_;          // the newest of the list that the transport knows of
+  bool telling_is_due_ = false;       // the timer has come since peers were told
   std::vector<PeerSeen> peers_seen_;  // by PeerIndex
 
   // What watch() compares with.

@@ -100,9 +100,15 @@ void Session::write_heartbeat(Instant now) {
                   .lag = lag_});
 }
 
-void Session::write_acknowledgement() {
-  if (!acknowledge_ || !is_established()) return;
-  acknowledge_ = false;
+// Small ones together: each would wake the peer for nothing that it waits for.
+void Session::write_acknowledgement(Instant now) {
+  if (to_acknowledge_ == 0 || !is_established()) return;
+  if (!acknowledge_at_once_ && to_acknowledge_ < kAcknowledgedTogether &&
+      now - acknowledged_at_ < kAcknowledgeWithin)
+    return;
+  to_acknowledge_ = 0;
+  acknowledge_at_once_ = false;
+  acknowledged_at_ = now;
   write(Ack{peer_->received.sequence});
 }
 
@@ -113,7 +119,7 @@ void Session::receive(std::span<const uint8_t> bytes, Instant now) {
   if (peer_ != nullptr) peer_->counters.bytes_received += bytes.size();
   input_.insert(input_.end(), bytes.begin(), bytes.end());
   process(now);
-  pump(now);
+  go_on(now);
 }
 
 void Session::process(Instant now) {
@@ -135,7 +141,7 @@ void Session::process(Instant now) {
     }
   }
   input_.erase(input_.begin(), input_.begin() + static_cast<std::ptrdiff_t>(done));
-  write_acknowledgement();
+  write_acknowledgement(now);
 }
 
 void Session::handle(const Frame& frame, Instant now) {
@@ -182,6 +188,7 @@ void Session::establish(Peer* peer, const Hello& hello, Instant now) {
   state_ = State::kSnapshot;
   write_heartbeat(now);
   write(*begin_);
+  stopped_ = true;
 }
 
 // Whether an update with this sequence may come now; if not, the session has ended.
@@ -235,7 +242,7 @@ bool Session::retry_held() {
 
 void Session::set_position(Sequence sequence) {
   peer_->received.sequence = sequence;
-  acknowledge_ = true;
+  ++to_acknowledge_;
 }
 
 void Session::accept(const Ack& ack, Instant now) {
@@ -274,6 +281,7 @@ void Session::accept(const SnapshotEnd& end, Instant now) {
   if (end.sequence != snapshot_up_to_) return close(Reason::kBadSequence);
   snapshot_ = Snapshot::kReceived;
   set_position(end.sequence);
+  acknowledge_at_once_ = true;
   judge_state(now);
 }
 
@@ -293,6 +301,8 @@ bool Session::pump(Instant now) {
   if (!is_established()) return false;
   UpdateList& list = *engine_.list;
   uint32_t looks = kLooksMax;
+  write_acknowledgement(now);
+  stopped_ = true;
   while (output_.size() < kOutputBytesMax && unacknowledged_.size() < kUnacknowledgedMax) {
     if (!end_sent_ && list.passed(peer_->index, begin_->up_to)) {
       end_sent_ = true;
@@ -307,6 +317,7 @@ bool Session::pump(Instant now) {
     } else if (next.more) {
       looks -= some;
     } else if (end_sent_) {
+      stopped_ = false;
       break;
     }
   }

@@ -32,6 +32,10 @@ inline constexpr std::size_t kUnacknowledgedMax = 4096;
 inline constexpr uint32_t kLooksMax = 4096;  // entries of the list looked at in one call
 inline constexpr timing::Duration kHandshakeTimeMax = timing::seconds(5);
 inline constexpr uint32_t kLaggingMs = 1000;
+// Updates are acknowledged together: at the latest when there are so many, or after that time.
+inline constexpr uint32_t kAcknowledgedTogether = 512;
+inline constexpr timing::Duration kAcknowledgeWithin = timing::milliseconds(5);
+static_assert(kAcknowledgedTogether <= kUnacknowledgedMax / 4, "the sender never waits for it");
 
 // What a peer told us, on its way to a home, unmerged.
 struct Arrival {
@@ -131,9 +135,14 @@ class Session {
   std::vector<uint8_t> take_output();
   bool has_output() const { return !output_.empty(); }
 
-  // Sends what the list has for the peer; call when the list has changed or output was sent.
-  // True: its budget ran out, call again soon.
+  // Sends what the list has for the peer; call when the list has changed. True: its budget ran out,
+  // call again soon.
   bool pump(timing::Instant now);
+  // The same, if pump() had to stop before the end of the list; call when output was sent. What is
+  // new since then waits for pump(): small pieces would cost more than what is in them.
+  void go_on(timing::Instant now) {
+    if (stopped_) pump(now);
+  }
   // At least each heartbeat, better more often: deadlines, heartbeats, what was held back.
   void tick(timing::Instant now);
   // Ends it; the peer is told why if it can be.
@@ -155,7 +164,7 @@ class Session {
   void write(const Frame& frame) { encode(frame, &output_); }
   void write_hello(const Peer& to, timing::Instant now);
   void write_heartbeat(timing::Instant now);
-  void write_acknowledgement();
+  void write_acknowledgement(timing::Instant now);
   void process(timing::Instant now);
   bool retry_held();
   void handle(const Frame& frame, timing::Instant now);
@@ -190,11 +199,14 @@ class Session {
   std::optional<Held> held_;
   Snapshot snapshot_ = Snapshot::kNone;
   Sequence snapshot_up_to_;
-  bool acknowledge_ = false;
+  uint32_t to_acknowledge_ = 0;       // what has been passed on since the latest ACK
+  bool acknowledge_at_once_ = false;  // the end of a snapshot is among it
+  timing::Instant acknowledged_at_;
 
   std::vector<uint8_t> output_;
   std::optional<SnapshotBegin> begin_;  // ours; set when established
   bool end_sent_ = false;
+  bool stopped_ = false;  // pump() did not come to the end of the list
   std::deque<Sequence> unacknowledged_;
 
   timing::Instant started_at_;

@@ -180,7 +180,7 @@ class Connection final : public AnyConnection,
                         self->writing_ = false;
                         if (self->over_) return;
                         if (error) return self->close();
-                        self->session_->pump(self->now());
+                        self->session_->go_on(self->now());
                         self->move();
                       });
   }

@@ -68,7 +68,8 @@ class Transport {
   // Begins to connect and to accept: when the list has what this engine brings from its disk, so
   // that peers are not told that a snapshot without it is all there is.
   virtual void start() = 0;
-  // The list has changed: what is new goes out now, not with the next tick.
+  // The list may have changed: what is new goes out now, not with the next tick. Better once a
+  // millisecond than with each change.
   virtual void changed() = 0;
   // Home has room again.
   virtual void retry() = 0;

@@ -518,6 +518,58 @@ TEST_F(MirroringSessionTest, OneAcknowledgementAnswersAPieceOfInput) {
   EXPECT_EQ(acks, 1);
 }
 
+TEST_F(MirroringSessionTest, PiecesThatFollowCloselyAreAcknowledgedTogether) {
+  auto session = established();
+  const auto acknowledged = [&] {
+    std::vector<uint64_t> out;
+    for (const Frame& frame : frames(session->take_output()))
+      if (const Ack* ack = std::get_if<Ack>(&frame)) out.push_back(ack->sequence.value);
+    return out;
+  };
+  feed(*session, binding(1));
+  EXPECT_EQ(acknowledged(), std::vector<uint64_t>{1});
+  now_ = now_ + milliseconds(1);
+  feed(*session, binding(2));
+  feed(*session, binding(3));
+  EXPECT_TRUE(acknowledged().empty());
+  now_ = now_ + milliseconds(4);
+  session->pump(now_);
+  EXPECT_EQ(acknowledged(), std::vector<uint64_t>{3});
+}
+
+TEST_F(MirroringSessionTest, ManyUpdatesAreAcknowledgedAtOnce) {
+  auto session = established(2 * kAcknowledgedTogether);
+  feed(*session, binding(1));
+  std::vector<uint8_t> bytes;
+  for (uint64_t s = 2; s <= 1 + kAcknowledgedTogether; ++s) encode(binding(s), &bytes);
+  session->take_output();
+  session->receive(bytes, now_);
+  const auto sent = frames(session->take_output());
+  ASSERT_EQ(sent.size(), 1u);
+  EXPECT_EQ(std::get<Ack>(sent[0]).sequence, Sequence{1 + kAcknowledgedTogether});
+}
+
+TEST_F(MirroringSessionTest, TheEndOfASnapshotIsAcknowledgedAtOnce) {
+  auto session = established(2);
+  feed(*session, binding(1));
+  feed(*session, binding(2));
+  session->take_output();
+  feed(*session, SnapshotEnd{Sequence{2}});
+  const auto sent = frames(session->take_output());
+  ASSERT_EQ(sent.size(), 1u);
+  EXPECT_EQ(std::get<Ack>(sent[0]).sequence, Sequence{2});
+}
+
+TEST_F(MirroringSessionTest, WhatIsNewWaitsForPump) {
+  run_synced();
+  const auto sent_before = a_.engine.peers[0].counters.updates_sent;
+  a_.home.create(kScope, 1, 11);
+  link_.caller().go_on(now_);
+  EXPECT_EQ(a_.engine.peers[0].counters.updates_sent, sent_before);
+  link_.caller().pump(now_);
+  EXPECT_EQ(a_.engine.peers[0].counters.updates_sent, sent_before + 1);
+}
+
 TEST_F(MirroringSessionTest, TheRoundTripIsMeasuredByHeartbeats) {
   connect();
   for (int i = 0; i < 60; ++i) {
