@@ -260,13 +260,14 @@ struct PeerMetrics {
   uint64_t lag_entries = 0;
 };
 
-enum class MetricType : uint8_t { kCounter, kGauge };
+enum class MetricType : uint8_t { kCounter, kGauge, kHistogram };
 
 // A metric of an owner the API knows nothing of. `name` is complete ("limpet_…", "_total" on
 // counters); label names are [a-zA-Z_][a-zA-Z0-9_]*, label values any text.
 struct MetricSample {
   std::vector<std::pair<std::string, std::string>> labels;
   double value = 0;
+  std::string suffix{};  // of a histogram's name: "_bucket", "_sum", "_count"
 };
 struct MetricFamily {
   std::string name;

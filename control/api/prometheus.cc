@@ -74,7 +74,9 @@ class Writer {
     fmt::format_to(std::back_inserter(out_), "# HELP {} ", name);
     append_escaped(out_, help, false);
     fmt::format_to(std::back_inserter(out_), "\n# TYPE {} {}\n", name,
-                   type == MetricType::kCounter ? "counter" : "gauge");
+                   type == MetricType::kCounter     ? "counter"
+                   : type == MetricType::kHistogram ? "histogram"
+                                                    : "gauge");
   }
   void counter(std::string_view name, std::string_view help) {
     family(name, MetricType::kCounter, help);
@@ -85,8 +87,9 @@ class Writer {
 
   // One line of the family begun last. `labels` is any range of pairs of texts.
   template <class Labels, class Number>
-  void sample(const Labels& labels, Number value) {
+  void sample(const Labels& labels, Number value, std::string_view suffix = {}) {
     out_ += name_;
+    out_ += suffix;
     char separator = '{';
     for (const auto& [label, text] : labels) {
       out_ += separator;
@@ -264,7 +267,8 @@ std::string to_prometheus(const MetricsView& view) {
   write_peers(writer, view);
   for (const MetricFamily& family : view.more) {
     writer.family(family.name, family.type, family.help);
-    for (const MetricSample& sample : family.samples) writer.sample(sample.labels, sample.value);
+    for (const MetricSample& sample : family.samples)
+      writer.sample(sample.labels, sample.value, sample.suffix);
   }
   return writer.take();
 }

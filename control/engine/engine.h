@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "common/telemetry/events.h"
+#include "common/telemetry/histogram.h"
 #include "control/api/backend.h"
 #include "control/api/server.h"
 #include "control/engine/configurator.h"
@@ -130,11 +131,12 @@ class Engine final : public api::Backend, private slowpath::Link {
     kFence,     // they are merging it
     kRunning,   // peers are told and listened to; the table is kept on disk
   };
-  // What was last seen of a peer, for events.
+  // What was last seen of a peer.
   struct PeerSeen {
     mirroring::SessionNumber session;
     bool up = false;
     bool synced = false;
+    telemetry::DurationHistogram lag;  // from activity there until it was merged here
   };
 
   Engine(const config::Bootstrap& bootstrap, port::Eal eal);
@@ -164,6 +166,7 @@ class Engine final : public api::Backend, private slowpath::Link {
   void keep_table();
   void store_table(std::vector<std::string> pieces);
   void shut_down();
+  void note_lag(const persist::Change& change, timing::Instant now);
   void watch_peers();
   void watch_peer(const mirroring::Peer& peer, PeerSeen* seen);
   void go_on_listing();

@@ -50,7 +50,10 @@ void Engine::drain_news() {
     for (uint32_t taken = 0; taken < kNewsPerTick;) {
       const uint32_t n = ring.pop(std::span(changes));
       exchange_->expect({changes, n});
-      for (uint32_t i = 0; i < n; ++i) exchange_->apply(changes[i], now);
+      for (uint32_t i = 0; i < n; ++i) {
+        exchange_->apply(changes[i], now);
+        note_lag(changes[i], now);
+      }
       if (n == 0) break;
       taken += n;
     }

@@ -60,6 +60,23 @@ bool is_synced(const mirroring::Session* session) {
          (session->state() == State::kSynced || session->state() == State::kLagging);
 }
 
+// A peer's histogram as Prometheus has them.
+void append(api::MetricFamily* family, const std::string& peer,
+            const telemetry::DurationHistogram& histogram) {
+  using Histogram = telemetry::DurationHistogram;
+  const auto bucket = [&](std::string bound, uint64_t count) {
+    family->samples.push_back(
+        {{{"peer", peer}, {"le", std::move(bound)}}, static_cast<double>(count), "_bucket"});
+  };
+  for (std::size_t i = 0; i < Histogram::kBoundsUs.size(); ++i)
+    bucket(fmt::format("{}", static_cast<double>(Histogram::kBoundsUs[i]) / 1e6),
+           histogram.up_to(i));
+  bucket("+Inf", histogram.count());
+  const double sum = std::chrono::duration<double>(histogram.sum()).count();
+  family->samples.push_back({{{"peer", peer}}, sum, "_sum"});
+  family->samples.push_back({{{"peer", peer}}, static_cast<double>(histogram.count()), "_count"});
+}
+
 }  // namespace
 
 uint32_t Engine::rank() const {
@@ -218,6 +235,14 @@ void Engine::shut_down() {
 // --- what is said of peers
 // ------------------------------------------------------------------------
 
+// What came from a peer is with its home now. Not of a resync: that is about old activity.
+void Engine::note_lag(const persist::Change& change, Instant now) {
+  if (change.source.peer == persist::kNoPeer || change.told != persist::Told::kNobody) return;
+  if (change.source.peer.value >= peers_seen_.size()) return;
+  PeerSeen& seen = peers_seen_[change.source.peer.value];
+  if (seen.synced && seen.session == change.source.session) seen.lag.observe(now - change.act_at);
+}
+
 void Engine::watch_peers() {
   if (!transport_) return;
   for (const mirroring::Peer& peer : transport_->engine().peers)
@@ -233,7 +258,7 @@ void Engine::watch_peer(const mirroring::Peer& peer, PeerSeen* seen) {
     emit(EventName::kPeerDown, peer.name,
          fmt::format("{}{}{}", mirroring::name_of(peer.last_end), known ? ": " : "",
                      known ? mirroring::kReasonNames[peer.last_bye] : ""));
-    *seen = {};
+    seen->up = seen->synced = false;
   }
   if (up && !seen->up) {
     const bool smaller = peer.table_limit < limits_.entries;
@@ -241,7 +266,9 @@ void Engine::watch_peer(const mirroring::Peer& peer, PeerSeen* seen) {
          smaller ? fmt::format("connected; its table has room for {} entries, ours for {}",
                                peer.table_limit, limits_.entries)
                  : "connected");
-    *seen = {peer.session, true, false};
+    seen->session = peer.session;
+    seen->up = true;
+    seen->synced = false;
   }
   const bool synced = is_synced(peer.live);
   if (synced && !seen->synced)
@@ -291,6 +318,10 @@ void Engine::mirroring_metrics(api::MetricsView* out) const {
                   kCounter,
                   {}};
   Family ended{"limpet_peer_sessions_ended_total", "Sessions that ended otherwise.", kCounter, {}};
+  Family lag{"limpet_peer_apply_lag_seconds",
+             "From activity at the peer until it was merged here, outside of resyncs.",
+             api::MetricType::kHistogram,
+             {}};
   const auto add = [](Family* family, std::string peer, const char* label, std::string_view value,
                       uint64_t count) {
     family->samples.push_back(
@@ -312,6 +343,7 @@ void Engine::mirroring_metrics(api::MetricsView* out) const {
     add(&resyncs, peer.name, "kind", "full", c.snapshots_full);
     add(&resyncs, peer.name, "kind", "resumed", c.snapshots_resumed);
     held.samples.push_back({{{"peer", peer.name}}, static_cast<double>(c.held_back)});
+    append(&lag, peer.name, peers_seen_[peer.index.value].lag);
     for (const mirroring::Reason reason : kRefusals)
       add(&rejected, peer.name, "reason", mirroring::name_of(reason), c.ended[reason]);
     for (const mirroring::Reason reason : kOtherEnds)
@@ -319,7 +351,7 @@ void Engine::mirroring_metrics(api::MetricsView* out) const {
   }
   for (const mirroring::Reason reason : kRefusals)
     add(&rejected, "", "reason", mirroring::name_of(reason), transport_->engine().ended[reason]);
-  for (Family* family : {&state, &bytes, &updates, &resyncs, &held, &rejected, &ended})
+  for (Family* family : {&state, &bytes, &updates, &resyncs, &held, &lag, &rejected, &ended})
     out->more.push_back(std::move(*family));
 }
 
