@@ -143,7 +143,9 @@ void Core::count_fragments(uint8_t port) {
 
 void Core::end() {
   forwarder_.advance(now_);
-  replica_.advance(did_work_ ? kRecordsBusy : kRecordsIdle);
+  const bool idle = !did_work_ && now_ - looked_at_ >= kIdleLooksInterval;
+  if (idle) looked_at_ = now_;
+  replica_.advance(idle ? kRecordsIdle : kRecordsBusy);
   const bool entries_swept = replica_.sweep(kSweepRecordsPerTurn);
   if (forwarder_.sweep(now_) && entries_swept) stats_.swept_version.set(snapshot_->version);
   if (reassembler_ != nullptr) {

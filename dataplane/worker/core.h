@@ -124,6 +124,9 @@ class Core {
   static constexpr uint32_t kSweepRecordsPerTurn = 256;
   static constexpr uint32_t kRecordsBusy = 2;  // looked at each turn for their deadlines
   static constexpr uint32_t kRecordsIdle = 64;
+  // Empty turns follow one another within a fraction of a microsecond: looking at records in each
+  // of them would drive everything else out of the caches, and keep a worker awake that may rest.
+  static constexpr timing::Duration kIdleLooksInterval{20'000};
 
  private:
   void place(packet::Buffer* buffer);
@@ -157,6 +160,7 @@ class Core {
   std::vector<std::vector<packet::Buffer*>> steered_;
   std::vector<Job*> jobs_;
   bool did_work_ = false;
+  timing::Instant looked_at_;  // when kRecordsIdle were looked at
 };
 
 }  // namespace limpet::worker
