@@ -19,7 +19,7 @@ struct Rings {
     uint32_t answers = 512;  // also the credits: RECALLs that may be unanswered
     uint32_t down = 2048;
     uint32_t news = 4096;
-    uint32_t merges = 1024;
+    uint32_t merges = 4096;
 
     // There are as many rings as pairs of cores: of many cores each gets smaller ones.
     static Capacity for_cores(uint32_t cores) {
