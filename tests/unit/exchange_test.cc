@@ -244,7 +244,7 @@ TEST_F(ExchangeTest, NewsOfAScopeThatIsNotMirroredHereIsDroppedAndCounted) {
 TEST_F(ExchangeTest, AScopesTombstoneGoesToAllHomesAndToAllPeers) {
   name_one();
   EXPECT_TRUE(exchange_.deliver(scope_tombstone(50)));
-  for (const uint32_t home : {0, 1}) {
+  for (const uint32_t home : {0u, 1u}) {
     ASSERT_EQ(at(home).size(), 1u);
     EXPECT_EQ(at(home)[0].kind, Kind::kKillScope);
     EXPECT_EQ(at(home)[0].record.deleted, Stamp{50});
