@@ -49,11 +49,14 @@ LEAVES = {
                                  "dataplane/balance", "dataplane/persist"],
     "control/api": COMMON + ["control/config"],
     "control/mirroring": COMMON + ["dataplane/persist"],
+    # Who owns a group; beats are sealed with the cluster's key and name boots as mirroring does.
+    "control/failover": COMMON + ["control/mirroring"],
     "control/slowpath": COMMON + ["dataplane/packet", "dataplane/snapshot", "dataplane/l4",
                                   "dataplane/ring"],
     # The composition root: it may see everything.
     "control/engine": COMMON + ["control/config", "control/health", "control/compile",
-                                "control/api", "control/mirroring", "control/slowpath",
+                                "control/api", "control/mirroring", "control/failover",
+                                "control/slowpath",
                                 "dataplane/packet", "dataplane/port", "dataplane/ring",
                                 "dataplane/snapshot", "dataplane/balance", "dataplane/persist",
                                 "dataplane/replication", "dataplane/l4", "dataplane/worker"],
