@@ -43,6 +43,7 @@ enum class Type : uint8_t {
   kSnapshotBegin = 6,
   kSnapshotEnd = 7,
   kBye = 8,
+  kGroups = 9,
 };
 
 constexpr std::array<uint8_t, 8> kMagic = {'L', 'I', 'M', 'P', 'E', 'T', 'M', 0};
@@ -259,6 +260,8 @@ Decoded read_any(uint8_t type, std::span<const uint8_t> body) {
       return read_body<SnapshotEnd, WireSequence>(body);
     case Type::kBye:
       return read_body<Bye, WireBye>(body);
+    case Type::kGroups:
+      return {.what = Decoded::What::kFrame, .frame = Groups{{body.begin(), body.end()}}};
   }
   return {.what = Decoded::What::kSkipped};
 }
@@ -333,6 +336,15 @@ struct Writer {
     append(Type::kSnapshotEnd, WireSequence{end.sequence.value}, out);
   }
   void operator()(const Bye& bye) const { append(Type::kBye, WireBye{bye.reason}, out); }
+  void operator()(const Groups& groups) const {
+    LIMPET_ASSERT(groups.body.size() <= kGroupsBytesMax);
+    WireHeader header;
+    header.length = static_cast<uint32_t>(sizeof header + groups.body.size());
+    header.type = static_cast<uint8_t>(Type::kGroups);
+    const auto raw_header = std::bit_cast<std::array<uint8_t, sizeof header>>(header);
+    out->insert(out->end(), raw_header.begin(), raw_header.end());
+    out->insert(out->end(), groups.body.begin(), groups.body.end());
+  }
 };
 
 }  // namespace

@@ -28,6 +28,7 @@ inline constexpr std::size_t kFrameBytesMax = 4096;
 inline constexpr std::size_t kFrameHeaderBytes = 8;
 inline constexpr std::size_t kBindingFrameBytes = kFrameHeaderBytes + 96;
 inline constexpr std::size_t kHelloFrameBytes = kFrameHeaderBytes + 1200;
+inline constexpr std::size_t kGroupsBytesMax = kFrameBytesMax - kFrameHeaderBytes;
 inline constexpr std::size_t kAddressesMax = 64;
 inline constexpr std::size_t kEngineNameBytesMax = 63;
 inline constexpr uint16_t kVersion = 1;
@@ -129,9 +130,16 @@ struct Bye {
   friend constexpr bool operator==(const Bye&, const Bye&) = default;
 };
 
+// What the sender says of groups of engines: a beat of control/failover, which reads it.
+struct Groups {
+  std::vector<uint8_t> body;  // at most kGroupsBytesMax
+
+  friend bool operator==(const Groups&, const Groups&) = default;
+};
+
 // The first is what an empty one holds: a small one, for Decoded is made for each frame.
-using Frame =
-    std::variant<Ack, Hello, Binding, ScopeTombstone, Heartbeat, SnapshotBegin, SnapshotEnd, Bye>;
+using Frame = std::variant<Ack, Hello, Binding, ScopeTombstone, Heartbeat, SnapshotBegin,
+                           SnapshotEnd, Bye, Groups>;
 
 struct Decoded {
   enum class What : uint8_t {

@@ -285,6 +285,17 @@ void Session::accept(const SnapshotEnd& end, Instant now) {
   judge_state(now);
 }
 
+void Session::accept(const Groups& groups, Instant now) {
+  if (engine_.groups != nullptr) engine_.groups->hear(*peer_, groups.body, now);
+}
+
+bool Session::say_groups(std::span<const uint8_t> body) {
+  // Like heartbeats: what is said next time is newer.
+  if (!is_established() || output_.size() > kOutputBytesMax) return false;
+  write(Groups{{body.begin(), body.end()}});
+  return true;
+}
+
 void Session::accept(const Bye& bye, Instant) {
   if (Peer* by = peer_ != nullptr ? peer_ : called_) by->last_bye = bye.reason;
   close(Reason::kPeerSaidBye);

@@ -55,6 +55,15 @@ class Home {
   virtual bool deliver(const Arrival& arrival) = 0;
 };
 
+struct Peer;
+
+// Who listens to what peers say of groups of engines.
+class GroupListener {
+ public:
+  virtual ~GroupListener() = default;
+  virtual void hear(const Peer& peer, std::span<const uint8_t> body, timing::Instant now) = 0;
+};
+
 class Session;
 
 struct PeerCounters {
@@ -95,7 +104,8 @@ struct Engine {
   std::vector<Peer> peers;  // index = PeerIndex; addresses of elements must not change
   UpdateList* list = nullptr;
   Home* home = nullptr;
-  ReasonCounts ended;  // of sessions whose peer was not known yet
+  GroupListener* groups = nullptr;  // null: nobody listens
+  ReasonCounts ended;               // of sessions whose peer was not known yet
 
   Peer* find(std::string_view peer);
   // The engine whose name sorts first connects.
@@ -145,14 +155,18 @@ class Session {
   }
   // At least each heartbeat, better more often: deadlines, heartbeats, what was held back.
   void tick(timing::Instant now);
+  // Says something of groups, in front of all updates that have not been given out yet. False: not
+  // established, or the peer does not read.
+  bool say_groups(std::span<const uint8_t> body);
   // Ends it; the peer is told why if it can be.
   void close(Reason reason);
 
   State state() const { return state_; }
   Reason reason() const { return reason_; }
   const Peer* peer() const { return peer_; }
-  Lag lag() const { return lag_; }                // of the peer behind us
-  Lag incoming_lag() const { return peer_lag_; }  // of us behind the peer, as it says
+  timing::Instant heard_at() const { return heard_at_; }  // the last input
+  Lag lag() const { return lag_; }                        // of the peer behind us
+  Lag incoming_lag() const { return peer_lag_; }          // of us behind the peer, as it says
   // All that the peer knew when the session began has been passed to the homes.
   bool has_received_snapshot() const { return snapshot_ == Snapshot::kReceived; }
   std::optional<timing::Duration> round_trip() const { return round_trip_; }
@@ -178,6 +192,7 @@ class Session {
   void accept(const SnapshotBegin& begin, timing::Instant now);
   void accept(const SnapshotEnd& end, timing::Instant now);
   void accept(const Bye& bye, timing::Instant now);
+  void accept(const Groups& groups, timing::Instant now);
   bool is_next(Sequence sequence);
   void pass_on(Sequence sequence, const Arrival& arrival);
   void set_position(Sequence sequence);

@@ -51,6 +51,7 @@ class AnyConnection {
   virtual void connect(const Tcp::endpoint& to) = 0;
   virtual void tick() = 0;
   virtual void changed() = 0;
+  virtual void say_groups(const Peer& peer, std::span<const uint8_t> body) = 0;
   virtual void end(Reason reason) = 0;
   virtual bool is_over() const = 0;
   virtual bool is_pending() const = 0;  // no session is established yet
@@ -94,6 +95,11 @@ class Connection final : public AnyConnection,
     if (over_ || !session_) return;
     session_->pump(now());
     move();
+  }
+
+  void say_groups(const Peer& peer, std::span<const uint8_t> body) override {
+    if (over_ || !session_ || &*session_ != peer.live) return;
+    if (session_->say_groups(body)) move();
   }
 
   void end(Reason reason) override {
@@ -257,6 +263,11 @@ class Hub final : public Transport {
     for (Peer& peer : shared_->engine.peers) peer.received = {};
     // Also those whose HELLO may have said the old positions.
     for_each([](AnyConnection& c) { c.end(Reason::kResync); });
+  }
+  void say_groups(PeerIndex index, std::span<const uint8_t> body) override {
+    const Peer& peer = shared_->engine.peers[index.value];
+    if (peer.live == nullptr) return;
+    for_each([&](AnyConnection& c) { c.say_groups(peer, body); });
   }
   const Engine& engine() const override { return shared_->engine; }
   uint16_t port() const override { return port_; }
@@ -425,7 +436,8 @@ base::Errors problems_of(const TransportOptions& options) {
 base::Result<std::unique_ptr<Transport>> Transport::open(asio::io_context& io,
                                                          const TransportOptions& options,
                                                          UpdateList& list, Home& home,
-                                                         const timing::Clock& clock) {
+                                                         const timing::Clock& clock,
+                                                         GroupListener* groups) {
   if (auto problems = problems_of(options); !problems.empty()) return problems;
   LIMPET_ASSERT(!options.boot.is_none());
   auto shared = std::make_shared<Shared>();
@@ -444,6 +456,7 @@ base::Result<std::unique_ptr<Transport>> Transport::open(asio::io_context& io,
   engine.heartbeat_misses = options.heartbeat_misses;
   engine.list = &list;
   engine.home = &home;
+  engine.groups = groups;
   for (const auto& peer : options.peers)
     engine.peers.push_back(
         {.index = PeerIndex{static_cast<uint8_t>(engine.peers.size())}, .name = peer.name});

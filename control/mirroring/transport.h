@@ -27,7 +27,8 @@ namespace limpet::mirroring {
 
 inline constexpr std::size_t kPendingMax = 16;
 inline constexpr timing::Duration kRetryMin = timing::milliseconds(100);
-inline constexpr timing::Duration kRetryMax = timing::seconds(5);
+// An engine that starts is called within this by peers that run (control/failover waits for that).
+inline constexpr timing::Duration kRetryMax = timing::seconds(1);
 
 struct TransportOptions {
   struct PeerAddress {
@@ -63,7 +64,8 @@ class Transport {
   static base::Result<std::unique_ptr<Transport>> open(boost::asio::io_context& io,
                                                        const TransportOptions& options,
                                                        UpdateList& list, Home& home,
-                                                       const timing::Clock& clock);
+                                                       const timing::Clock& clock,
+                                                       GroupListener* groups = nullptr);
 
   // Begins to connect and to accept: when the list has what this engine brings from its disk, so
   // that peers are not told that a snapshot without it is all there is.
@@ -75,6 +77,8 @@ class Transport {
   virtual void retry() = 0;
   // Has all peers tell everything that they know again.
   virtual void resync() = 0;
+  // Says something of groups to a peer; not when there is no session with it.
+  virtual void say_groups(PeerIndex peer, std::span<const uint8_t> body) = 0;
   virtual std::vector<PeerStatus> status() const = 0;
   // Peers with their counters, and refusals before a peer was known.
   virtual const Engine& engine() const = 0;

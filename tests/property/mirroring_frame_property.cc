@@ -72,7 +72,7 @@ Frame any_binding() {
 }
 
 Frame any_frame() {
-  switch (*rc::gen::inRange(0, 8)) {
+  switch (*rc::gen::inRange(0, 9)) {
     case 0:
       return any_hello();
     case 1:
@@ -93,6 +93,9 @@ Frame any_frame() {
                                                : SnapshotBegin::Kind::kResume};
     case 6:
       return SnapshotEnd{any_sequence()};
+    case 7:
+      return Groups{std::vector<uint8_t>(*rc::gen::inRange<std::size_t>(0, kGroupsBytesMax + 1),
+                                         static_cast<uint8_t>(any()))};
     default:
       return Bye{static_cast<uint32_t>(any())};
   }

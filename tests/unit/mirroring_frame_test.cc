@@ -133,7 +133,7 @@ TEST(MirroringFrame, UnknownTrailingFieldsAreSkipped) {
 
 TEST(MirroringFrame, UnknownTypesAreSkipped) {
   Bytes bytes = bytes_of(Ack{Sequence{1}});
-  for (const uint8_t type : std::initializer_list<uint8_t>{0, 9, 200, 255}) {
+  for (const uint8_t type : std::initializer_list<uint8_t>{0, 10, 200, 255}) {
     bytes[4] = type;
     const Decoded decoded = decode_exact(bytes);
     EXPECT_EQ(decoded.what, What::kSkipped);

@@ -105,6 +105,46 @@ TEST_F(MirroringSessionTest, ChangesFollow) {
   EXPECT_EQ(a_.home.records, b_.home.records);
 }
 
+class Listening final : public GroupListener {
+ public:
+  void hear(const Peer& peer, std::span<const uint8_t> body, Instant) override {
+    heard.emplace_back(peer.name, std::vector<uint8_t>(body.begin(), body.end()));
+  }
+
+  std::vector<std::pair<std::string, std::vector<uint8_t>>> heard;
+};
+
+TEST_F(MirroringSessionTest, WhatIsSaidOfGroupsIsHeardAsItWasSaid) {
+  Listening listening;
+  b_.engine.groups = &listening;
+  connect();
+  EXPECT_FALSE(link_.caller().say_groups({})) << "before both HELLOs";
+  run();
+  const std::vector<uint8_t> body{1, 2, 3};
+  EXPECT_TRUE(link_.caller().say_groups(body));
+  EXPECT_TRUE(link_.caller().say_groups(std::vector<uint8_t>(kGroupsBytesMax, 9)));
+  run();
+  ASSERT_EQ(listening.heard.size(), 2u);
+  EXPECT_EQ(listening.heard[0], std::pair(std::string("a"), body));
+  EXPECT_EQ(listening.heard[1].second.size(), kGroupsBytesMax);
+}
+
+TEST_F(MirroringSessionTest, NobodyNeedsToListenToWhatIsSaidOfGroups) {
+  run_synced();
+  EXPECT_TRUE(link_.caller().say_groups(std::vector<uint8_t>{1}));
+  run();
+  EXPECT_EQ(link_.listener().state(), State::kSynced);
+}
+
+TEST_F(MirroringSessionTest, NothingOfGroupsIsHeardBeforeTheHandshake) {
+  Listening listening;
+  b_.engine.groups = &listening;
+  const auto session = listen();
+  feed(*session, Groups{{1}});
+  EXPECT_EQ(session->reason(), Reason::kUnexpected);
+  EXPECT_TRUE(listening.heard.empty());
+}
+
 TEST_F(MirroringSessionTest, ADeletionFollows) {
   a_.home.create(kScope, 1, 11);
   run_synced();
