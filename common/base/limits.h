@@ -11,6 +11,7 @@ inline constexpr std::size_t kPortsMax = 32;
 inline constexpr std::size_t kBurstPacketsMax = 32;  // per receive call and per ring visit
 
 inline constexpr std::size_t kVirtualServicesMax = 16384;
+inline constexpr std::size_t kGroupsMax = 48;      // with `engines`
 inline constexpr std::size_t kServersMax = 65536;  // over all pools
 inline constexpr std::size_t kScopesMax = 65536;
 inline constexpr std::size_t kRoutesMax = 4096;

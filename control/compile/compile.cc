@@ -30,6 +30,14 @@ timing::Duration idle_of(const config::NetworkProfile& profile) {
   return idle == timing::Duration::zero() ? kIdleMax : std::min(idle, kIdleMax);
 }
 
+// The first 64 bits of a uuid's text; never 0.
+uint64_t number_of(std::string digits) {
+  std::erase(digits, '-');
+  uint64_t id = 0;
+  std::from_chars(digits.data(), digits.data() + 16, id, 16);
+  return std::max<uint64_t>(id, 1);
+}
+
 snapshot::Recovery recovery(config::Recovery r) {
   switch (r) {
     case config::Recovery::kContinue:
@@ -59,7 +67,11 @@ class Compiler {
     const config::Service* udp = nullptr;
   };
 
+  enum class Owner : uint8_t { kThisEngine, kAnother, kNever };
+  Owner owner_of(const config::ServiceEngineGroup& group) const;
   std::string why_not_served(const config::VirtualService& vs) const;
+  bool is_standby(uint32_t index) const;
+  void check_groups();
   void collect_addresses();
   void virtual_service(uint32_t index);
   Record& record_for(const config::VirtualService& vs, const snapshot::VirtualService& common,
@@ -93,6 +105,7 @@ base::Result<Compiled> Compiler::run() {
                    [](const auto& a, const auto& b) { return a.prefix.length > b.prefix.length; });
   for (const config::VirtualService& vs : document_.virtual_services)
     why_not_.push_back(why_not_served(vs));
+  check_groups();
   collect_addresses();
   for (uint32_t i = 0; i < document_.virtual_services.size(); ++i) virtual_service(i);
   compile_pools();
@@ -103,15 +116,62 @@ base::Result<Compiled> Compiler::run() {
   return Compiled{std::make_shared<const Snapshot>(std::move(out_)), warnings_.take()};
 }
 
+// Who owns the group: this engine, another one of which it may take it over, or never this one.
+Compiler::Owner Compiler::owner_of(const config::ServiceEngineGroup& group) const {
+  const auto& engines = group.engines;
+  if (engines.empty()) return Owner::kThisEngine;
+  // One owner on the wire at any time: without an election it is the first.
+  if (!environment_.elects)
+    return engines.front() == environment_.engine ? Owner::kThisEngine : Owner::kNever;
+  if (std::find(engines.begin(), engines.end(), environment_.engine) == engines.end())
+    return Owner::kNever;
+  const bool owned = std::binary_search(environment_.owned.begin(), environment_.owned.end(),
+                                        group_id(group.uuid));
+  return owned ? Owner::kThisEngine : Owner::kAnother;
+}
+
 // Why this engine does not serve the virtual service; empty when it does.
 std::string Compiler::why_not_served(const config::VirtualService& vs) const {
   if (!vs.served) return vs.why_not.empty() ? "not served" : vs.why_not;
   if (!vs.pool) return "it has no pool";
   if (vs.group.value >= document_.groups.size()) return "";
-  const auto& engines = document_.groups[vs.group.value].engines;
-  // One owner on the wire at any time: without an election it is the first.
-  if (engines.empty() || engines.front() == environment_.engine) return "";
-  return fmt::format("engine {} serves its group", engines.front());
+  const config::ServiceEngineGroup& group = document_.groups[vs.group.value];
+  if (owner_of(group) == Owner::kThisEngine) return "";
+  if (!environment_.elects) return fmt::format("engine {} serves its group", group.engines.front());
+  return fmt::format("another engine owns group {}", group.name);
+}
+
+// Not served here because another engine owns it, but perhaps soon.
+bool Compiler::is_standby(uint32_t index) const {
+  const config::VirtualService& vs = document_.virtual_services[index];
+  return vs.served && vs.pool && vs.group.value < document_.groups.size() &&
+         owner_of(document_.groups[vs.group.value]) == Owner::kAnother;
+}
+
+// What an election needs to be of use.
+void Compiler::check_groups() {
+  if (!environment_.elects) return;
+  std::size_t elected = 0;
+  for (std::size_t i = 0; i < document_.groups.size(); ++i) {
+    const config::ServiceEngineGroup& group = document_.groups[i];
+    if (!group.engines.empty()) ++elected;
+    const auto is_known = [&](const std::string& name) {
+      return name == environment_.engine ||
+             std::find(environment_.peers.begin(), environment_.peers.end(), name) !=
+                 environment_.peers.end();
+    };
+    for (std::size_t e = 0; e < group.engines.size(); ++e) {
+      if (is_known(group.engines[e])) continue;
+      warnings_.add(fmt::format("/ServiceEngineGroup/{}/engines/{}", i, e),
+                    fmt::format("engine {} is no mirroring peer of this one: each would own the "
+                                "group",
+                                group.engines[e]));
+    }
+  }
+  if (elected > base::kGroupsMax) {
+    errors_.push_back(
+        {"/ServiceEngineGroup", fmt::format("more than {} groups with engines", base::kGroupsMax)});
+  }
 }
 
 void Compiler::collect_addresses() {
@@ -134,16 +194,29 @@ void Compiler::collect_addresses() {
             fmt::format("VIP {} is also a source NAT address of this engine", vip.to_string()));
       }
     }
-    // The servers' gateway moves with the group; like a source NAT address it is answered for and
-    // announced, and has no services.
-    if (vs.group.value < document_.groups.size()) {
-      for (const net::Address& address : document_.groups[vs.group.value].floating_addresses)
-        own.push_back({address, Kind::kSnat, true});
-    }
+  }
+  // The servers' gateway moves with the group: it is answered for and announced, and has no
+  // services.
+  for (const config::ServiceEngineGroup& group : document_.groups) {
+    if (owner_of(group) != Owner::kThisEngine) continue;
+    for (const net::Address& address : group.floating_addresses)
+      own.push_back({address, Kind::kFloating});
   }
   // An address once: what clients may connect to counts as a VIP, whatever else it is; it stays a
   // source of translations.
-  const auto rank = [](Kind kind) { return kind == Kind::kVip ? 0 : kind == Kind::kPort ? 1 : 2; };
+  const auto rank = [](Kind kind) {
+    switch (kind) {
+      case Kind::kVip:
+        return 0;
+      case Kind::kPort:
+        return 1;
+      case Kind::kFloating:
+        return 2;
+      case Kind::kSnat:
+        break;
+    }
+    return 3;
+  };
   std::sort(own.begin(), own.end(), [&](const auto& a, const auto& b) {
     return std::pair(a.address, rank(a.kind)) < std::pair(b.address, rank(b.kind));
   });
@@ -176,7 +249,8 @@ void Compiler::virtual_service(uint32_t index) {
   common.autogw = vs.autogw;
   common.served = why_not_[index].empty();
   common.why_not = why_not_[index];
-  if (!common.served) {
+  common.standby = is_standby(index);
+  if (!common.served && !common.standby) {
     if (vs.pool) {
       common.pool = pool_for({.pool = vs.pool->value, .family = std::nullopt});
       // Clients keep their bindings while their virtual service is switched off.
@@ -196,6 +270,7 @@ void Compiler::virtual_service(uint32_t index) {
   for (const net::Address& vip : vs.vips) {
     for (const config::Service& service : vs.services) {
       const Record& record = record_for(vs, common, vip.family(), service, records);
+      if (common.standby) continue;
       out_.listeners.push_back({.address = vip,
                                 .protocol = static_cast<uint8_t>(service.protocol),
                                 .first_port = service.first_port,
@@ -380,17 +455,17 @@ void Compiler::index_slots() {
 
 }  // namespace
 
+uint64_t group_id(std::string_view uuid) {
+  return number_of(config::object_uuid("group", "", uuid));
+}
+
 snapshot::ScopeId scope_id(config::PersistenceType type, std::string_view virtual_service_uuid,
                            std::string_view pool_uuid, std::string_view profile_uuid,
                            Family family) {
   const std::string uuid = config::object_uuid(
       fmt::format("scope {} {}", config::to_string(type), family == Family::kV4 ? 4 : 6),
       virtual_service_uuid, fmt::format("{} {}", pool_uuid, profile_uuid));
-  std::string digits = uuid;
-  std::erase(digits, '-');
-  uint64_t id = 0;
-  std::from_chars(digits.data(), digits.data() + 16, id, 16);
-  return snapshot::ScopeId{std::max<uint64_t>(id, 1)};
+  return snapshot::ScopeId{number_of(uuid)};
 }
 
 base::Result<Compiled> compile(const Document& document, const Environment& environment,

@@ -7,7 +7,8 @@
 // What one thing of a document becomes
 //  - A virtual service: a record for each address family and combination of forwarding options that
 //    its VIPs and services need; all records share one VsSlot. One that is not served has one
-//    record without listeners, for status.
+//    record without listeners, for status. One that another engine owns has all its records, so
+//    that taking it over is quick: pools, source ports and next hops are there.
 //  - A pool: one for each family of VIPs and each forwarding mode (source NAT or the client's
 //  address)
 //    in which virtual services use it, so that selection never meets a server that cannot serve.
@@ -40,8 +41,15 @@ struct Environment {
   std::vector<net::Address> snat;  // both families, in the order of use
   health::Health health;
   std::vector<config::ServerId> graceful_over;  // Drains::due()
+  // Whether engines elect the owners of groups; if not, the first of `engines` owns a group.
+  bool elects = false;
+  std::vector<std::string> peers;  // who takes part in that beside this engine
+  std::vector<uint64_t> owned;     // group_id() of those that this engine owns; sorted
   uint64_t generation = 0;
   uint64_t version = 0;
+  // What was compiled from the same document before; costly parts of it are used again. May be
+  // null.
+  std::shared_ptr<const snapshot::Snapshot> earlier;
 };
 
 struct Compiled {
@@ -53,6 +61,9 @@ struct Compiled {
 // registry is as before.
 base::Result<Compiled> compile(const config::Document& document, const Environment& environment,
                                Registry& registry);
+
+// The identity of a group, equal on all engines.
+uint64_t group_id(std::string_view uuid);
 
 // The identity of a persist scope, equal on all engines; `virtual_service_uuid` is empty for a
 // shared profile. The type is part of it: a profile whose type changes drops its entries

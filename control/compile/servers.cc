@@ -121,9 +121,32 @@ snapshot::Pool PoolCompiler::compile(const PoolUse& use) {
   pool.equal_weights = std::all_of(pool.servers.begin(), pool.servers.end(), [&](const auto& s) {
     return s.weight == pool.servers.front().weight;
   });
-  if (pool.algorithm == snapshot::Algorithm::kConsistentHash)
-    pool.maglev = maglev(pool, from.ignore_server_port);
+  if (pool.algorithm == snapshot::Algorithm::kConsistentHash) {
+    const snapshot::Pool* same = earlier(pool);
+    pool.maglev = same != nullptr ? same->maglev : maglev(pool, from.ignore_server_port);
+  }
   return pool;
+}
+
+// The pool as it was compiled before, if its table would be the same; else null.
+const snapshot::Pool* PoolCompiler::earlier(const snapshot::Pool& pool) {
+  if (environment_.earlier == nullptr) return nullptr;
+  if (earlier_.empty()) {
+    for (const snapshot::Pool& before : environment_.earlier->pools)
+      earlier_.emplace(before.uuid, &before);
+  }
+  const auto alike = [](const snapshot::Server& a, const snapshot::Server& b) {
+    return a.id == b.id && a.address == b.address && a.port == b.port && a.weight == b.weight &&
+           a.state == b.state && a.reachable == b.reachable;
+  };
+  const auto [first, last] = earlier_.equal_range(pool.uuid);
+  const auto it = std::find_if(first, last, [&](const auto& entry) {
+    const snapshot::Pool& before = *entry.second;
+    return before.algorithm == pool.algorithm &&
+           std::equal(before.servers.begin(), before.servers.end(), pool.servers.begin(),
+                      pool.servers.end(), alike);
+  });
+  return it == last ? nullptr : it->second;
 }
 
 snapshot::Server PoolCompiler::server(const config::Pool& pool, const config::Server& from,

@@ -7,6 +7,8 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "control/compile/compile.h"
@@ -49,6 +51,7 @@ class PoolCompiler {
   snapshot::Pool compile(const PoolUse& use);
 
  private:
+  const snapshot::Pool* earlier(const snapshot::Pool& pool);
   snapshot::Server server(const config::Pool& pool, const config::Server& from, const PoolUse& use);
   void locate(const config::Pool& pool, const PoolUse& use, snapshot::Server& server);
   std::vector<net::Address> sources(const snapshot::Server& server) const;
@@ -61,6 +64,7 @@ class PoolCompiler {
   Registry& registry_;
   Warnings& warnings_;
   base::Errors& errors_;
+  std::unordered_multimap<std::string_view, const snapshot::Pool*> earlier_;  // by uuid
 };
 
 }  // namespace limpet::compile

@@ -14,7 +14,9 @@ namespace {
 using Outcome = std::variant<Prepared, Refused>;
 
 // Compiles `next.document` and puts the result into `prepared`.
-bool compile_into(Prepared& prepared, const Surroundings& around, Instant now, Refused* refused) {
+// `earlier`: what runs, when it is of the same document.
+bool compile_into(Prepared& prepared, const Surroundings& around, Instant now, Refused* refused,
+                  std::shared_ptr<const snapshot::Snapshot> earlier = {}) {
   Configuration& next = prepared.next;
   compile::Environment environment;
   environment.engine = around.engine;
@@ -23,8 +25,12 @@ bool compile_into(Prepared& prepared, const Surroundings& around, Instant now, R
   environment.snat = around.snat;
   environment.health = next.health;
   environment.graceful_over = next.drains.due(now);
+  environment.elects = !around.peers.empty();
+  environment.peers = around.peers;
+  environment.owned = next.owned;
   environment.generation = next.generation;
   environment.version = next.snapshot->version + 1;
+  environment.earlier = std::move(earlier);
   auto compiled = compile::compile(next.document->document, environment, next.registry);
   if (!compiled) {
     *refused = {400, compiled.errors()};
@@ -105,17 +111,19 @@ Outcome set_marks(const Configuration& current, const SetMarks& set, const Surro
   auto applied = prepared.next.health.apply(current.document->document, requests);
   if (!applied) return Refused{404, applied.errors()};
   Refused refused;
-  if (!compile_into(prepared, around, now, &refused)) return refused;
+  if (!compile_into(prepared, around, now, &refused, current.snapshot)) return refused;
   prepared.warnings.clear();
   prepared.transitions = transitions_between(current, prepared.next);
   return prepared;
 }
 
-Outcome recompile(const Configuration& current, const Surroundings& around, Instant now) {
+Outcome recompile(const Configuration& current, std::vector<uint64_t> owned,
+                  const Surroundings& around, Instant now) {
   Prepared prepared;
   prepared.next = current;
+  prepared.next.owned = std::move(owned);
   Refused refused;
-  if (!compile_into(prepared, around, now, &refused)) return refused;
+  if (!compile_into(prepared, around, now, &refused, current.snapshot)) return refused;
   return prepared;
 }
 
@@ -175,7 +183,8 @@ std::variant<Prepared, Refused> prepare(const Configuration& current, const Chan
     return put_document(current, *put, around, now);
   if (const auto* set = std::get_if<SetMarks>(&change))
     return set_marks(current, *set, around, now);
-  return recompile(current, around, now);
+  const auto* own = std::get_if<SetOwned>(&change);
+  return recompile(current, own != nullptr ? own->groups : current.owned, around, now);
 }
 
 }  // namespace limpet::engine

@@ -25,6 +25,8 @@ struct Surroundings {
   std::vector<snapshot::Port> ports;
   std::vector<snapshot::Route> routes;
   std::vector<net::Address> snat;
+  // The engines that elect owners of groups together with this one; empty: there is no election.
+  std::vector<std::string> peers;
 };
 
 // The ports as the bootstrap has them, with these MACs (in its order).
@@ -38,6 +40,7 @@ struct Configuration {
   health::Health health;
   compile::Drains drains;
   compile::Registry registry;
+  std::vector<uint64_t> owned;  // compile::group_id() of groups that this engine owns; sorted
   std::shared_ptr<const snapshot::Snapshot> snapshot;
 
   static Configuration empty(const Surroundings& around);
@@ -51,7 +54,10 @@ struct SetMarks {
   bool known_only = false;  // from disk: marks on what the document does not have are left out
 };
 struct Recompile {};  // a deadline of Drains has come
-using Change = std::variant<PutDocument, SetMarks, Recompile>;
+struct SetOwned {
+  std::vector<uint64_t> groups;  // Configuration::owned
+};
+using Change = std::variant<PutDocument, SetMarks, Recompile, SetOwned>;
 
 struct Prepared {
   Configuration next;

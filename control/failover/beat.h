@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/limits.h"
 #include "common/base/strong.h"
 #include "common/timing/time.h"
 #include "control/mirroring/frame.h"
@@ -24,7 +25,7 @@ using Term = base::Strong<struct TermTag, uint64_t>;        // 0: never owned
 using mirroring::BootId;
 
 inline constexpr uint16_t kHeartbeatPort = 9091;
-inline constexpr std::size_t kGroupsMax = 48;
+using base::kGroupsMax;
 inline constexpr std::size_t kBeatHeaderBytes = 120;
 inline constexpr std::size_t kClaimBytes = 24;
 inline constexpr std::size_t kBeatBytesMax = 2048;  // of a body; a newer version's may be longer

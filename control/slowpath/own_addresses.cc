@@ -64,8 +64,11 @@ std::vector<Own> OwnAddresses::collect(const Ports& ports,
                      .is_router = true});
   }
   for (const auto& address : served) {
-    if (address.kind == snapshot::Snapshot::OwnAddress::Kind::kPort) continue;
-    owned.push_back({.address = address.address, .is_floating = true});
+    using Kind = snapshot::Snapshot::OwnAddress::Kind;
+    if (address.kind == Kind::kPort) continue;
+    owned.push_back({.address = address.address,
+                     .is_router = address.kind == Kind::kFloating,
+                     .is_floating = true});
   }
   sort_and_merge(owned);
   place_floating(owned, ports);

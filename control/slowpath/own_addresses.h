@@ -45,8 +45,8 @@ class OwnAddresses {
     net::Address address{};
     PortSet ports = 0;          // where it is answered
     PortSet audible_ports = 0;  // of those, where it is announced
-    bool is_router = false;     // a port's address: neighbours may use it as a gateway
-    bool is_floating = false;   // VIP or snat
+    bool is_router = false;     // a port's or group's address: neighbours may use it as a gateway
+    bool is_floating = false;   // VIP, group's or snat
     // The announcement in progress.
     PortSet announce_ports = 0;  // every round goes there
     PortSet round_ports = 0;     // still to do in this round
@@ -55,8 +55,8 @@ class OwnAddresses {
     timing::Instant defend_from{};  // not again before
   };
 
-  // The addresses that are to be ours, sorted: the ports' own ones and `served`, VIPs and snat
-  // addresses. A pure function: the expensive half of an update.
+  // The addresses that are to be ours, sorted: the ports' own ones and `served`, VIPs, snat and
+  // groups' addresses. A pure function: the expensive half of an update.
   static std::vector<Own> collect(const Ports& ports,
                                   std::span<const snapshot::Snapshot::OwnAddress> served);
   // Takes what collect() made; announces those that are new.

@@ -675,14 +675,19 @@ void Forwarder::advance(Instant now) {
   if (pen_.packets() > 0) age_pen(now);
 }
 
-// Whether the snapshot ends this flow: its virtual service is gone, or its server's time is over.
-bool Forwarder::doomed(const Flow& flow) const {
+// What the snapshot makes of this flow: it ends when its virtual service is gone or its server's
+// time is over. When another engine has taken the service over, that one forwards what kept its
+// client's address, so nobody may be told anything; what we translated is lost.
+Forwarder::Fate Forwarder::fate_of(const Flow& flow) const {
   const auto* vs = snapshot_->virtual_service(flow.virtual_service);
-  if (vs == nullptr || !vs->served) return true;
+  if (vs == nullptr) return Fate::kReset;
+  if (!vs->served) return vs->standby && flow.nat == kNoNat ? Fate::kForgotten : Fate::kReset;
   const auto* server = snapshot_->server(flow.server_slot);
-  if (server != nullptr) return server->reset_connections;
-  return std::binary_search(snapshot_->servers_reset.begin(), snapshot_->servers_reset.end(),
-                            flow.server_slot);
+  const bool over = server != nullptr
+                        ? server->reset_connections
+                        : std::binary_search(snapshot_->servers_reset.begin(),
+                                             snapshot_->servers_reset.end(), flow.server_slot);
+  return over ? Fate::kReset : Fate::kGoesOn;
 }
 
 bool Forwarder::sweep(Instant now) {
@@ -699,10 +704,16 @@ bool Forwarder::sweep(Instant now) {
     if (!flow.used) continue;
     // Its place in the table may be another binding's one day.
     if (entry_of(flow) == nullptr) flow.entry = UINT32_MAX;
-    if (doomed(flow)) {
-      reset_both(flow, now);
-    } else {
-      gauge(flow);
+    switch (fate_of(flow)) {
+      case Fate::kGoesOn:
+        gauge(flow);
+        break;
+      case Fate::kReset:
+        reset_both(flow, now);
+        break;
+      case Fate::kForgotten:
+        close(flow, now);
+        break;
     }
   }
   return swept_;

@@ -176,7 +176,8 @@ class Forwarder {
   void confirm(const Flow& flow);
   void close(Flow& flow, timing::Instant now);
   void reset_both(Flow& flow, timing::Instant now);
-  bool doomed(const Flow& flow) const;
+  enum class Fate : uint8_t { kGoesOn, kReset, kForgotten };
+  Fate fate_of(const Flow& flow) const;
 
   void note_syn(Flow& flow, Direction direction, packet::Buffer* buffer);
   // Returns true when the flow is over once this packet has gone.

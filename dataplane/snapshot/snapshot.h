@@ -153,6 +153,8 @@ struct VirtualService {
   bool autogw = true;
   bool per_packet = false;  // per_pkt_loadbalance
   bool served = true;       // false: known (listed in status), not served; `why_not` says why
+  // Not served, because another engine owns its group: clients and servers go on without us.
+  bool standby = false;
   std::string why_not;
   timing::Duration tcp_idle = timing::seconds(300);
   timing::Duration udp_idle = timing::seconds(10);
@@ -193,10 +195,10 @@ struct Snapshot {
   // nobody from now on, so that a new server at a used address inherits none. Sorted.
   std::vector<ServerId> servers_left;
 
-  // Addresses that are ours: ports', served VIPs', snat. Sorted, for binary search.
+  // Addresses that are ours: ports', served VIPs', owned groups', snat. Sorted, for binary search.
   struct OwnAddress {
     net::Address address;
-    enum class Kind : uint8_t { kPort, kVip, kSnat } kind;
+    enum class Kind : uint8_t { kPort, kVip, kSnat, kFloating } kind;
     // Servers may see it as the source of translated connections. A VIP can be that too.
     bool source = false;
     friend auto operator<=>(const OwnAddress&, const OwnAddress&) = default;

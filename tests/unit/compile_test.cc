@@ -248,6 +248,95 @@ TEST(Compile, EngineThatIsNotFirstOfTheGroupDoesNotServeIt) {
   EXPECT_EQ(s2.virtual_services[0].why_not, "engine se1 serves its group");
 }
 
+// ---- groups
+
+// One group of se1 and se2, with a virtual service and a floating address; se1 compiles.
+struct Elected {
+  Elected() {
+    engine.env.elects = true;
+    engine.env.peers = {"se2"};
+  }
+  const Snapshot& own(bool owned) {
+    engine.env.owned.clear();
+    if (owned) engine.env.owned.push_back(group_id("group-uuid"));
+    return engine.apply(builder);
+  }
+
+  Builder builder{
+      .vs = R"("services": [{"port": 80}], "se_group_ref": "/api/serviceenginegroup/?name=g")",
+      .other_models = R"(, "ServiceEngineGroup": [{"name": "g", "uuid": "group-uuid",
+        "engines": ["se1", "se2"], "floating_intf_ip": [{"addr": "10.2.0.5", "type": "V4"}]}])"};
+  Engine engine;
+};
+
+TEST(Compile, AGroupThatThisEngineOwnsIsServedWithItsFloatingAddress) {
+  Elected e;
+  const auto& s = e.own(true);
+  EXPECT_NE(tcp(s, "10.1.0.100", 80), nullptr);
+  EXPECT_TRUE(s.is_vip(address("10.1.0.100")));
+  ASSERT_NE(s.own(address("10.2.0.5")), nullptr);
+  EXPECT_EQ(s.own(address("10.2.0.5"))->kind, Snapshot::OwnAddress::Kind::kFloating);
+  EXPECT_FALSE(s.own(address("10.2.0.5"))->source);
+  EXPECT_TRUE(s.virtual_services[0].served);
+  EXPECT_FALSE(s.virtual_services[0].standby);
+}
+
+TEST(Compile, AGroupThatAnotherOwnsIsNotAnsweredForButReady) {
+  Elected e;
+  const auto& s = e.own(false);
+  EXPECT_EQ(tcp(s, "10.1.0.100", 80), nullptr);
+  EXPECT_EQ(s.own(address("10.1.0.100")), nullptr);
+  EXPECT_EQ(s.own(address("10.2.0.5")), nullptr);
+  const auto& vs = s.virtual_services[0];
+  EXPECT_FALSE(vs.served);
+  EXPECT_TRUE(vs.standby);
+  EXPECT_EQ(vs.why_not, "another engine owns group g");
+  ASSERT_NE(s.scope(vs.scope), nullptr) << "it keeps the table";
+  EXPECT_FALSE(s.pools[vs.pool.value].servers[0].sources.empty()) << "source ports are there";
+}
+
+TEST(Compile, TakingAGroupOverChangesNoIdentityAndNoSlot) {
+  Elected e;
+  const Snapshot before = e.own(false);
+  const Snapshot& after = e.own(true);
+  const auto& was = before.virtual_services[0];
+  const auto& is = after.virtual_services[0];
+  EXPECT_EQ(was.slot, is.slot);
+  EXPECT_EQ(was.scope, is.scope);
+  EXPECT_EQ(before.scope(was.scope)->id, after.scope(is.scope)->id);
+  EXPECT_EQ(before.scope(was.scope)->since, after.scope(is.scope)->since);
+  for (std::size_t i = 0; i < 3; ++i) {
+    const auto& a = before.pools[was.pool.value].servers[i];
+    const auto& b = after.pools[is.pool.value].servers[i];
+    EXPECT_EQ(a.slot, b.slot);
+    EXPECT_EQ(a.tcp_nat, b.tcp_nat);
+  }
+  EXPECT_TRUE(after.servers_left.empty());
+  EXPECT_TRUE(after.vs_reset.empty());
+}
+
+TEST(Compile, AnEngineThatIsNotInTheListNeverServesTheGroup) {
+  Elected e;
+  e.engine.env.engine = "se3";
+  const auto& s = e.own(true);
+  EXPECT_EQ(tcp(s, "10.1.0.100", 80), nullptr);
+  EXPECT_FALSE(s.virtual_services[0].standby);
+}
+
+TEST(Compile, AnEngineOfAGroupThatIsNoPeerIsAWarning) {
+  Elected e;
+  e.engine.env.peers = {"se3"};
+  e.own(true);
+  ASSERT_FALSE(e.engine.last.warnings.empty());
+  EXPECT_EQ(e.engine.last.warnings.back().path, "/ServiceEngineGroup/0/engines/1");
+}
+
+TEST(Compile, GroupsWithoutEnginesAreServedByEverybody) {
+  Elected e;
+  e.builder.other_models = R"(, "ServiceEngineGroup": [{"name": "g", "uuid": "group-uuid"}])";
+  EXPECT_NE(tcp(e.own(false), "10.1.0.100", 80), nullptr);
+}
+
 // ---- identity
 
 TEST(Compile, ReorderingAddingAndRemovingServersKeepsIdentitiesAndSlots) {

@@ -1,0 +1,124 @@
+// How what this engine owns becomes part of its configuration.
+#include "control/engine/configurator.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+
+namespace limpet::engine {
+namespace {
+
+using snapshot::Snapshot;
+
+net::Address address(std::string_view text) {
+  return *net::Address::parse(text);
+}
+
+// A document with one group of se1 and se2 and this many virtual services of ten servers in it.
+std::string grouped_document(uint32_t services) {
+  std::string pools;
+  std::string vips;
+  std::string all;
+  for (uint32_t i = 0; i < services; ++i) {
+    const char* comma = i == 0 ? "" : ",";
+    std::string servers;
+    for (uint32_t n = 0; n < 10; ++n) {
+      servers += fmt::format(R"({}{{"ip": {{"addr": "10.2.{}.{}", "type": "V4"}}}})",
+                             n == 0 ? "" : ",", i * 10 / 250 + 1, i * 10 % 250 + n + 1);
+    }
+    pools += fmt::format(
+        R"({}{{"name": "p{}", "default_server_port": 80, "lb_algorithm":
+            "LB_ALGORITHM_CONSISTENT_HASH", "application_persistence_profile_ref":
+            "/api/applicationpersistenceprofile/?name=sticky", "servers": [{}]}})",
+        comma, i, servers);
+    vips += fmt::format(R"({}{{"name": "v{}", "vip": [{{"vip_id": "0", "ip_address":
+                            {{"addr": "10.1.{}.{}", "type": "V4"}}}}]}})",
+                        comma, i, i / 250 + 1, i % 250 + 1);
+    all += fmt::format(
+        R"({}{{"name": "s{}", "vsvip_ref": "/api/vsvip/?name=v{}", "services": [{{"port": 80}}],
+            "pool_ref": "/api/pool/?name=p{}", "se_group_ref": "/api/serviceenginegroup/?name=g",
+            "application_profile_ref": "/api/applicationprofile/?name=System-L4-Application",
+            "network_profile_ref": "/api/networkprofile/?name=System-TCP-Fast-Path"}})",
+        comma, i, i, i);
+  }
+  return fmt::format(
+      R"({{"ApplicationPersistenceProfile": [{{"name": "sticky", "persistence_type":
+            "PERSISTENCE_TYPE_CLIENT_IP_ADDRESS", "ip_persistence_profile": {{}}}}],
+          "ServiceEngineGroup": [{{"name": "g", "uuid": "g-uuid", "engines": ["se1", "se2"],
+            "floating_intf_ip": [{{"addr": "10.2.0.5", "type": "V4"}}]}}],
+          "Pool": [{}], "VsVip": [{}], "VirtualService": [{}]}})",
+      pools, vips, all);
+}
+
+class Configured : public ::testing::Test {
+ protected:
+  Configured() {
+    around.engine = "se1";
+    around.peers = {"se2"};
+    around.ports = {
+        {.name = "front", .index = 0, .addresses = {*net::Prefix::parse("10.1.0.1/16")}},
+        {.name = "back", .index = 1, .addresses = {*net::Prefix::parse("10.2.0.1/16")}}};
+    running = Configuration::empty(around);
+  }
+  void change(const Change& what) {
+    auto outcome = prepare(running, what, around, {});
+    auto* prepared = std::get_if<Prepared>(&outcome);
+    ASSERT_NE(prepared, nullptr) << std::get<Refused>(outcome).errors.front().message;
+    running = std::move(prepared->next);
+  }
+  const Snapshot& now() const { return *running.snapshot; }
+  bool is_served() const { return now().find(address("10.1.1.1"), IPPROTO_TCP, 80) != nullptr; }
+
+  Surroundings around;
+  Configuration running;
+};
+
+TEST_F(Configured, AGroupIsServedFromWhenItIsOwnedUntilItIsNot) {
+  change(PutDocument{grouped_document(2)});
+  EXPECT_FALSE(is_served());
+  EXPECT_EQ(now().own(address("10.2.0.5")), nullptr);
+  change(SetOwned{{compile::group_id("g-uuid")}});
+  EXPECT_TRUE(is_served());
+  EXPECT_NE(now().own(address("10.2.0.5")), nullptr);
+  change(SetOwned{});
+  EXPECT_FALSE(is_served());
+}
+
+TEST_F(Configured, WhatIsOwnedStaysOverDocuments) {
+  change(PutDocument{grouped_document(1)});
+  change(SetOwned{{compile::group_id("g-uuid")}});
+  change(PutDocument{grouped_document(2)});
+  EXPECT_TRUE(is_served());
+  change(Recompile{});
+  EXPECT_TRUE(is_served());
+}
+
+TEST_F(Configured, TablesOfConsistentHashAreThoseThatCompilingAnewWouldMake) {
+  change(PutDocument{grouped_document(3)});
+  change(SetMarks{R"([{"pool": "p1", "server": "10.2.1.11:80", "oper_status": "OPER_DOWN",
+                       "reason": "test"}])"});
+  change(SetOwned{{compile::group_id("g-uuid")}});
+  const auto reused = running.snapshot;
+  change(PutDocument{grouped_document(3)});
+  ASSERT_EQ(now().pools.size(), reused->pools.size());
+  for (std::size_t i = 0; i < now().pools.size(); ++i) {
+    EXPECT_FALSE(now().pools[i].maglev.empty());
+    EXPECT_EQ(now().pools[i].maglev, reused->pools[i].maglev);
+  }
+}
+
+TEST_F(Configured, AThousandServicesAreTakenOverInAFractionOfASecond) {
+  change(PutDocument{grouped_document(1000)});
+  const auto began = std::chrono::steady_clock::now();
+  change(SetOwned{{compile::group_id("g-uuid")}});
+  const auto took = std::chrono::steady_clock::now() - began;
+  RecordProperty("milliseconds", static_cast<int>(took / std::chrono::milliseconds(1)));
+  EXPECT_TRUE(is_served());
+  // Where tests run with sanitizers, or beside others, it may take long; this is of what magnitude.
+  EXPECT_LT(took, std::chrono::seconds(20));
+  std::printf("took over 1,000 virtual services in %.1f ms\n",
+              std::chrono::duration<double, std::milli>(took).count());
+}
+
+}  // namespace
+}  // namespace limpet::engine
