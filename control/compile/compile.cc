@@ -71,6 +71,7 @@ class Compiler {
   Owner owner_of(const config::ServiceEngineGroup& group) const;
   std::string why_not_served(const config::VirtualService& vs) const;
   bool is_standby(uint32_t index) const;
+  bool is_elected(const config::VirtualService& vs) const;
   void check_groups();
   void collect_addresses();
   void virtual_service(uint32_t index);
@@ -82,6 +83,7 @@ class Compiler {
                 const config::Profile& profile, Family family) const;
   void compile_pools();
   void sort_listeners();
+  void list_adoptables();
   void index_slots();
 
   const Document& document_;
@@ -110,6 +112,7 @@ base::Result<Compiled> Compiler::run() {
   for (uint32_t i = 0; i < document_.virtual_services.size(); ++i) virtual_service(i);
   compile_pools();
   sort_listeners();
+  list_adoptables();
   if (!errors_.empty()) return errors_;
   registry_.finish();
   index_slots();
@@ -139,6 +142,12 @@ std::string Compiler::why_not_served(const config::VirtualService& vs) const {
   if (owner_of(group) == Owner::kThisEngine) return "";
   if (!environment_.elects) return fmt::format("engine {} serves its group", group.engines.front());
   return fmt::format("another engine owns group {}", group.name);
+}
+
+// Whether engines take it over from one another.
+bool Compiler::is_elected(const config::VirtualService& vs) const {
+  return environment_.elects && vs.group.value < document_.groups.size() &&
+         document_.groups[vs.group.value].engines.size() > 1;
 }
 
 // Not served here because another engine owns it, but perhaps soon.
@@ -315,6 +324,7 @@ Compiler::Record& Compiler::record_for(const config::VirtualService& vs,
     it = std::prev(records.end());
     snapshot::VirtualService record = common;
     record.preserve_client = preserve;
+    record.adopts = preserve && is_elected(vs);
     record.pool = pool_for({.pool = vs.pool->value, .family = family, .preserve_client = preserve});
     record.scope = scope_for(vs, record.pool, family);
     out_.virtual_services.push_back(std::move(record));
@@ -421,6 +431,41 @@ void Compiler::sort_listeners() {
   if (overlap == listeners.end()) return;
   errors_.push_back({"", fmt::format("{} port {} is served twice", overlap->address.to_string(),
                                      std::next(overlap)->first_port)});
+}
+
+// Of which server's answers the VIP and port are certain: one listener, and no other virtual
+// service uses the server in this way.
+void Compiler::list_adoptables() {
+  std::vector<uint32_t> ports(out_.virtual_services.size());  // TCP, of each record
+  for (const snapshot::Listener& l : out_.listeners) {
+    if (l.protocol == static_cast<uint8_t>(config::Protocol::kTcp))
+      ports[l.virtual_service] += 1u + l.last_port - l.first_port;
+  }
+  auto& list = out_.adoptables;
+  for (const snapshot::Listener& l : out_.listeners) {
+    const snapshot::VirtualService& vs = out_.virtual_services[l.virtual_service];
+    if (!vs.adopts || vs.scope == snapshot::kNoScope ||
+        l.protocol != static_cast<uint8_t>(config::Protocol::kTcp))
+      continue;
+    for (const snapshot::Server& server : out_.pools[vs.pool.value].servers) {
+      if (server.address.family() != l.address.family()) continue;
+      const uint16_t port = server.port != 0 ? server.port : l.first_port;
+      list.push_back({server.address, port, l.virtual_service, l.address, l.first_port});
+      // One that stands for the many others makes it uncertain.
+      if (ports[l.virtual_service] > 1) list.push_back(list.back());
+    }
+  }
+  const auto key = [](const snapshot::Adoptable& a) { return std::tuple(a.server, a.port); };
+  std::sort(list.begin(), list.end(),
+            [&](const auto& a, const auto& b) { return key(a) < key(b); });
+  std::vector<snapshot::Adoptable> once;
+  for (std::size_t i = 0; i < list.size();) {
+    std::size_t end = i + 1;
+    while (end < list.size() && key(list[end]) == key(list[i])) ++end;
+    if (end == i + 1) once.push_back(list[i]);
+    i = end;
+  }
+  list = std::move(once);
 }
 
 // After finish(): what left is known.

@@ -55,6 +55,7 @@ struct Flow {
   bool gauged : 1 = false;          // holds a place in the server's connection limit
   bool counted : 1 = false;         // an open connection in counters and in its entry
   bool per_packet : 1 = false;      // a translation only: every datagram is judged by itself
+  bool learns_client : 1 = false;   // enable_autogw, and no packet of the client has come yet
   bool used : 1 = false;
   uint8_t entry_life = 0;
 };

@@ -138,8 +138,9 @@ void Forwarder::known(Buffer* buffer, FlowRef ref, Instant now) {
     Grant none{.since = now};
     return fresh(buffer, now, none);
   }
-  if (ref.direction == Direction::kToServer && !flow.client_mac.is_zero()) {
+  if (ref.direction == Direction::kToServer && (!flow.client_mac.is_zero() || flow.learns_client)) {
     // Replies follow the client's packets, should its router change.
+    flow.learns_client = false;
     flow.client_mac = m.source_mac;
     flow.client_interface = m.port;
   }
@@ -158,10 +159,12 @@ void Forwarder::known(Buffer* buffer, FlowRef ref, Instant now) {
 void Forwarder::fresh(Buffer* buffer, Instant now, Grant& grant) {
   const Meta& m = packet::meta(buffer);
   const auto* vs = snapshot_->find(m.destination, m.protocol, m.destination_port);
-  if (vs == nullptr) return no_listener(buffer, now);
+  if (vs == nullptr) return no_listener(buffer, now, grant);
   if (snapshot_->own(m.source) != nullptr) return output_.drop(buffer, DropReason::kMartianSource);
-  if (m.protocol == packet::kProtocolTcp && !opens(m))
+  if (m.protocol == packet::kProtocolTcp && !opens(m)) {
+    if (vs->adopts && adopt_from_client(buffer, *vs, now, grant)) return;
     return refuse(buffer, DropReason::kNoFlow, now);
+  }
   if (bounce(buffer, UINT16_MAX, now)) return;
   if (vs->per_packet && m.protocol == packet::kProtocolUdp)
     return per_packet(buffer, *vs, now, grant);
@@ -237,10 +240,13 @@ void Forwarder::per_packet(Buffer* buffer, const snapshot::VirtualService& vs, I
   send_first(buffer, *flow, now);
 }
 
-void Forwarder::no_listener(Buffer* buffer, Instant now) {
+void Forwarder::no_listener(Buffer* buffer, Instant now, const Grant& grant) {
   const Meta& m = packet::meta(buffer);
   const auto* own = snapshot_->own(m.destination);
-  if (own == nullptr) return output_.drop(buffer, DropReason::kNotForUs);
+  if (own == nullptr) {
+    if (m.protocol == packet::kProtocolTcp && adopt_from_server(buffer, now, grant)) return;
+    return output_.drop(buffer, DropReason::kNotForUs);
+  }
   if (snapshot_->own(m.source) != nullptr) return output_.drop(buffer, DropReason::kMartianSource);
   const bool established = m.protocol == packet::kProtocolTcp && !opens(m);
   refuse(buffer, established ? DropReason::kNoFlow : DropReason::kNoService, now);

@@ -130,6 +130,7 @@ class Forwarder {
     return server_counters_[slot.value];
   }
   const LookupCounters& lookups() const { return selector_.counters(); }
+  const telemetry::Counter& readopted() const { return readopted_; }
 
  private:
   struct Side;
@@ -159,9 +160,20 @@ class Forwarder {
     flow.entry_serial = entry.serial;
     flow.entry_life = entry.life;
   }
+  // Adoption (forwarder_adopt.cc): of a connection that was opened through another engine. True:
+  // the buffer is taken.
+  struct Adoption;
+  bool adopt_from_client(packet::Buffer* buffer, const snapshot::VirtualService& vs,
+                         timing::Instant now, const Grant& grant);
+  bool adopt_from_server(packet::Buffer* buffer, timing::Instant now, const Grant& grant);
+  bool adopt(packet::Buffer* buffer, const Adoption& a, timing::Instant now, const Grant& grant);
+  bool ask_for_adoption(packet::Buffer* buffer, const snapshot::Scope& scope,
+                        const persist::Key& key, timing::Instant since);
+  Flow* make_adopted(const packet::Meta& m, const Adoption& a, const snapshot::Server& server,
+                     timing::Instant now);
   void icmp(packet::Buffer* buffer);
   FlowRef quoted_flow(const packet::Quote& quote) const;
-  void no_listener(packet::Buffer* buffer, timing::Instant now);
+  void no_listener(packet::Buffer* buffer, timing::Instant now, const Grant& grant);
 
   // Makes and inserts the flow of a choice; null and `why` when it cannot be.
   Flow* open(packet::Buffer* buffer, const snapshot::VirtualService& vs, const Choice& choice,
@@ -225,6 +237,8 @@ class Forwarder {
   std::vector<ServerCounters> server_counters_;
   Selector selector_;
   ReplyLimit reply_limit_;
+  ReplyLimit adoption_limit_;
+  telemetry::Counter readopted_;
   uint32_t datagram_id_;
   uint32_t next_source_ = 0;  // which SNAT address a new flow tries first
   uint32_t reclaim_at_ = 0;

@@ -94,7 +94,10 @@ void Forwarder::answered(Pen::Slot& slot, const replication::Down& m, Instant no
   const snapshot::Scope* scope = snapshot_->scope(slot.scope);
   const bool same_scope = scope != nullptr && slot.version >= scope->since;
   pen_.remove(replica_.table().hash(slot.scope, slot.key), slot);
-  if (m.kind == replication::Down::Kind::kRefuse && same_scope) {
+  // What would go on with a binding that is not there is refused; what opens a connection asks
+  // anew.
+  grant.nothing = m.kind == replication::Down::Kind::kRefuse && m.reason == Reason::kNew;
+  if (m.kind == replication::Down::Kind::kRefuse && same_scope && !grant.nothing) {
     refuse_waiting(waiting, m.reason, now);
   } else {
     judge_again(waiting, now, grant);
@@ -145,7 +148,7 @@ void Forwarder::refuse_waiting(std::span<Buffer* const> buffers, Reason reason, 
     if (reason == Reason::kLate) {
       output_.drop(b, DropReason::kClaimLate);
     } else if (vs == nullptr) {
-      no_listener(b, now);
+      no_listener(b, now, {.since = now, .nothing = true});
     } else {
       selector_.count_refused();
       refused(b, *vs, reason, now);

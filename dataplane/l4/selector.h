@@ -20,6 +20,8 @@ struct Grant {
   // The home has just looked at the binding of this serial and change and left it so.
   uint32_t settled_serial = 0;
   uint32_t settled_change = 0;
+  // The home has just said that it knows no binding of the key.
+  bool nothing = false;
   // A place in the connection limit of this server is taken for it; null: none.
   const snapshot::Server* reserved = nullptr;
 };

@@ -442,6 +442,10 @@ bool Replica::on_claim(uint32_t from, const Claim& m) {
     return true;
   }
   Entry* record = find(*scope, m.key);
+  if (record == nullptr && m.existing) {
+    refuse(from, m, Reason::kNew);
+    return true;
+  }
   if (record == nullptr) return on_new_key(from, m, *scope);
   LIMPET_ASSERT(record->is_home());
   use(*record);

@@ -20,6 +20,7 @@ struct Claim {
   bool exact = false;      // kClaim: it has to be `proposed`
   bool reserved = false;   // kClaim: the asker holds a place in the limit of `proposed`
   bool confirmed = false;  // kTouch
+  bool existing = false;   // kClaim: only if there is one; refused with Reason::kNew if not
   snapshot::ScopeSlot scope;
   uint32_t serial = 0;  // what the asker has; 0: nothing
   uint32_t change = 0;

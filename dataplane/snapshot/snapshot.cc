@@ -27,6 +27,14 @@ const VirtualService* Snapshot::find(const net::Address& vip, uint8_t protocol,
   return &virtual_services[l.virtual_service];
 }
 
+const Adoptable* Snapshot::adoptable(const net::Address& server, uint16_t port) const {
+  const auto it = std::lower_bound(
+      adoptables.begin(), adoptables.end(), std::tuple(server, port),
+      [](const Adoptable& a, const auto& wanted) { return std::tuple(a.server, a.port) < wanted; });
+  const bool found = it != adoptables.end() && it->server == server && it->port == port;
+  return found ? &*it : nullptr;
+}
+
 bool Snapshot::route(const net::Address& destination, Hop* hop) const {
   int best = -1;
   for (const Port& port : ports) {

@@ -155,6 +155,9 @@ struct VirtualService {
   bool served = true;       // false: known (listed in status), not served; `why_not` says why
   // Not served, because another engine owns its group: clients and servers go on without us.
   bool standby = false;
+  // A connection that was opened through another engine goes on here: engines take it over from one
+  // another, and clients keep their addresses.
+  bool adopts = false;
   std::string why_not;
   timing::Duration tcp_idle = timing::seconds(300);
   timing::Duration udp_idle = timing::seconds(10);
@@ -169,6 +172,15 @@ struct Listener {
   uint32_t virtual_service = 0;  // index into virtual_services
 };
 
+// A server of which all connections that may be adopted are of one VIP and port.
+struct Adoptable {
+  net::Address server;
+  uint16_t port = 0;
+  uint32_t virtual_service = 0;  // index into virtual_services
+  net::Address vip;
+  uint16_t vip_port = 0;
+};
+
 struct Snapshot {
   uint64_t generation = 0;  // of the document
   uint64_t version = 0;     // +1 with each publication, whatever caused it
@@ -178,7 +190,8 @@ struct Snapshot {
   std::vector<Pool> pools;
   std::vector<VirtualService> virtual_services;
   std::vector<Listener> listeners;
-  std::vector<Scope> scopes;  // by ScopeSlot
+  std::vector<Scope> scopes;          // by ScopeSlot
+  std::vector<Adoptable> adoptables;  // sorted by (server, port), which are unique
 
   // By ServerSlot and VsSlot; kNoIndex for what this snapshot does not have.
   struct ServerRef {
@@ -208,6 +221,9 @@ struct Snapshot {
   const OwnAddress* own(const net::Address& address) const;
   // The virtual service that serves this address, protocol and port; null when none does.
   const VirtualService* find(const net::Address& vip, uint8_t protocol, uint16_t port) const;
+  // The virtual service whose connection an answer of this server must belong to; null when that is
+  // not certain.
+  const Adoptable* adoptable(const net::Address& server, uint16_t port) const;
   // Whether any virtual service serves this address.
   bool is_vip(const net::Address& address) const {
     const OwnAddress* o = own(address);

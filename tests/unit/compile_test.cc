@@ -337,6 +337,34 @@ TEST(Compile, GroupsWithoutEnginesAreServedByEverybody) {
   EXPECT_NE(tcp(e.own(false), "10.1.0.100", 80), nullptr);
 }
 
+TEST(Compile, AnswersOfAServerBelongToTheOneServiceThatUsesIt) {
+  Elected e;
+  e.builder.application = "keep";
+  e.builder.other_models += R"(, "ApplicationProfile": [{"name": "keep",
+      "type": "APPLICATION_PROFILE_TYPE_L4", "preserve_client_ip": true}])";
+  const auto& s = e.own(true);
+  EXPECT_TRUE(s.virtual_services[0].adopts);
+  const auto* a = s.adoptable(address("10.2.0.3"), 80);
+  ASSERT_NE(a, nullptr);
+  EXPECT_EQ(a->vip, address("10.1.0.100"));
+  EXPECT_EQ(a->vip_port, 80);
+  EXPECT_EQ(s.adoptable(address("10.2.0.3"), 81), nullptr);
+  EXPECT_EQ(s.adoptable(address("10.2.0.99"), 80), nullptr);
+  // Two ports, or no owner: nothing is certain.
+  e.builder.vs = R"("services": [{"port": 80}, {"port": 81}],
+                    "se_group_ref": "/api/serviceenginegroup/?name=g")";
+  EXPECT_EQ(e.own(true).adoptable(address("10.2.0.3"), 80), nullptr);
+  EXPECT_TRUE(e.own(false).adoptables.empty());
+}
+
+TEST(Compile, TranslatedConnectionsAndGroupsOfOneEngineAreNotAdopted) {
+  Elected e;
+  EXPECT_FALSE(e.own(true).virtual_services[0].adopts);
+  EXPECT_TRUE(e.own(true).adoptables.empty());
+  e.engine.env.elects = false;
+  EXPECT_FALSE(e.own(true).virtual_services[0].adopts);
+}
+
 // ---- identity
 
 TEST(Compile, ReorderingAddingAndRemovingServersKeepsIdentitiesAndSlots) {
