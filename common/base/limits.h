@@ -23,6 +23,9 @@ inline constexpr std::size_t kNatIdsMax = 262144;
 
 inline constexpr std::size_t kPeersMax = 16;  // other engines that mirror this one
 
+// UDP, both ends, of heartbeats between engines on the data network.
+inline constexpr uint16_t kHeartbeatPort = 9091;
+
 inline constexpr std::size_t kEventsKept = 10'000;
 inline constexpr std::size_t kRequestBodyBytesMax = 64u << 20;
 

@@ -79,12 +79,6 @@ void read_engines(const Fields& fields, ServiceEngineGroup* group) {
     }
     group->engines.emplace_back(*name);
   }
-  if (group->engines.size() > 1) {
-    fields.problems().warning(
-        list,
-        "failover between engines is not built yet: every engine with this document serves the "
-        "group");
-  }
 }
 
 void read_floating_addresses(const Fields& fields, ServiceEngineGroup* group) {

@@ -48,7 +48,10 @@ void Engine::health_marks(std::string body, api::Answer<api::Outcome<api::MarksA
 void Engine::pump() {
   if (published_ || preparing_) return;
   if (prepared_) {
-    if (swept(running_.snapshot->version) && publisher_->can_publish()) publish();
+    // What this engine owns brings no server at a used address: it need not wait for the sweep.
+    const bool ready = std::holds_alternative<SetOwned>(operations_.front().change) ||
+                       swept(running_.snapshot->version);
+    if (ready && publisher_->can_publish()) publish();
     return;
   }
   if (operations_.empty() && running_.drains.next_deadline(watched_) <= clock_.now() &&
@@ -106,9 +109,11 @@ void Engine::finish_published() {
          fmt::format("generation {}, {} virtual services, {} warnings", running_.generation,
                      running_.document->document.virtual_services.size(), done->warnings.size()));
   }
+  if (std::holds_alternative<PutDocument>(operation.change)) configure_election();
   emit_transitions(*done);
-  if (state_ && !std::holds_alternative<Recompile>(operation.change))
-    return store(std::move(operation), done);
+  const bool lasting = std::holds_alternative<PutDocument>(operation.change) ||
+                       std::holds_alternative<SetMarks>(operation.change);
+  if (state_ && lasting) return store(std::move(operation), done);
   if (operation.applied) operation.applied(*done);
 }
 

@@ -133,6 +133,10 @@ base::Status Engine::open_devices(const Limits& limits) {
   std::vector<net::Mac> macs;
   for (const port::PortInfo& p : devices_->ports()) macs.push_back(p.mac);
   around_ = surroundings(bootstrap_, macs);
+  if (bootstrap_.mirroring) {
+    for (const config::PeerOptions& peer : bootstrap_.mirroring->peers)
+      around_.peers.push_back(peer.name);
+  }
   running_ = Configuration::empty(around_);
   return base::Done{};
 }
@@ -162,6 +166,7 @@ void Engine::make_cores() {
     options.seed = random_.next();
     options.rank = rank();
     options.peers = engine_names_.size() > 1;
+    options.heartbeats = options.peers && bootstrap_.mirroring->secret_file.has_value();
     options.disk = bootstrap_.state_directory.has_value();
     options.wall_origin = wall_origin();
     cores_.push_back(std::make_unique<worker::Core>(
@@ -259,6 +264,7 @@ void Engine::tick() {
   keep_table();
   exchange_news();
   watch_peers();
+  elect();
   finish_questions();
   go_on_listing();
   go_on_counting();

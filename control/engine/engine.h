@@ -32,6 +32,7 @@
 #include "control/engine/sizing.h"
 #include "control/engine/state_directory.h"
 #include "control/engine/table_keeper.h"
+#include "control/failover/election.h"
 #include "control/mirroring/transport.h"
 #include "control/slowpath/slow_path.h"
 #include "dataplane/port/clock.h"
@@ -43,7 +44,7 @@
 
 namespace limpet::engine {
 
-class Engine final : public api::Backend, private slowpath::Link {
+class Engine final : public api::Backend, private slowpath::Link, private mirroring::GroupListener {
  public:
   // Starts everything but the loop. `document`: what the bootstrap's `document` says, already read;
   // errors in it are the caller's to report. Errors: devices, memory, the API's socket.
@@ -169,6 +170,12 @@ class Engine final : public api::Backend, private slowpath::Link {
   void note_lag(const persist::Change& change, timing::Instant now);
   void watch_peers();
   void watch_peer(const mirroring::Peer& peer, PeerSeen* seen);
+  void start_election();
+  void configure_election();
+  void elect();
+  void carry_out(const failover::Election::Step& step, timing::Instant now);
+  bool workers_move(timing::Instant now);
+  void send_beats(const mirroring::Peer& peer, timing::Instant now);
   void go_on_listing();
   bool deletes_mirrored(const worker::EntryFilter& wanted) const;
   std::optional<api::Refusal> lacks_room_for(uint32_t tombstones) const;
@@ -205,6 +212,8 @@ class Engine final : public api::Backend, private slowpath::Link {
   void mirroring_status(api::StatusView* out) const;
   void mirroring_metrics(api::MetricsView* out) const;
   void exchange_metrics(api::MetricsView* out) const;
+  void group_status(api::StatusView* out) const;
+  void group_metrics(api::MetricsView* out) const;
   uint32_t rank() const;
   std::string origin_of(persist::Stamp stamp) const;
   timing::WallTime wall_origin() const {
@@ -226,7 +235,12 @@ class Engine final : public api::Backend, private slowpath::Link {
   void transmit(packet::Buffer* frame) override;
   void neighbor(const l4::NeighborUpdate& update) override;
   void event(std::string_view name, std::string_view object, std::string_view message) override;
+  void heartbeat(const net::Address& from, std::span<const uint8_t> datagram) override;
   void drop(packet::DropReason reason) override;
+
+  // mirroring::GroupListener
+  void hear(const mirroring::Peer& peer, std::span<const uint8_t> body,
+            timing::Instant now) override;
 
   const config::Bootstrap bootstrap_;
   port::Eal eal_;
@@ -273,6 +287,22 @@ class Engine final : public api::Backend, private slowpath::Link {
   uint32_t fence_ = 0;                // Stage::kFence
   bool telling_is_due_ = false;       // the timer has come since peers were told
   std::vector<PeerSeen> peers_seen_;  // by PeerIndex
+
+  // Who owns groups; with peers.
+  std::optional<failover::Election> election_;
+  std::optional<failover::Seal> seal_;                         // with a secret
+  std::vector<std::optional<net::Address>> peer_addresses_;    // where its last heartbeat came from
+  std::deque<std::pair<uint32_t, uint32_t>> election_fences_;  // the election's number, exchange's
+  bool ownership_changing_ = false;                            // a SetOwned is among the operations
+  struct WorkerTurns {
+    uint64_t turns = 0;
+    timing::Instant at;
+  };
+  std::vector<WorkerTurns> worker_turns_;
+  timing::Instant elected_at_;
+  std::array<uint64_t, static_cast<std::size_t>(failover::Heard::kCount)> beats_heard_{};
+  uint64_t beats_malformed_ = 0;
+  uint64_t beats_forged_ = 0;
 
   // What watch() compares with.
   timing::Instant watched_;

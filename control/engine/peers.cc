@@ -136,9 +136,16 @@ base::Status Engine::open_mirroring() {
   }
   options.seed = random_.next();
   peers_seen_.resize(options.peers.size());
-  auto transport = mirroring::Transport::open(io_, options, exchange_->list(), *exchange_, clock_);
+  mirroring::GroupListener& listener = *this;
+  auto transport =
+      mirroring::Transport::open(io_, options, exchange_->list(), *exchange_, clock_, &listener);
   if (!transport) return transport.errors();
   transport_ = std::move(transport.value());
+  if (mirroring.secret_file) {
+    const auto key = mirroring::load_key(*mirroring.secret_file, failover::kHeartbeatLabel);
+    if (!key) return key.errors();
+    seal_.emplace(key.value());
+  }
   return base::Done{};
 }
 
@@ -187,7 +194,10 @@ void Engine::keep_table() {
     case Stage::kFence:
       if (!exchange_->has_passed(fence_)) return;
       stage_ = Stage::kRunning;
-      if (transport_) transport_->start();
+      if (transport_) {
+        transport_->start();
+        start_election();
+      }
       return;
     case Stage::kRunning:
       if (!keeper_) return;

@@ -318,6 +318,7 @@ class Replay final : private slowpath::Link {
   void event(std::string_view, std::string_view object, std::string_view message) override {
     events_.record(clock_.now(), clock_.wall(), EventName::kAddressConflict, object, message);
   }
+  void heartbeat(const net::Address&, std::span<const uint8_t>) override {}  // has no peers
   void drop(packet::DropReason) override {}
 
   const config::Bootstrap& bootstrap_;

@@ -134,10 +134,7 @@ api::StatusView Engine::status_view() const {
   }
   for (const config::VirtualService& vs : running_.document->document.virtual_services)
     out.virtual_services.push_back(vs_status(vs));
-  for (const config::ServiceEngineGroup& group : running_.document->document.groups) {
-    // Mirroring decides ownership between engines; an engine that is alone owns what it serves.
-    out.groups.push_back({group.name, bootstrap_.name, "owner"});
-  }
+  group_status(&out);
   mirroring_status(&out);
   return out;
 }
@@ -221,6 +218,7 @@ api::MetricsView Engine::metrics_view() const {
   replication_metrics(&out);
   mirroring_metrics(&out);
   exchange_metrics(&out);
+  group_metrics(&out);
   out.persistence_entries_max = limits_.entries;
   out.persistence_entry_bytes = sizeof(persist::Entry);
   out.flow_bytes = sizeof(l4::Flow);

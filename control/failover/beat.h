@@ -24,7 +24,6 @@ using GroupId = base::Strong<struct GroupIdTag, uint64_t>;  // of its uuid, equa
 using Term = base::Strong<struct TermTag, uint64_t>;        // 0: never owned
 using mirroring::BootId;
 
-inline constexpr uint16_t kHeartbeatPort = 9091;
 using base::kGroupsMax;
 inline constexpr std::size_t kBeatHeaderBytes = 120;
 inline constexpr std::size_t kClaimBytes = 24;
@@ -69,9 +68,8 @@ std::optional<Beat> decode(std::span<const uint8_t> body);
 // Datagrams: the body between a magic and its HMAC. One for all beats of an engine.
 class Seal {
  public:
-  // `secret`: the whole contents of the secret file.
-  explicit Seal(std::span<const uint8_t> secret)
-      : key_(mirroring::derive_key(secret, kHeartbeatLabel)) {}
+  // `key`: derived from the cluster's secret with kHeartbeatLabel.
+  explicit Seal(const mirroring::DerivedKey& key) : key_(key) {}
 
   std::vector<uint8_t> close(const Beat& beat) const;
   // Nothing: not a datagram of ours, or not made with our secret; `malformed`: it was, and still

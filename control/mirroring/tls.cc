@@ -114,7 +114,8 @@ DerivedKey derive_key(std::span<const uint8_t> secret, std::string_view label) {
   return out;
 }
 
-base::Result<DerivedKey> load_channel_key(const std::filesystem::path& secret_file) {
+base::Result<DerivedKey> load_key(const std::filesystem::path& secret_file,
+                                  std::string_view label) {
   std::ifstream file(secret_file, std::ios::binary);
   if (!file) return secret_error(secret_file, "it cannot be read");
   std::vector<char> contents(kSecretBytesMax + 1);
@@ -125,7 +126,7 @@ base::Result<DerivedKey> load_channel_key(const std::filesystem::path& secret_fi
     return secret_error(
         secret_file, fmt::format("it must have {} to {} bytes", kSecretBytesMin, kSecretBytesMax));
   const DerivedKey key =
-      derive_key({reinterpret_cast<const uint8_t*>(contents.data()), bytes}, kPskLabel);
+      derive_key({reinterpret_cast<const uint8_t*>(contents.data()), bytes}, label);
   OPENSSL_cleanse(contents.data(), contents.size());
   return key;
 }

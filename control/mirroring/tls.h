@@ -43,9 +43,12 @@ class DerivedKey {
 // HKDF-SHA256 (RFC 5869) without salt; `label` is its info. One label for each use of the secret.
 DerivedKey derive_key(std::span<const uint8_t> secret, std::string_view label);
 
-// The key of the channel from the whole contents of the secret file. An error names
-// /mirroring/secret_file.
-base::Result<DerivedKey> load_channel_key(const std::filesystem::path& secret_file);
+// A key from the whole contents of the secret file. An error names /mirroring/secret_file.
+base::Result<DerivedKey> load_key(const std::filesystem::path& secret_file, std::string_view label);
+// The key of the channel.
+inline base::Result<DerivedKey> load_channel_key(const std::filesystem::path& secret_file) {
+  return load_key(secret_file, kPskLabel);
+}
 
 // Contexts of both roles. They hold the key; sessions must not outlive them.
 class TlsContexts {

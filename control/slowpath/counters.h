@@ -9,11 +9,13 @@ struct Counters {
   uint64_t answers = 0;        // ARP replies and neighbour advertisements sent to who asked
   uint64_t announcements = 0;  // gratuitous ARP and unsolicited advertisements, defences included
   uint64_t echo_replies = 0;
-  uint64_t questions = 0;  // ARP requests and neighbour solicitations sent
-  uint64_t resolved = 0;   // neighbours that became reachable
-  uint64_t failed = 0;     // neighbours that did not answer three times
-  uint64_t evicted = 0;    // neighbours that had to go because the table was full
-  uint64_t refused = 0;    // neighbours that found no place in the table
+  uint64_t heartbeats_sent = 0;
+  uint64_t heartbeats_received = 0;  // whoever they are from
+  uint64_t questions = 0;            // ARP requests and neighbour solicitations sent
+  uint64_t resolved = 0;             // neighbours that became reachable
+  uint64_t failed = 0;               // neighbours that did not answer three times
+  uint64_t evicted = 0;              // neighbours that had to go because the table was full
+  uint64_t refused = 0;              // neighbours that found no place in the table
 
   // Heard and not acted on.
   uint64_t not_ours = 0;       // asked for somebody else

@@ -4,6 +4,8 @@
 // Owner: the control thread.
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "dataplane/l4/neighbor_update.h"
@@ -24,6 +26,9 @@ class Link {
   virtual void neighbor(const l4::NeighborUpdate& update) = 0;
   // Something people should know; `name` as in the list of events ("ADDRESS_CONFLICT").
   virtual void event(std::string_view name, std::string_view object, std::string_view message) = 0;
+  // A heartbeat of another engine came, for one of the ports' addresses; nothing of it has been
+  // judged.
+  virtual void heartbeat(const net::Address& from, std::span<const uint8_t> datagram) = 0;
   // Counts a frame that was dropped; the slow path has released it.
   virtual void drop(packet::DropReason reason) = 0;
 };

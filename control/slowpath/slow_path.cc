@@ -7,7 +7,9 @@
 
 #include "common/base/limits.h"
 #include "dataplane/packet/fragment.h"
+#include "dataplane/packet/headers.h"
 #include "dataplane/packet/reply.h"
+#include "dataplane/packet/segments.h"
 
 namespace limpet::slowpath {
 
@@ -63,6 +65,7 @@ void SlowPath::receive(packet::Buffer* frame, Instant now) {
     case packet::Kind::kEcho:
       return handle_echo(frame, now);
     case packet::Kind::kFlow:
+      return handle_heartbeat(frame);
     case packet::Kind::kIcmpError:
     case packet::Kind::kFragment:
     case packet::Kind::kOther:
@@ -174,6 +177,62 @@ void SlowPath::send_echo_reply(packet::Buffer* frame, const snapshot::Port& port
     }
   }
   ++counters_.echo_replies;
+}
+
+// Workers punt no other flow to an address of ours.
+void SlowPath::handle_heartbeat(packet::Buffer* frame) {
+  const packet::Meta& m = packet::meta(frame);
+  const uint32_t headers = m.l4_offset + uint32_t{sizeof(packet::UdpHeader)};
+  const uint32_t end = m.l4_offset + m.l4_bytes;
+  if (m.protocol != packet::kProtocolUdp || m.destination_port != base::kHeartbeatPort ||
+      end < headers || !packet::pull_up(frame, end))
+    return drop(frame, DropReason::kUnhandled);
+  ++counters_.heartbeats_received;
+  link_.heartbeat(m.source, {packet::at<uint8_t>(frame, headers), end - headers});
+  packet::release(frame);
+}
+
+bool SlowPath::send_heartbeat(const snapshot::Hop& hop, const net::Address& to, uint16_t udp_port,
+                              std::span<const uint8_t> datagram, Instant now) {
+  const snapshot::Port* port = ports_.find(hop.port);
+  if (port == nullptr || own_.find(to) != nullptr) return false;
+  const net::Address* from = nullptr;
+  for (const net::Prefix& own : port->addresses) {
+    if (own.family() != to.family()) continue;
+    if (from == nullptr || own.contains(hop.next_hop)) from = &own.address;
+  }
+  if (from == nullptr) return false;
+  packet::Buffer* frame = link_.allocate();
+  if (frame == nullptr) {
+    link_.drop(DropReason::kNoBuffers);
+    return false;
+  }
+  if (!packet::write_datagram(frame, {.source = *from,
+                                      .destination = to,
+                                      .source_port = udp_port,
+                                      .destination_port = udp_port,
+                                      .payload = datagram})) {
+    drop(frame, DropReason::kNoBuffers);
+    return false;
+  }
+  std::array<packet::Buffer*, kHeartbeatFragmentsMax> pieces{frame};
+  uint32_t count = 1;
+  if (packet::meta(frame).l3_bytes > port->mtu) {
+    const auto id = static_cast<uint32_t>(random_.next() >> 32);
+    count =
+        packet::fragment(frame, port->mtu, id, frame->pool, pieces.data(), kHeartbeatFragmentsMax);
+    if (count == 0) {
+      link_.drop(DropReason::kNoBuffers);
+      return false;
+    }
+  }
+  for (uint32_t i = 0; i < count; ++i) {
+    packet::meta(pieces[i]).port = hop.port;
+    packet::meta(pieces[i]).next_hop = hop.next_hop;
+    resolve(pieces[i], now);
+  }
+  ++counters_.heartbeats_sent;
+  return true;
 }
 
 // False when there was no buffer; counted.

@@ -8,6 +8,7 @@
 //   meta.next_hop set  a translated packet that only lacks its MAC; leaves by meta.port
 //   kNeighbor          ARP and neighbour discovery, as it came in by meta.port
 //   kEcho              an echo request for an address of ours
+//   kFlow              a heartbeat of another engine (control/failover)
 //
 // Invariants
 //  1. Every frame given to receive() is sent, held (bounded, see neighbor_cache.h) or released;
@@ -56,6 +57,7 @@ class SlowPath {
   static constexpr timing::Duration kEchoInterval = std::chrono::microseconds(200);
   static constexpr uint32_t kEchoBurst = 128;
   static constexpr uint32_t kEchoFragmentsMax = 64;
+  static constexpr uint32_t kHeartbeatFragmentsMax = 4;
 
   // `link` must outlive the slow path; `random` is for fragment identifications.
   SlowPath(Link& link, base::Random random) : link_(link), random_(random) {}
@@ -81,11 +83,20 @@ class SlowPath {
     update(plan(*snapshot), now);
   }
 
+  // Everything on all ports again: somebody else had it too.
+  void announce_again(timing::Instant now) {
+    for (const snapshot::Port& port : ports_.all()) own_.announce(port.index, now);
+  }
   // The link of a port came up: what was announced before nobody heard.
   void link_up(uint8_t port, timing::Instant now) { own_.announce(port, now); }
 
   // Takes a frame that a worker punted.
   void receive(packet::Buffer* frame, timing::Instant now);
+
+  // Sends a heartbeat from the address of `port` that faces the next hop. False: the port has none
+  // of the family, or there was no buffer.
+  bool send_heartbeat(const snapshot::Hop& hop, const net::Address& to, uint16_t udp_port,
+                      std::span<const uint8_t> datagram, timing::Instant now);
 
   void tick(timing::Instant now);
   // When tick() has work; it may be called earlier, and has to be called again at once when this is
@@ -104,6 +115,7 @@ class SlowPath {
                     timing::Instant now);
   void handle_echo(packet::Buffer* frame, timing::Instant now);
   void send_echo_reply(packet::Buffer* frame, const snapshot::Port& port, const net::Mac& to);
+  void handle_heartbeat(packet::Buffer* frame);
   bool say(uint8_t port, const Statement& statement);
   void announce(const OwnAddresses::Announcement& announcement);
   void drop(packet::Buffer* frame, packet::DropReason reason);

@@ -235,4 +235,36 @@ void write_tcp_reset(Buffer* empty, const Reset& reset) {
   m.tcp_flags = flags;
 }
 
+bool write_datagram(Buffer* empty, const Datagram& d) {
+  Meta& m = meta(empty);
+  m = Meta{};
+  m.l3_offset = sizeof(EthernetHeader);
+  return with_family(d.source.family(), [&]<Family F>() {
+    using Traits = FamilyTraits<F>;
+    const std::size_t l4_bytes = sizeof(UdpHeader) + d.payload.size();
+    const std::size_t bytes = m.l3_offset + Traits::kHeaderBytes + l4_bytes;
+    if (bytes > UINT16_MAX || rte_pktmbuf_append(empty, static_cast<uint16_t>(bytes)) == nullptr)
+      return false;
+    *at<EthernetHeader>(empty, 0) = EthernetHeader{};
+    Traits::write(*at<typename Traits::Header>(empty, m.l3_offset), d.source, d.destination,
+                  kProtocolUdp, l4_bytes, 0);
+    auto& udp = *at<UdpHeader>(empty, m.l3_offset + Traits::kHeaderBytes);
+    udp = UdpHeader{};
+    udp.source_port = d.source_port;
+    udp.destination_port = d.destination_port;
+    udp.bytes = static_cast<uint16_t>(l4_bytes);
+    std::memcpy(&udp + 1, d.payload.data(), d.payload.size());
+    udp.checksum = checksum_of(
+        pseudo_sum<F>(d.source, d.destination, kProtocolUdp, static_cast<uint32_t>(l4_bytes)) +
+        sum_of(&udp, l4_bytes));
+    if (udp.checksum == 0) udp.checksum = 0xffff;
+    describe_reply<F>(m, Kind::kFlow, kProtocolUdp, l4_bytes);
+    m.source = d.source;
+    m.destination = d.destination;
+    m.source_port = d.source_port;
+    m.destination_port = d.destination_port;
+    return true;
+  });
+}
+
 }  // namespace limpet::packet

@@ -1,11 +1,12 @@
-// Packets the engine makes out of one it received: RST, ICMP errors. All turn the given buffer into
-// the reply in place, checksums set, addresses swapped, Ethernet header left to write_ethernet().
-// They return false when no reply may be sent (RFC 1122 3.2.2, RFC 4443 2.4e: never for an ICMP
-// error, a multicast, a fragment other than the first, or a source that is no single host; never a
-// RST for a RST); the buffer is then unchanged.
+// Packets the engine makes, most of them out of one it received: RST, ICMP errors. Those turn the
+// given buffer into the reply in place, checksums set, addresses swapped, Ethernet header left to
+// write_ethernet(). They return false when no reply may be sent (RFC 1122 3.2.2, RFC 4443 2.4e:
+// never for an ICMP error, a multicast, a fragment other than the first, or a source that is no
+// single host; never a RST for a RST); the buffer is then unchanged.
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "dataplane/packet/buffer.h"
 
@@ -38,5 +39,16 @@ struct Reset {
   uint32_t acknowledgment = 0;
 };
 void write_tcp_reset(Buffer* empty, const Reset& reset);
+
+// A datagram, written into an empty buffer at headroom; addresses are of one family. False when
+// there is no room for it.
+struct Datagram {
+  net::Address source;
+  net::Address destination;
+  uint16_t source_port = 0;
+  uint16_t destination_port = 0;
+  std::span<const uint8_t> payload;
+};
+bool write_datagram(Buffer* empty, const Datagram& datagram);
 
 }  // namespace limpet::packet

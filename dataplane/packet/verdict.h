@@ -39,7 +39,7 @@ enum class DropReason : uint8_t {
   kSteerRingFull,
   kTransmitFull,  // the device took no more
   kNoBuffers,
-  kRateLimited,  // a reply (RST, ICMP error) we owed but did not send
+  kRateLimited,  // a reply (RST, ICMP error) we owed but did not send; a heartbeat too many
   kUnhandled,    // understood, but nothing here wants it
   kCount,
 };

@@ -103,6 +103,11 @@ void Core::place(Buffer* buffer) {
     case Kind::kOther:
       return output_.drop(buffer, DropReason::kUnsupportedProtocol);
     case Kind::kFlow:
+      if (options_.heartbeats && is_heartbeat(m)) {
+        if (heartbeat_limit_.allow(now_)) return output_.punt(buffer);
+        return output_.drop(buffer, DropReason::kRateLimited);
+      }
+      break;
     case Kind::kIcmpError:
     case Kind::kFragment:
       break;
@@ -116,6 +121,17 @@ void Core::place(Buffer* buffer) {
   }
   forwarder_.expect(buffer);
   mine_.push_back(buffer);
+}
+
+// UDP for a port's own address that no service is for: another engine's, for the control thread.
+bool Core::is_heartbeat(const Meta& m) const {
+  if (m.destination_port != base::kHeartbeatPort || m.source_port != base::kHeartbeatPort ||
+      m.protocol != packet::kProtocolUdp)
+    return false;
+  const auto* own = snapshot_->own(m.destination);
+  using Own = snapshot::Snapshot::OwnAddress::Kind;
+  if (own == nullptr || (own->kind != Own::kPort && own->kind != Own::kVip)) return false;
+  return snapshot_->find(m.destination, m.protocol, m.destination_port) == nullptr;
 }
 
 void Core::judge_fragment(Buffer* fragment) {

@@ -76,6 +76,7 @@ class Core {
     bool push = false;               // replication::Replica::Options
     bool peers = false;
     bool disk = false;
+    bool heartbeats = false;  // of other engines come by UDP
   };
 
   Core(const Options& options, Shared& shared, rte_mempool* pool,
@@ -130,6 +131,7 @@ class Core {
 
  private:
   void place(packet::Buffer* buffer);
+  bool is_heartbeat(const packet::Meta& m) const;
   void judge_fragment(packet::Buffer* fragment);
   void count_fragments(uint8_t port);
   void work_on_job();
@@ -147,6 +149,7 @@ class Core {
   replication::Replica replica_;
   l4::Output output_;
   l4::Forwarder forwarder_;
+  l4::ReplyLimit heartbeat_limit_;  // to the control thread
   std::unique_ptr<packet::Reassembler> reassembler_;
   uint64_t fragments_invalid_ = 0;  // of the reassembler's counts: already in output_
   uint64_t fragments_refused_ = 0;

@@ -133,7 +133,8 @@ CoreLab::CoreLab(const Options& options)
                             .nats = 4096,
                             .ports = 2,
                             .seed = c + 1,
-                            .push = options.push};
+                            .push = options.push,
+                            .heartbeats = options.heartbeats};
     std::unique_ptr<packet::Reassembler> reassembler;
     if (options.reassemble)
       reassembler = std::make_unique<packet::Reassembler>(64, timing::seconds(2), -1);

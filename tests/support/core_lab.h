@@ -63,6 +63,7 @@ class CoreLab {
     bool reassemble = false;
     replication::Rings::Capacity rings{};
     bool push = false;  // replication::Replica::Options
+    bool heartbeats = false;
   };
 
   CoreLab() : CoreLab(Options{}) {}

@@ -31,8 +31,8 @@ std::vector<uint8_t> body_of(const Beat& beat) {
   return out;
 }
 
-std::vector<uint8_t> secret(uint8_t fill) {
-  return std::vector<uint8_t>(32, fill);
+mirroring::DerivedKey key(uint8_t fill) {
+  return mirroring::derive_key(std::vector<uint8_t>(32, fill), kHeartbeatLabel);
 }
 
 TEST(Beat, IsReadAsItWasWritten) {
@@ -112,7 +112,7 @@ TEST(Beat, WithAValueThatNoEngineSendsIsRefused) {
 }
 
 TEST(Seal, OpensWhatItClosed) {
-  const Seal seal(secret(1));
+  const Seal seal(key(1));
   bool malformed = true;
   const auto beat = seal.open(seal.close(sample(3)), &malformed);
   ASSERT_TRUE(beat);
@@ -121,7 +121,7 @@ TEST(Seal, OpensWhatItClosed) {
 }
 
 TEST(Seal, RefusesEveryChangedByteAndEveryLength) {
-  const Seal seal(secret(1));
+  const Seal seal(key(1));
   const auto good = seal.close(sample(1));
   bool malformed = false;
   for (std::size_t i = 0; i < good.size(); ++i) {
@@ -138,7 +138,7 @@ TEST(Seal, RefusesEveryChangedByteAndEveryLength) {
 
 TEST(Seal, RefusesAnotherSecret) {
   bool malformed = false;
-  EXPECT_FALSE(Seal(secret(2)).open(Seal(secret(1)).close(sample(1)), &malformed));
+  EXPECT_FALSE(Seal(key(2)).open(Seal(key(1)).close(sample(1)), &malformed));
 }
 
 }  // namespace

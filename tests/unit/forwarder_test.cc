@@ -341,5 +341,51 @@ TEST_P(ForwarderTest, APuntedPacketNamesThePortAndTheNextHop) {
   lab.turn();
 }
 
+// --- heartbeats of other engines
+// ------------------------------------------------------------------
+
+class HeartbeatTest : public ForwarderTest {
+ protected:
+  Frame beat(std::string_view to) const {
+    return support::udp({v4() ? "10.1.0.9" : "fd00:1::9", 9091, to, 9091}, "beat");
+  }
+  std::string_view port() const { return v4() ? "10.1.0.1" : "fd00:1::1"; }
+};
+
+INSTANTIATE_TEST_SUITE_P(Families, HeartbeatTest, testing::Values(Family::kV4, Family::kV6),
+                         [](const auto& p) { return p.param == Family::kV4 ? "v4" : "v6"; });
+
+TEST_P(HeartbeatTest, GoToTheControlThread) {
+  CoreLab lab({.cores = 4, .entries = 65536, .heartbeats = true});
+  EXPECT_TRUE(lab.send(beat(port())).empty());
+  EXPECT_EQ(lab.punted().size(), 1u);
+}
+
+TEST_P(HeartbeatTest, AreRefusedLikeAnythingElseWithoutPeers) {
+  CoreLab lab;
+  EXPECT_EQ(lab.send(beat(port())).size(), 1u) << "port unreachable";
+  EXPECT_TRUE(lab.punted().empty());
+}
+
+TEST_P(HeartbeatTest, AreTakenForThePortsOwnAddressAndBothPortsOnly) {
+  CoreLab lab({.heartbeats = true});
+  Frame other = beat(port());
+  other.source_port = 9092;
+  lab.send(other);
+  other = beat(port());
+  other.destination_port = 9092;
+  lab.send(other);
+  lab.send(beat(v4() ? "10.1.0.77" : "fd00:1::77"));
+  EXPECT_TRUE(lab.punted().empty());
+}
+
+TEST_P(HeartbeatTest, AreTakenAtABoundedRate) {
+  CoreLab lab({.heartbeats = true});
+  const Bytes frame = beat(port()).build();
+  for (int i = 0; i < 100; ++i) lab.send(std::vector<Bytes>(50, frame), 0);
+  EXPECT_EQ(lab.punted().size(), l4::ReplyLimit::kBurst);
+  EXPECT_EQ(lab.drops(DropReason::kRateLimited), 5000u - l4::ReplyLimit::kBurst);
+}
+
 }  // namespace
 }  // namespace limpet

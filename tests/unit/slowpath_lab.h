@@ -98,6 +98,9 @@ class Recorder final : public Link {
   void event(std::string_view name, std::string_view object, std::string_view message) override {
     events.push_back(std::string(name) + " " + std::string(object) + ": " + std::string(message));
   }
+  void heartbeat(const net::Address& from, std::span<const uint8_t> datagram) override {
+    heartbeats.emplace_back(from.to_string(), std::string(datagram.begin(), datagram.end()));
+  }
   void drop(DropReason reason) override { ++drops[static_cast<std::size_t>(reason)]; }
 
   support::HeapPool pool{4096};
@@ -105,6 +108,7 @@ class Recorder final : public Link {
   std::vector<Sent> sent;
   std::vector<std::string> told;
   std::vector<std::string> events;
+  std::vector<std::pair<std::string, std::string>> heartbeats;
   std::array<uint32_t, packet::kDropReasons> drops{};
 };
 
