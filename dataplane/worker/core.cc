@@ -159,7 +159,9 @@ void Core::count_fragments(uint8_t port) {
 
 void Core::end() {
   forwarder_.advance(now_);
-  const bool idle = !did_work_ && now_ - looked_at_ >= kIdleLooksInterval;
+  // A small table is looked at whole.
+  const bool idle = !did_work_ && (now_ - looked_at_ >= kIdleLooksInterval ||
+                                   replica_.table().home_places() <= kRecordsIdle);
   if (idle) looked_at_ = now_;
   replica_.advance(idle ? kRecordsIdle : kRecordsBusy);
   const bool entries_swept = replica_.sweep(kSweepRecordsPerTurn);
