@@ -123,7 +123,7 @@ void Engine::store(Operation operation, std::shared_ptr<const Prepared> done) {
                             ? running_.text
                             : std::shared_ptr<const std::string>{};
   const std::string marks = marks_text(running_);
-  boost::asio::post(helper_, [this, operation = std::move(operation), done, document, marks] {
+  boost::asio::post(disk_, [this, operation = std::move(operation), done, document, marks] {
     base::Status status = base::Done{};
     if (document) status = state_->save(StateDirectory::kDocument, *document);
     if (status) status = state_->save(StateDirectory::kHealthMarks, marks);

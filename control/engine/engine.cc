@@ -200,6 +200,7 @@ base::Status Engine::start_workers() {
 Engine::~Engine() {
   server_.reset();
   helper_.join();
+  disk_.join();
   stop_workers_ = true;
   if (workers_) workers_->join();
   workers_.reset();

@@ -2,7 +2,7 @@
 // the outside (API, slow path, signals) and the workers.
 //
 // Thread: everything here runs on the control thread, except prepare() of a change, which runs on
-// one helper thread. Workers are reached by rings and snapshots only; what they count is read.
+// one helper thread, and writing to disk, which has another. Workers are reached by rings and snapshots only; what they count is read.
 //
 // A change of the configuration passes these stations, one change at a time: prepare (helper
 // thread) → wait until the workers have carried out what the last snapshot ended (so that a new
@@ -326,7 +326,8 @@ class Engine final : public api::Backend, private slowpath::Link, private mirror
 
   telemetry::EventLog events_;
   boost::asio::io_context io_;
-  boost::asio::thread_pool helper_{1};
+  boost::asio::thread_pool helper_{1};  // prepares changes
+  boost::asio::thread_pool disk_{1};    // writes: a slow disk must not delay a take-over
   boost::asio::steady_timer timer_{io_};
   boost::asio::signal_set signals_{io_};
   std::unique_ptr<api::Server> server_;

@@ -208,7 +208,7 @@ void Engine::keep_table() {
 
 void Engine::store_table(std::vector<std::string> pieces) {
   const auto content = std::make_shared<std::vector<std::string>>(std::move(pieces));
-  boost::asio::post(helper_, [this, content] {
+  boost::asio::post(disk_, [this, content] {
     const std::vector<std::string_view> views(content->begin(), content->end());
     const base::Status status = state_->save(StateDirectory::kTable, views);
     content->clear();  // here, for it takes time
@@ -226,6 +226,7 @@ void Engine::store_table(std::vector<std::string> pieces) {
 void Engine::shut_down() {
   if (transport_) transport_->close();
   helper_.join();
+  disk_.join();
   stop_workers_ = true;
   workers_->join();
   const auto news = [this] {

@@ -1,6 +1,6 @@
 // TableKeeper: the copy of the persist table on disk: read once at start and handed to the homes as
 // news from nobody; written anew while something changes. It neither reads nor writes files: the
-// engine does, on the helper thread.
+// engine does, on the thread for the disk.
 //
 // Owner: the control thread. Invariants
 //  1. What changed is in a content that was taken at most kIntervalMax and the time that collecting

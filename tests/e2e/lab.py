@@ -101,7 +101,7 @@ class ApiError(Exception):
 class Engine:
     """One running limpet-se."""
 
-    def __init__(self, lab, bootstrap, folder, expect_start=True):
+    def __init__(self, lab, bootstrap, folder, expect_start=True, namespace=None):
         self.lab, self.folder, self.name = lab, folder, bootstrap["name"]
         self.config = os.path.join(folder, "engine.json")
         self.log_path = os.path.join(folder, "engine.log")
@@ -109,7 +109,7 @@ class Engine:
         with open(self.config, "w", encoding="utf-8") as file:
             json.dump(bootstrap, file, indent=2)
         with open(self.log_path, "ab") as log:
-            self.process = lab.engine_namespace.start(
+            self.process = (namespace or lab.engine_namespace).start(
                 engine_binary(), "--config", self.config, stdout=log, stderr=log, detached=lab.detached)
         if expect_start:
             self._wait_for_api()
@@ -350,7 +350,8 @@ class Lab:
     def document(self, **options):
         return documents.document(self.servers, self.vips, **options)
 
-    def start_engine(self, document=None, expect_start=True, first_document=None, **more):
+    def start_engine(self, document=None, expect_start=True, first_document=None, namespace=None,
+                     **more):
         """Starts limpet-se and applies the document, if any. first_document: the one that its
         bootstrap names; more: fields of the bootstrap."""
         folder = os.path.join(self.folder, f"engine{len(self.engines) + 1}")
@@ -360,7 +361,7 @@ class Lab:
             bootstrap["document"] = "first.json"
             with open(os.path.join(folder, "first.json"), "w", encoding="utf-8") as file:
                 json.dump(first_document, file)
-        engine = Engine(self, bootstrap, folder, expect_start)
+        engine = Engine(self, bootstrap, folder, expect_start, namespace)
         self.engines.append(engine)
         if self.device == "tap" and expect_start:
             self._settle_taps()
