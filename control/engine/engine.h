@@ -2,7 +2,8 @@
 // the outside (API, slow path, signals) and the workers.
 //
 // Thread: everything here runs on the control thread, except prepare() of a change, which runs on
-// one helper thread, and writing to disk, which has another. Workers are reached by rings and snapshots only; what they count is read.
+// one helper thread, and writing to disk, which has another. Workers are reached by rings and
+// snapshots only; what they count is read.
 //
 // A change of the configuration passes these stations, one change at a time: prepare (helper
 // thread) → wait until the workers have carried out what the last snapshot ended (so that a new
