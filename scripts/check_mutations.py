@@ -15,7 +15,7 @@ def mutations(root):
     spec = importlib.util.spec_from_file_location("mutations", os.path.join(root, TABLE))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.MUTATIONS
+    return module.MUTATIONS + getattr(module, "CLUSTER_MUTATIONS", [])
 
 
 def check(root):

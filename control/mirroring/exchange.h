@@ -72,8 +72,9 @@ class Exchange final : public Home {
     uint32_t node = 0;               // of the stamps made here; unique in the cluster
     timing::WallTime wall_origin{};  // what the wall clock showed at Instant zero
   };
-  // A quarter of the table: what administrators may delete until peers have acknowledged it.
-  static uint32_t tombstones_of(const Options& o) { return std::max(o.entries, 4u) / 4; }
+  // A quarter of the table, and no fewer than the scopes of a small one: what administrators may
+  // delete until peers have acknowledged it. Homes have room for as many.
+  static uint32_t tombstones_of(const Options& o) { return std::max(o.entries / 4, 64u); }
   static UpdateList::Limits list_limits(const Options& o);
   // Of the memory that the constructor is given.
   static std::size_t bytes_for(const Options& o);

@@ -74,6 +74,13 @@ bool Replica::merge_record(const Merge& m, const Scope& scope) {
                       (record->husk || expired(*record, scope));
   meeting.expired.b =
       announcing_ && now_ >= m.act_at + timeout + slack(m.record.held, timeout, scope);
+  // A lineage that is over lies behind us, whatever its stamp says: the engine that began another
+  // may have lost its clock, and heard of ours nowhere.
+  if (meeting.expired.a && !meeting.expired.b && announcing_ && m.record.live() &&
+      m.record.stamp != meeting.mine.stamp && m.act_at > table_.activity(*record).act_at) {
+    meeting.mine.act = {};
+    meeting.mine.held = false;
+  }
   // A tombstone that finds no room kills what is there and is forgotten. If it counted, two engines
   // would tell each other of it for ever.
   if (meeting.theirs.deleted > meeting.mine.deleted && !tombstones_.has_room(m.scope, m.key)) {

@@ -10,6 +10,7 @@
 
 #include "dataplane/persist/change.h"
 #include "tests/sim/engine.h"
+#include "tests/sim/invariants.h"
 #include "tests/sim/trace.h"
 #include "tests/sim/world.h"
 
@@ -28,7 +29,7 @@ class Control {
   void publish_when_swept();
   bool idle() const { return deletion_ == nullptr; }
 
-  const std::unordered_map<KeyId, persist::Change, KeyIdHash>& mirror() const { return mirror_; }
+  const Told& mirror() const { return mirror_; }
   uint64_t deletions() const { return deletions_; }
   uint64_t merges() const { return merges_; }
 
@@ -50,7 +51,7 @@ class Control {
   World& world_;
   Trace& trace_;
   base::Random& random_;
-  std::unordered_map<KeyId, persist::Change, KeyIdHash> mirror_;
+  Told mirror_;
   std::vector<std::pair<KeyId, persist::Record>> heard_of_;  // records that homes have told
   std::unique_ptr<Deletion> deletion_;
   std::vector<std::unique_ptr<Deletion>> done_;  // cores may still look at their jobs

@@ -67,8 +67,11 @@ Engine::Engine(const Shape& shape, const timing::ManualClock& clock, base::Rando
                                         .nats = kNats,
                                         .ports = 2,
                                         .seed = random.next(),
-                                        .wall_origin = kWallOrigin,
-                                        .push = shape.push};
+                                        .wall_origin = shape.wall_origin,
+                                        .rank = shape.rank,
+                                        .push = shape.push,
+                                        .peers = shape.peers,
+                                        .disk = shape.disk};
     w.core = std::make_unique<worker::Core>(options, *shared_, pool_.pool(), nullptr, clock.now(),
                                             std::pmr::get_default_resource());
   }

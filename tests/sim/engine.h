@@ -14,6 +14,9 @@
 
 namespace limpet::sim {
 
+// 2020-09-13: what the wall clock shows at Instant zero.
+inline constexpr timing::WallTime kWallOrigin{1'600'000'000'000'000'000};
+
 inline bool chance(base::Random& random, uint32_t percent) {
   return random.below(100) < percent;
 }
@@ -49,7 +52,10 @@ struct Shape {
   uint32_t ballast = 0;   // bindings that are taken from the start: makes a large table full
   uint32_t flows = 64;    // of each core
   uint32_t steered = 32;  // packets in a ring between two cores
-  uint32_t node = 0;      // of the cluster
+  uint32_t rank = 0;      // in the cluster
+  bool peers = false;
+  bool disk = false;
+  timing::WallTime wall_origin = kWallOrigin;
   bool push = true;
   replication::Rings::Capacity rings;
 

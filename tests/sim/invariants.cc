@@ -33,11 +33,11 @@ struct Outstanding {
 
 class Checker {
  public:
-  Checker(Engine& engine, const World& world, const Ledger& ledger, const Control& control)
+  Checker(Engine& engine, const World& world, const Ledger& ledger, const Told& mirror)
       : engine_(engine),
         world_(world),
         ledger_(ledger),
-        control_(control),
+        mirror_(mirror),
         rings_(engine.shared().rings) {}
 
   void run();
@@ -60,7 +60,7 @@ class Checker {
   Engine& engine_;
   const World& world_;
   const Ledger& ledger_;
-  const Control& control_;
+  const Told& mirror_;
   const replication::Rings& rings_;
   std::vector<Expected> expected_;
   std::vector<Outstanding> outstanding_;
@@ -240,26 +240,35 @@ void Checker::check_mirror(uint32_t home) {
   rings_.news[home].peek([&](const persist::Change& c) {
     unread.push_back({c.scope.value, c.key});
   });
-  const auto& mirror = control_.mirror();
   persist::Table& table = engine_.core(home).table();
   for (uint32_t i = 0; i < table.home_places(); ++i) {
     const Entry* e = table.record_at(i);
-    if (e == nullptr) continue;
+    if (e == nullptr || e->husk) continue;
     const KeyId key{e->scope.value, e->key};
     const Home& h = table.home(*e);
     if (h.owed || std::find(unread.begin(), unread.end(), key) != unread.end()) continue;
     const persist::Record record = engine_.core(home).replica().record_of(*e);
-    const auto it = mirror.find(key);
-    if (it == mirror.end()) fail("P4 mirror", "a record that the mirror does not have", key);
+    const auto it = mirror_.find(key);
+    if (it == mirror_.end()) fail("P4 mirror", "a record that the mirror does not have", key);
     if (it->second.record != record || it->second.confirmed != e->confirmed)
       fail("P4 mirror", "the mirror has something else than home", key);
   }
-  for (const auto& [key, change] : mirror) {
+  for (const auto& [key, change] : mirror_) {
     const snapshot::ScopeSlot scope{key.scope};
     if (engine_.core(home).replica().home_of(scope, key.key) != home) continue;
     if (std::find(unread.begin(), unread.end(), key) != unread.end()) continue;
-    if (table.find(scope, key.key) == nullptr)
+    const Entry* e = table.find(scope, key.key);
+    if ((e == nullptr || e->husk) && change.record.live())
       fail("P4 mirror", "the mirror has a binding that went", key);
+    // Those of a scope that has gone are dropped with it.
+    if (engine_.core(home).snapshot().scope(scope) == nullptr) continue;
+    if (e != nullptr && table.home(*e).owed) continue;
+    const auto deleted = engine_.core(home).replica().tombstones().of_key(scope, key.key);
+    if (change.record.deleted != deleted)
+      fail("P4 mirror",
+           "the mirror has a tombstone of " + std::to_string(change.record.deleted.value) +
+               ", home of " + std::to_string(deleted.value),
+           key);
   }
 }
 
@@ -316,8 +325,8 @@ void Checker::check_gauges() {
 }  // namespace
 
 void check_invariants(Engine& engine, const World& world, const Ledger& ledger,
-                      const Control& control) {
-  Checker(engine, world, ledger, control).run();
+                      const Told& mirror) {
+  Checker(engine, world, ledger, mirror).run();
 }
 
 std::string unfinished(Engine& engine) {

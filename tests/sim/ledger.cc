@@ -29,10 +29,11 @@ std::string text(Version v) {
 
 }  // namespace
 
-Ledger::Ledger(Engine& engine, const World& world, Trace& trace)
+Ledger::Ledger(Engine& engine, const World& world, Trace& trace, Witness* witness)
     : engine_(engine),
       world_(world),
       trace_(trace),
+      witness_(witness),
       flows_(engine.cores()),
       records_(engine.cores()),
       heard_(engine.cores()),
@@ -46,7 +47,7 @@ void Ledger::event(uint32_t core, const char* what, const KeyId& key, Version v,
 Ledger::Counts Ledger::counts_of(uint32_t core) {
   const auto& c = engine_.core(core).replica().counters();
   return {c.expired, c.evicted_idle + c.evicted_embryonic,
-          c.dropped + c.deleted + c.killed + c.undone, c.merged};
+          c.dropped + c.deleted + c.killed + c.undone, c.merged + c.revived};
 }
 
 void Ledger::received(std::span<const uint8_t> frame) {
@@ -157,12 +158,39 @@ void Ledger::after(uint32_t core, Stage stage) {
   if (stage == Stage::kReceive || stage == Stage::kBegin) return;
   persist::Table& table = engine_.core(core).table();
   for (uint32_t i = 0; i < table.places(); ++i) {
-    if (const Entry* e = table.entry_at(i)) observe(core, *e);
+    const Entry* e = table.entry_at(i);
+    if (e != nullptr && !e->husk) observe(core, *e);
   }
   compare_flows(core);
   compare_records(core);
   check_moves(core);
   if (stage == Stage::kJudge) look_at_sent(core);
+}
+
+void Ledger::active(Life& life, Instant now) {
+  life.activity = std::max(life.activity, now);
+  if (witness_ != nullptr) witness_->active(life.key, now, life.confirmed);
+}
+
+bool Ledger::is_open(const KeyId& key) const {
+  for (const auto& flows : flows_) {
+    for (const FlowSeen& f : flows) {
+      if (!f.counted || f.lost || f.serial == 0) continue;
+      if (lives_.at(f.serial).key == key) return true;
+    }
+  }
+  return false;
+}
+
+bool Ledger::is_held(const KeyId& key) const {
+  for (const auto& flows : flows_) {
+    for (const FlowSeen& f : flows) {
+      if (!f.counted || f.lost || f.serial == 0) continue;
+      const Life& life = lives_.at(f.serial);
+      if (life.key == key && life.confirmed) return true;
+    }
+  }
+  return false;
 }
 
 // P1: a version of a binding has one server.
@@ -171,7 +199,10 @@ void Ledger::observe(uint32_t core, const Entry& e) {
   Life& life = it->second;
   if (fresh) {
     life.key = key_of(e);
-    life.activity = engine_.now(core);
+    // What a peer knew may be old already.
+    const bool merged = counts_of(core).merged != counts_before_.merged;
+    life.activity =
+        witness_ != nullptr && merged ? persist::kNoActivity : Instant(engine_.now(core));
     life.home = engine_.core(core).replica().home_of(e.scope, e.key);
     event(core, "new life", life.key, {e.serial, e.change}, e.server.value);
   }
@@ -216,7 +247,8 @@ void Ledger::closed(uint32_t core, const FlowSeen& flow) {
   Life& life = lives_[flow.serial];
   life.last_close = std::max(life.last_close, engine_.now(core));
   // An embryonic one may have gone in this very stage, before the connection closed.
-  if (life.confirmed) life.activity = std::max(life.activity, engine_.now(core));
+  if (life.confirmed) active(life, engine_.now(core));
+  if (!life.confirmed && witness_ != nullptr) witness_->active(life.key, engine_.now(core), false);
   event(core, "closed", life.key, {flow.serial, 0}, flow.client_port);
 }
 
@@ -226,7 +258,7 @@ void Ledger::check_opening(uint32_t core, const Flow& flow, uint32_t index) {
   if (found == lives_.end()) return;
   ++openings_count_;
   Life& life = found->second;
-  life.activity = std::max(life.activity, engine_.now(core));
+  active(life, engine_.now(core));
   const snapshot::ServerId server = world_.server_at(flow.server);
   Opening o{index, life.key, {flow.entry_serial, 0}, false};
   for (auto it = life.servers.rbegin(); it != life.servers.rend() && !o.known; ++it) {
@@ -278,8 +310,9 @@ void Ledger::check_lost(uint32_t core, const Flow& flow, FlowSeen& seen) {
     const Counts now = counts_of(core);
     const Entry* record =
         engine_.core(core).table().find(snapshot::ScopeSlot{life.key.scope}, life.key.key);
-    excused =
-        excused || now.forced != counts_before_.forced || record != nullptr || !life.confirmed;
+    excused = excused || now.forced != counts_before_.forced || !life.confirmed ||
+              (record != nullptr && !record->husk) ||
+              (witness_ != nullptr && now.merged != counts_before_.merged);
   }
   if (!excused) throw Violation{"P2", "a connection lost its binding without a reason", life.key};
   seen.lost = true;
@@ -290,7 +323,8 @@ void Ledger::compare_records(uint32_t core) {
   persist::Table& table = engine_.core(core).table();
   std::vector<uint32_t> now;
   for (uint32_t i = 0; i < table.home_places(); ++i) {
-    if (const Entry* e = table.record_at(i)) now.push_back(e->serial);
+    const Entry* e = table.record_at(i);
+    if (e != nullptr && !e->husk) now.push_back(e->serial);
   }
   std::sort(now.begin(), now.end());
   auto& before = records_[core];
@@ -313,7 +347,11 @@ void Ledger::removed(uint32_t core, uint32_t serial, const Counts& why, bool exp
   Life& life = lives_[serial];
   const Entry* other =
       engine_.core(core).table().find(snapshot::ScopeSlot{life.key.scope}, life.key.key);
-  const bool may_be_forced = !explained && (why.forced > 0 || other != nullptr);
+  // In one stage peers' news may replace a binding, and another may come and go.
+  const bool replaced = witness_ != nullptr && other != nullptr && !other->husk &&
+                        counts_of(core).merged != counts_before_.merged;
+  const bool may_be_forced =
+      replaced || (!explained && (why.forced > 0 || (other != nullptr && !other->husk)));
   const bool only_expired = why.expired > 0 && why.evicted == 0;
   life.removed = may_be_forced ? Why::kForced : only_expired ? Why::kExpired : Why::kEvicted;
   event(core,
@@ -321,6 +359,11 @@ void Ledger::removed(uint32_t core, uint32_t serial, const Counts& why, bool exp
         : only_expired ? "expired"
                        : "evicted",
         life.key, {serial, 0});
+  if (witness_ != nullptr && life.confirmed)
+    witness_->ended(life.key, engine_.now(core),
+                    may_be_forced  ? Witness::Ending::kForced
+                    : only_expired ? Witness::Ending::kExpired
+                                   : Witness::Ending::kEvicted);
   if (may_be_forced) return;
   for (uint32_t c = 0; c < engine_.cores() && life.confirmed; ++c) {
     for (const FlowSeen& f : flows_[c]) {
@@ -357,8 +400,7 @@ void Ledger::look_at_sent(uint32_t core) {
     if (flow.per_packet && flow.entry_serial != 0) {
       const Entry* e = engine_.core(core).table().at(flow.entry, flow.entry_serial);
       if (e == nullptr) continue;
-      Life& life = lives_[e->serial];
-      life.activity = std::max(life.activity, engine_.now(core));
+      active(lives_[e->serial], engine_.now(core));
       const bool known = e->server == world_.server_at(flow.server);
       if (!known) continue;
       openings_.push_back({ref.index, key_of(*e), {e->serial, e->change}, true});

@@ -25,9 +25,21 @@ struct Version {
   friend auto operator<=>(const Version&, const Version&) = default;
 };
 
+// Who wants to know what a ledger sees: of a cluster.
+class Witness {
+ public:
+  enum class Ending : uint8_t { kExpired, kEvicted, kForced };
+  virtual ~Witness() = default;
+  // A client used the binding, or its last packet ended a connection.
+  virtual void active(const KeyId& key, timing::Instant now, bool confirmed) = 0;
+  // Its home ended a confirmed binding.
+  virtual void ended(const KeyId& key, timing::Instant now, Ending ending) = 0;
+};
+
 class Ledger {
  public:
-  Ledger(Engine& engine, const World& world, Trace& trace);
+  // With a witness: an engine of a cluster, where bindings come from others too.
+  Ledger(Engine& engine, const World& world, Trace& trace, Witness* witness = nullptr);
 
   // Around each stage of a core.
   void before(uint32_t core, Stage stage, uint32_t step);
@@ -42,6 +54,9 @@ class Ledger {
 
   // UPDATEs and REFUSEs that this core has taken and not judged by yet.
   const std::vector<replication::Down>& heard(uint32_t core) const { return heard_[core]; }
+  // Whether connections are open that count in a binding; in a confirmed one.
+  bool is_open(const KeyId& key) const;
+  bool is_held(const KeyId& key) const;
   uint64_t openings() const { return openings_count_; }
   uint64_t removals() const { return removals_count_; }
 
@@ -90,6 +105,7 @@ class Ledger {
   void check_lost(uint32_t core, const l4::Flow& flow, FlowSeen& seen);
   void compare_records(uint32_t core);
   void observe(uint32_t core, const persist::Entry& e);
+  void active(Life& life, timing::Instant now);
   void removed(uint32_t core, uint32_t serial, const Counts& why, bool explained);
   void look_at_sent(uint32_t core);
   void check_floor(uint32_t core, uint32_t tag, const Opening& opening);
@@ -99,6 +115,7 @@ class Ledger {
   Engine& engine_;
   const World& world_;
   Trace& trace_;
+  Witness* witness_;
   uint32_t step_ = 0;
 
   std::unordered_map<uint32_t, Life> lives_;           // by serial

@@ -3,6 +3,8 @@
 //
 //   sim --seed S [--steps N]                          one world
 //   sim --seeds N [--first F] [--steps N] [--budget CPU_SECONDS]
+//   ... --cluster                                     several engines that mirror each other
+//   ... --go-on                                       past seeds that fail
 //   ... --verbose                                     what has happened, in numbers
 //
 // A seed that fails says which promise was broken, what happened to that key before, and the
@@ -17,6 +19,7 @@
 #include <map>
 #include <string>
 
+#include "tests/sim/cluster.h"
 #include "tests/sim/simulation.h"
 
 namespace limpet::sim {
@@ -25,25 +28,28 @@ namespace {
 struct Options {
   uint64_t first = 1;
   uint64_t seeds = 1;
-  uint32_t steps = 8000;
+  uint32_t steps = 0;  // 0: as many as are usual
   double budget_s = 1e9;
+  bool cluster = false;
   bool verbose = false;
+  bool go_on = false;
 };
 
 // What the handler of a failed assertion needs.
 struct Running {
   uint64_t seed = 0;
   uint32_t steps = 0;
-  const Simulation* simulation = nullptr;
+  bool cluster = false;
+  const Trace* trace = nullptr;
 } running;
 
 void report(const char* checker, const char* what, const KeyId& key) {
   std::fprintf(stderr, "seed %llu: VIOLATED %s: %s\n",
                static_cast<unsigned long long>(running.seed), checker, what);
-  if (running.simulation != nullptr)
-    std::fputs(running.simulation->trace().text(key).c_str(), stderr);
-  std::fprintf(stderr, "again: build/tests/sim/sim --seed %llu --steps %u\n",
-               static_cast<unsigned long long>(running.seed), running.steps);
+  if (running.trace != nullptr) std::fputs(running.trace->text(key).c_str(), stderr);
+  std::fprintf(stderr, "again: build/tests/sim/sim%s --seed %llu --steps %u\n",
+               running.cluster ? " --cluster" : "", static_cast<unsigned long long>(running.seed),
+               running.steps);
 }
 
 void assertion_failed(int) {
@@ -58,19 +64,25 @@ double cpu_seconds() {
          static_cast<double>(used.ru_utime.tv_usec) / 1e6;
 }
 
+template <class World>
 bool run_one(uint64_t seed, const Options& options, std::map<std::string, uint64_t>& totals) {
-  running = {seed, options.steps, nullptr};
-  Simulation simulation(seed);
-  running.simulation = &simulation;
+  running = {seed, options.steps, options.cluster, nullptr};
   bool good = true;
   try {
-    simulation.run(options.steps);
+    World world(seed);
+    running.trace = &world.trace();
+    try {
+      world.run(options.steps);
+    } catch (const Violation& v) {
+      report(v.checker.c_str(), v.what.c_str(), v.key);
+      good = false;
+    }
+    world.count(totals);
+    running.trace = nullptr;
   } catch (const Violation& v) {
     report(v.checker.c_str(), v.what.c_str(), v.key);
     good = false;
   }
-  simulation.count(totals);
-  running.simulation = nullptr;
   return good;
 }
 
@@ -84,6 +96,14 @@ int run(int argc, char** argv) {
       options.verbose = true;
       continue;
     }
+    if (is("--go-on")) {
+      options.go_on = true;
+      continue;
+    }
+    if (is("--cluster")) {
+      options.cluster = true;
+      continue;
+    }
     const char* value = i + 1 < argc ? argv[++i] : "0";
     if (std::strcmp(argv[i - 1], "--seed") == 0) options.first = std::strtoull(value, nullptr, 10);
     if (std::strcmp(argv[i - 1], "--first") == 0) options.first = std::strtoull(value, nullptr, 10);
@@ -92,15 +112,27 @@ int run(int argc, char** argv) {
       options.steps = static_cast<uint32_t>(std::strtoul(value, nullptr, 10));
     if (std::strcmp(argv[i - 1], "--budget") == 0) options.budget_s = std::strtod(value, nullptr);
   }
+  if (options.steps == 0) options.steps = options.cluster ? 6000 : 8000;
   std::signal(SIGABRT, assertion_failed);
   std::map<std::string, uint64_t> totals;
   uint64_t done = 0;
+  uint64_t failed = 0;
   for (; done < options.seeds && cpu_seconds() < options.budget_s; ++done) {
-    if (!run_one(options.first + done, options, totals)) return 1;
+    const uint64_t seed = options.first + done;
+    const bool good = options.cluster ? run_one<Cluster>(seed, options, totals)
+                                      : run_one<Simulation>(seed, options, totals);
+    failed += good ? 0 : 1;
+    if (!good && !options.go_on) return 1;
   }
   for (const auto& [name, n] : totals) {
     if (options.verbose)
       std::printf("%-26s %12llu\n", name.c_str(), static_cast<unsigned long long>(n));
+  }
+  if (failed != 0) {
+    std::printf("%llu of %llu seeds from %llu on failed\n", static_cast<unsigned long long>(failed),
+                static_cast<unsigned long long>(done),
+                static_cast<unsigned long long>(options.first));
+    return 1;
   }
   std::printf("%llu seeds from %llu on, %.0f s of processor: nothing was violated\n",
               static_cast<unsigned long long>(done), static_cast<unsigned long long>(options.first),

@@ -1,9 +1,9 @@
-"""One-line mistakes in the replication of bindings that the simulator has to notice (the README of
-dataplane/replication says what they break). `scripts/sim --mutations` compiles each into a copy of
-the sources and runs seeds until one fails; `scripts/check_mutations.py` sees to it that every text
-is still found exactly once.
+"""One-line mistakes in the replication of bindings that the simulator has to notice (the READMEs of
+dataplane/replication and control/mirroring say what they break). `scripts/sim --mutations` compiles
+each into a copy of the sources and runs seeds until one fails; `scripts/check_mutations.py` sees to
+it that every text is still found exactly once.
 
-MUTATIONS: (number, what it breaks, [(file, old text, new text)], files to compile besides those .cc
+MUTATIONS, between the cores of an engine, and CLUSTER_MUTATIONS, between engines: (number, what it breaks, [(file, old text, new text)], files to compile besides those .cc
 files that are changed). A mutated header reaches only the files that are compiled with it.
 """
 
@@ -14,6 +14,16 @@ REPLICA = "dataplane/replication/replica.h"
 FORWARDER = "dataplane/l4/forwarder.h"
 WAITING = "dataplane/l4/forwarder_waiting.cc"
 ENGINE = "tests/sim/engine.cc"  # where drain() and serve() become code
+ANNOUNCE = "dataplane/replication/announce.cc"
+MERGE = "dataplane/replication/merge.cc"
+CHANGE = "dataplane/persist/change.cc"
+TOMBSTONES = "dataplane/persist/tombstones.h"
+LIST = "control/mirroring/update_list.cc"
+LIST_HEADER = "control/mirroring/update_list.h"
+EXCHANGE = "control/mirroring/exchange.cc"
+EXCHANGE_HEADER = "control/mirroring/exchange.h"
+# Whoever asks the Replica for a deadline, or is it.
+REPLICAS = [HOME, COPY, ANNOUNCE, MERGE, "dataplane/worker/core.cc"]
 
 MUTATIONS = [
     (1, "expiry in one step: GONE to all at the deadline",
@@ -128,4 +138,113 @@ MUTATIONS = [
      [(WAITING, "  // What is parked again meanwhile is for the next turn.\n",
        "  for (const uint32_t at : retry_) pen_.slot(at).since = now;\n"
        "  for (const Heard& h : heard_) pen_.slot(h.slot).since = now;\n")], []),
+]
+
+CLUSTER_MUTATIONS = [
+    (101, "lineages are ordered by epoch before stamp",
+     [(CHANGE, "      a_wins = a.stamp < b.stamp;", "      a_wins = version(a) >= version(b);")], []),
+    (102, "equal epochs are not ordered by server",
+     [(CHANGE, "      a_wins = version(a) >= version(b);", "      a_wins = a.epoch >= b.epoch;")], []),
+    (103, "the receiver with the better record stays silent",
+     [(CHANGE, "    if (out.record != theirs) out.told = Told::kSender;\n", "")], []),
+    (104, "activity is renewed by being received",
+     [(MERGE, "  if (!x.mine.live() || merged.act != x.mine.act) a.act_at = x.m.act_at;",
+       "  a.act_at = now_;")], []),
+    (105, "releases are not announced",
+     [(ANNOUNCE, "  announce_release(record, home);\n}", "  home.holding = false;\n}")], []),
+    (106, "no slack for a binding that was held when last heard of",
+     [(REPLICA, "    return held ? interval(timeout, scope) : timing::Duration::zero();",
+       "    return held && false ? interval(timeout, scope) : timing::Duration::zero();")], REPLICAS),
+    (107, "the sender keeps its cursor for a restarted receiver",
+     [(LIST, "  if (peer.boot == boot && claimed.value != 0 && claimed >= peer.acked && claimed <= peer.sent) {\n"
+       "    peer.acked = claimed;",
+       "  if (!peer.boot.is_none() && claimed <= peer.sent) {\n"
+       "    peer.boot = boot;\n"
+       "    peer.acked = std::max(peer.acked, claimed);"),
+      (LIST, ".kind = SnapshotBegin::Kind::kResume}",
+       ".kind = claimed.value == 0 ? SnapshotBegin::Kind::kFull : SnapshotBegin::Kind::kResume}")],
+     []),
+    (108, "an expired record is accepted",
+     [(CHANGE, "m.theirs.live() && m.expired.b && !mine.live();",
+       "m.theirs.live() && m.expired.b && !mine.live() && false;")], []),
+    (109, "a tombstone is forgotten without acknowledgement",
+     [(LIST_HEADER, "    if (!is_acknowledged_by_all(entry)) {", "    if (false) {")], [EXCHANGE]),
+    (110, "home adopts what peers send without merging",
+     [(CHANGE, "  Record out = a_wins ? a : b;", "  Record out = b_lives ? b : a;")], []),
+    (111, "unacknowledged updates are not sent again",
+     [(LIST, "    peer.to_send = peer.to_settle;", "    peer.to_settle = peer.to_send;\n"
+       "    peer.owed = 0;")], []),
+    (112, "take-over without the fence",
+     [(EXCHANGE_HEADER, "{ return fences_.passed >= fence; }", "{ return fences_.wanted >= fence; }")],
+     ["tests/sim/cluster.cc", "tests/sim/member.cc"]),
+    (113, "the later creation wins",
+     [(CHANGE, "      a_wins = a.stamp < b.stamp;", "      a_wins = a.stamp > b.stamp;")], []),
+    (114, "the result of a conflict is not told to the other peers",
+     [(CHANGE, "    if (conflict || (changed &&", "    if ((conflict && false) || (changed &&")], []),
+    (115, "an update is lost when the ring to the mirror is full",
+     [(HOME, "  home.owed = !rings_.news[options_.core].push(change);",
+       "  (void)rings_.news[options_.core].push(change);\n  home.owed = false;")], []),
+    (116, "home keeps no tombstone",
+     [(HOME, "  if (!tombstones_.raise(record.scope, record.key, stamps_.next(wall())))",
+       "  if (stamps_.next(wall()).value == 0)")], []),
+    (117, "a tombstone is forgotten at the acknowledgement",
+     [(LIST_HEADER, "    } else if (now - entry.quiet_since >= keep(entry.scope)) {",
+       "    } else if (keep(entry.scope) >= keep(entry.scope)) {")], [EXCHANGE]),
+    (118, "a tombstone kills later creations",
+     [(CHANGE, "  const bool a_lives = a.stamp > deleted;",
+       "  const bool a_lives = a.stamp > deleted && b.deleted.value == 0;")], []),
+    (119, "held is never cleared by a release",
+     [(CHANGE, "  out.held = latest.held;", "  out.held = a.held || b.held;")], []),
+    (120, "what a lost peer had sent is not passed on",
+     [(LIST, "  lost_ |= bit(index.value);\n", "")], []),
+    (121, "a re-creation's stamp is not above the tombstone",
+     [(MERGE, "  stamps_.observe(std::max({m.record.stamp, m.record.deleted, m.record.act}), wall());\n",
+       "")], []),
+    (122, "the creator grants itself no slack",
+     [(REPLICA, "    return std::max(own, a.act_at + timeout + slack(a.held, timeout, scope));",
+       "    const bool ours = persist::StampClock::node_of(a.act) >> 6 == options_.node >> 6;\n"
+       "    return std::max(own, a.act_at + timeout + slack(a.held && !ours, timeout, scope));")],
+     REPLICAS),
+    (123, "activity after an idle gap is not announced at once",
+     [(REPLICA, "    if (announcing_ && !home.holding) announce_activity(record, home);\n", "")],
+     REPLICAS + ["dataplane/l4/forwarder.cc", WAITING, ENGINE]),
+    (124, "the list has what peers send before home merged it",
+     [(EXCHANGE, "  if (scope != nullptr) return send(*scope, arrival);",
+       "  if (scope != nullptr)\n"
+       "    list_.update({.scope = arrival.scope, .key = arrival.key, .record = arrival.record,\n"
+       "                  .act_at = arrival.act_at, .told = persist::Told::kNobody,\n"
+       "                  .source = arrival.source}, now_);\n"
+       "  if (scope != nullptr) return send(*scope, arrival);")], []),
+    (125, "news of an older session is not told to all",
+     [(LIST, "  if (told == Told::kAll || is_old(source)) *targets", "  if (told == Told::kAll) *targets")],
+     []),
+    (126, "no husk",
+     [(HOME, "  if (record.confirmed && shares(*scope) && !husk_is_over(record, *scope))",
+       "  if (record.confirmed && shares(*scope) && !husk_is_over(record, *scope) && false)")], []),
+    (127, "the result of a conflict is not told to the peer it came from",
+     [(LIST, "  if (told == Told::kAll || is_old(source)) *targets = everyone();",
+       "  if (told == Told::kAll || is_old(source))\n"
+       "    *targets = static_cast<Mask>(everyone() & ~(foreign ? bit(source.peer.value) : 0));")], []),
+    (128, "an expired lineage beats a live one",
+     [(CHANGE, "    } else if (expired.a != expired.b) {", "    } else if (false) {")], []),
+    (129, "a revived husk, or a binding beside a tombstone, is told to nobody else",
+     [(MERGE, "    tell_mirror(husk, home, {Told::kAll, x.m.source});",
+       "    tell_mirror(husk, home, {Told::kNobody, x.m.source});"),
+      (CHANGE, "(changed && (deleted.value != 0 || m.from_disk))", "(changed && m.from_disk)")], []),
+    (130, "the losing lineage's activity is dropped",
+     [(CHANGE, "  out.act = latest.act;\n  out.held = latest.held;\n", "")], []),
+    (131, "FORGET without comparing the stamp",
+     [(TOMBSTONES, "at == base::HashIndex::kNone || places_[at].deleted != deleted) return false;",
+       "at == base::HashIndex::kNone) return false;")], [ANNOUNCE]),
+    (132, "a pushed copy starts with `told_idle` clear",
+     [(COPY, "    copy->touch_owed = false;\n    copy->told_idle = !m.answer;",
+       "    copy->touch_owed = false;\n    copy->told_idle = false;"),
+      (COPY, "    copy->last = persist::kNoActivity;\n    copy->told_idle = !m.answer;",
+       "    copy->last = persist::kNoActivity;\n    copy->told_idle = false;")], []),
+    (133, "a round announces \"released\" although a TOUCH came before its last answer",
+     [(ANNOUNCE, "home.found_held || home.heard || record.open > 0;",
+       "home.found_held || record.open > 0;")], []),
+    (134, "what found the ring to the mirror full is told to the sender of other news alone",
+     [(HOME, "  const Farewell whom = home.owed ? Farewell{Told::kAll, {}} : given;",
+       "  const Farewell whom = given;")], []),
 ]

@@ -54,7 +54,7 @@ void Simulation::step_core(uint32_t core) {
         if (!finishing_) traffic_.left(frame);
       });
   ledger_.after(core, stage);
-  check_invariants(engine_, world_, ledger_, control_);
+  check_invariants(engine_, world_, ledger_, control_.mirror());
 }
 
 void Simulation::pass_time() {

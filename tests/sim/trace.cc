@@ -17,7 +17,7 @@ std::string Trace::text(const KeyId& key, std::size_t lines) const {
   for (const Event* e : chosen) {
     char line[200];
     std::snprintf(line, sizeof line,
-                  "  step %6u core %u at %.3f s: %-16s %u.%u detail %llx key %u/%s\n", e->step,
+                  "  step %6u core %3u at %.3f s: %-16s %u.%u detail %llx key %u/%s\n", e->step,
                   e->core, static_cast<double>(e->now_ns) / 1e9, e->what, e->serial, e->change,
                   static_cast<unsigned long long>(e->detail), e->key.scope,
                   e->key.none() ? "-" : e->key.key.address().to_string().c_str());

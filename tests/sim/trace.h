@@ -33,7 +33,7 @@ struct Violation {
 
 struct Event {
   uint32_t step = 0;
-  uint32_t core = 0;
+  uint32_t core = 0;  // in a cluster after 100 * engine
   const char* what = "";
   uint32_t serial = 0;
   uint32_t change = 0;
@@ -44,18 +44,32 @@ struct Event {
 
 class Trace {
  public:
-  void add(const Event& e) {
+  static constexpr std::size_t kLines = 60;
+
+  // Of a cluster: whose events the next are, and how its slots and its clock differ.
+  struct View {
+    uint32_t engine = 0;
+    uint32_t slots = 0;
+    int64_t skew_ns = 0;
+  };
+
+  void set_view(const View& view) { view_ = view; }
+  void add(Event e) {
     if (events_.size() < kEvents) events_.resize(kEvents);
+    e.core += 100 * view_.engine;
+    e.now_ns -= view_.skew_ns;
+    if (!e.key.none()) e.key.scope -= view_.slots;
     events_[added_++ % kEvents] = e;
   }
   // The last events, one a line, oldest first: of `key` and of everything, or of all keys.
-  std::string text(const KeyId& key, std::size_t lines = 60) const;
+  std::string text(const KeyId& key, std::size_t lines = kLines) const;
 
  private:
-  static constexpr std::size_t kEvents = 16384;
+  static constexpr std::size_t kEvents = 163840;
 
   std::vector<Event> events_;
   std::size_t added_ = 0;
+  View view_;
 };
 
 }  // namespace limpet::sim

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "dataplane/packet/headers.h"
+#include "tests/sim/trace.h"
 
 namespace limpet::sim {
 
@@ -173,6 +174,9 @@ void Traffic::at_server(const Wire& wire) {
   // A reset may be the engine's own; those carry no tags.
   if ((wire.flags & kTcpRst) != 0 || wire.tag == 0 || wire.tag > tags_.size()) return;
   Connection* c = &connections_[tags_[wire.tag - 1]];
+  const bool is_first = c->to_server.protocol == 0 || (wire.flags & kTcpSyn) != 0;
+  if (c->tcp && !is_first && wire.destination != c->to_server.destination)
+    throw Violation{"P1 moved", "an established connection was moved to another server", {}};
   c->to_server = wire;
   if (!chance(random_, answers_percent_)) return;
   if (wire.protocol == kProtocolUdp) return from_server(*c, 0);

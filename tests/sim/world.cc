@@ -27,17 +27,11 @@ Recovery random_recovery(base::Random& random) {
 
 }  // namespace
 
-World::World(base::Random& random) : random_(random) {
+World::World(base::Random& random, Of of) : random_(random), of_(of) {
   const uint32_t families = random.below(3);  // both, v4, v6
   for (const Family f : {Family::kV4, Family::kV6}) {
     if ((families == 1 && f == Family::kV6) || (families == 2 && f == Family::kV4)) continue;
-    const uint32_t clients = 1 + random.below(chance(random, 50) ? 4 : 30);
-    for (uint32_t i = 0; i < clients; ++i) {
-      const std::string text =
-          f == Family::kV4 ? "10.1." + std::to_string(1 + i / 4) + "." + std::to_string(2 + i)
-                           : "fd00:1::" + std::to_string(1 + i / 4) + ":" + std::to_string(2 + i);
-      clients_[f == Family::kV4 ? 0 : 1].push_back(support::address(text));
-    }
+    make_clients(f);
     const uint32_t pools = 1 + random.below(2);
     for (uint32_t p = 0; p < pools; ++p) {
       make_pool(f);
@@ -49,6 +43,26 @@ World::World(base::Random& random) : random_(random) {
         make_service(f, pool, chance(random, 6) ? UINT32_MAX : shared);
       }
     }
+  }
+}
+
+World::World(const World& document, uint32_t slots, uint64_t versions) : World(document) {
+  version_ += versions;
+  for (ScopeDocument& s : scopes_) s.since += versions;
+  scopes_.insert(scopes_.begin(), slots, ScopeDocument{});
+  for (ServiceDocument& vs : services_) {
+    if (vs.scope != UINT32_MAX) vs.scope += slots;
+  }
+}
+
+void World::make_clients(Family f) {
+  const uint32_t many = of_ == Of::kEngine ? 30 : 10;
+  const uint32_t clients = 1 + random_.below(chance(random_, 50) ? 4 : many);
+  for (uint32_t i = 0; i < clients; ++i) {
+    const std::string text =
+        f == Family::kV4 ? "10.1." + std::to_string(1 + i / 4) + "." + std::to_string(2 + i)
+                         : "fd00:1::" + std::to_string(1 + i / 4) + ":" + std::to_string(2 + i);
+    clients_[f == Family::kV4 ? 0 : 1].push_back(support::address(text));
   }
 }
 
@@ -85,6 +99,9 @@ void World::make_service(Family family, uint32_t pool, uint32_t scope) {
        .per_packet = chance(random_, 20),
        .tcp_idle = timing::seconds(2 + random_.below(chance(random_, 50) ? 8 : 90)),
        .udp_idle = timing::seconds(1 + random_.below(chance(random_, 50) ? 4 : 30))});
+  if (of_ == Of::kEngine) return;
+  services_.back().tcp_idle = timing::milliseconds(1500 + random_.below(4000));
+  services_.back().udp_idle = timing::milliseconds(500 + random_.below(2000));
 }
 
 Profile World::random_profile() {
@@ -97,6 +114,11 @@ Profile World::random_profile() {
   p.draining = random_recovery(random_);
   p.return_home = chance(random_, 30);
   p.purge = chance(random_, 70);
+  p.update_interval = p.timeout / 2;
+  if (of_ == Of::kEngine) return p;
+  p.timeout = timing::milliseconds(600 + random_.below(chance(random_, 70) ? 1500 : 6000));
+  p.update_interval = p.timeout / (chance(random_, 70) ? 2 : 3 + random_.below(3));
+  p.mirrored = chance(random_, 88);
   return p;
 }
 
@@ -107,10 +129,13 @@ uint32_t World::new_scope(uint32_t pool) {
   });
   if (at == scopes_.end()) at = scopes_.insert(scopes_.end(), ScopeDocument{});
   *at = {.state = ScopeDocument::State::kLive,
+         .id = snapshot::ScopeId{1000 * static_cast<uint64_t>(at - scopes_.begin() + 1) + version_ +
+                                 1},
          .since = version_ + 1,
          .pool = pool,
          .profile = random_profile()};
   at->timeout_before = at->profile.timeout;
+  at->update_interval_before = at->profile.update_interval;
   return static_cast<uint32_t>(at - scopes_.begin());
 }
 
@@ -135,7 +160,10 @@ ServerDocument& World::any_server() {
 }
 
 void World::change() {
-  for (ScopeDocument& s : scopes_) s.timeout_before = s.profile.timeout;
+  for (ScopeDocument& s : scopes_) {
+    s.timeout_before = s.profile.timeout;
+    s.update_interval_before = s.profile.update_interval;
+  }
   const uint32_t what = random_.below(10);
   if (what < 4) return change_server();
   if (what < 6) return change_membership();
@@ -192,6 +220,7 @@ void World::change_profile() {
   switch (random_.below(5)) {
     case 0:
       s.profile.timeout = other.timeout;
+      s.profile.update_interval = other.update_interval;
       return;
     case 1:
       s.profile.down = other.down;
@@ -323,7 +352,7 @@ std::shared_ptr<const Snapshot> World::compile() {
   }
   for (uint32_t i = 0; i < scopes_.size(); ++i) {
     const ScopeDocument& from = scopes_[i];
-    snapshot::Scope scope{.id = snapshot::ScopeId{1000 * (i + 1) + from.since},
+    snapshot::Scope scope{.id = from.id,
                           .slot = snapshot::ScopeSlot{i},
                           .live = from.state == ScopeDocument::State::kLive,
                           .since = from.since,
@@ -336,6 +365,8 @@ std::shared_ptr<const Snapshot> World::compile() {
     scope.draining = from.profile.draining;
     scope.return_home = from.profile.return_home;
     scope.purge = from.profile.purge;
+    scope.mirrored = from.profile.mirrored;
+    scope.update_interval = from.profile.update_interval;
     out->scopes.push_back(std::move(scope));
   }
   compile_slots(*out);

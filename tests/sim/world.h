@@ -16,8 +16,6 @@ namespace limpet::sim {
 
 inline constexpr std::string_view kFrontMac = "02:00:00:00:00:01";
 inline constexpr std::string_view kBackMac = "02:00:00:00:00:02";
-// 2020-09-13: what the wall clock shows at Instant zero.
-inline constexpr timing::WallTime kWallOrigin{1'600'000'000'000'000'000};
 
 struct Profile {
   timing::Duration timeout{};
@@ -28,6 +26,8 @@ struct Profile {
   snapshot::Recovery draining = snapshot::Recovery::kPickNew;
   bool return_home = false;
   bool purge = true;
+  bool mirrored = true;
+  timing::Duration update_interval{};
 };
 
 struct ServerDocument {
@@ -55,10 +55,13 @@ struct PoolDocument {
 
 struct ScopeDocument {
   enum class State : uint8_t { kFree, kLive, kRetired } state = State::kFree;
+  snapshot::ScopeId id;
   uint64_t since = 0;
   uint32_t pool = 0;
   Profile profile;
-  timing::Duration timeout_before{};  // in the version before the newest
+  // In the version before the newest.
+  timing::Duration timeout_before{};
+  timing::Duration update_interval_before{};
 };
 
 struct ServiceDocument {
@@ -76,7 +79,11 @@ struct ServiceDocument {
 
 class World {
  public:
-  explicit World(base::Random& random);
+  // A cluster's has shorter timeouts and fewer clients, and scopes that are not mirrored.
+  enum class Of : uint8_t { kEngine, kCluster };
+  explicit World(base::Random& random, Of of = Of::kEngine);
+  // The same document as another engine has it: other slots for its scopes, other versions.
+  World(const World& document, uint32_t slots, uint64_t versions);
 
   // The document as it is now, as the next version.
   std::shared_ptr<const snapshot::Snapshot> compile();
@@ -100,6 +107,7 @@ class World {
   bool may_exceed(const PoolDocument& pool) const;
 
  private:
+  void make_clients(net::Family family);
   void make_pool(net::Family family);
   void make_service(net::Family family, uint32_t pool, uint32_t scope);
   Profile random_profile();
@@ -113,8 +121,8 @@ class World {
   void compile_slots(snapshot::Snapshot& out) const;
 
   base::Random& random_;
+  Of of_;
   uint64_t version_ = 0;
-  bool many_changes_of_mask_ = false;
   std::vector<PoolDocument> pools_;
   std::vector<ServiceDocument> services_;
   std::vector<ScopeDocument> scopes_;  // by slot

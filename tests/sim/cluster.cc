@@ -1,0 +1,570 @@
+#include "tests/sim/cluster.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace limpet::sim {
+
+using timing::Duration;
+using timing::Instant;
+using timing::milliseconds;
+
+namespace {
+
+constexpr Duration kSlice = milliseconds(10);
+
+Shape random_shape(base::Random& random, bool wide) {
+  Shape s;
+  s.cores = 1 + random.below(3);
+  s.limit = chance(random, 25) ? 4 + random.below(12) : 40 + random.below(60);
+  if (s.cores > 1 && chance(random, 40)) {
+    // Enough for several homes; what is taken from the start keeps it small.
+    const uint32_t left = s.limit;
+    s.limit = 1024 * s.cores + left;
+    if (chance(random, 30)) s.ballast = s.limit - left;
+  }
+  s.flows = 256;
+  s.push = chance(random, 30);
+  const auto capacity = [&] {
+    return wide ? 64 : chance(random, 60) ? 1 + random.below(4) : 5 + random.below(60);
+  };
+  s.rings = {.claims = capacity(),
+             .answers = capacity(),
+             .down = capacity(),
+             .news = capacity(),
+             .merges = capacity()};
+  return s;
+}
+
+}  // namespace
+
+Cluster::Cluster(uint64_t seed)
+    : random_(seed),
+      world_(random_, World::Of::kCluster),
+      whole_turns_(random_.below(90)),
+      traffic_share_(4 + random_.below(12)),
+      time_share_(4 + random_.below(10)),
+      trouble_share_(chance(random_, 15) ? 0 : 1 + random_.below(3)),
+      changes_(chance(random_, 40) ? 0 : random_.below(25)),
+      several_(chance(random_, 50) ? 0 : random_.below(60)) {
+  document_ = std::make_shared<const World>(world_);
+  world_.compile();
+  const uint32_t engines = chance(random_, 45) ? 2 : chance(random_, 75) ? 3 : 4;
+  nodes_.resize(engines);
+  std::vector<std::string> names;
+  for (uint32_t n = 0; n < engines; ++n) names.push_back("se" + std::to_string(n));
+  const bool wide = chance(random_, 40);
+  for (uint32_t n = 0; n < engines; ++n) {
+    Node& node = nodes_[n];
+    node.place.rank = n;
+    node.place.names = names;
+    node.place.skew = milliseconds(random_.below(20'000'000));
+    node.place.wall_origin =
+        kWallOrigin + (timing::seconds(random_.below(20'000)) - timing::seconds(10'000));
+    node.place.slots = random_.below(4);
+    node.shape = random_shape(random_, wide);
+    node.disk_at = time_.now();
+  }
+  for (uint32_t a = 0; a < engines; ++a) {
+    for (uint32_t b = a + 1; b < engines; ++b)
+      wires_.push_back({a, b, std::make_unique<Link>(time_, random_)});
+  }
+  for (uint32_t n = 0; n < engines; ++n) start(n, false);
+  nodes_[any_node()].serving = true;
+}
+
+Cluster::~Cluster() {
+  for (Wire& w : wires_) {
+    w.link->detach(0, false);
+    w.link->detach(1, false);
+  }
+}
+
+void Cluster::run(uint32_t steps) {
+  const uint32_t rounds = 3;
+  for (uint32_t r = 0; r < rounds; ++r) {
+    const uint32_t until = step_ + steps / rounds;
+    for (; step_ < until; ++step_) step();
+    heal();
+    rest("after trouble");
+    calm();
+    heal();
+    rest("after a crash");
+  }
+  wait_for_the_end();
+}
+
+// --- engines ------------------------------------------------------------------------------------
+
+// What a member's checkers throw, and what it traces, in the world's terms.
+void Cluster::act_as(uint32_t n, const std::function<void(Member&)>& act) {
+  Member* m = member(n);
+  trace_.set_view({n, nodes_[n].place.slots, nodes_[n].place.skew.count()});
+  try {
+    act(*m);
+  } catch (Violation& v) {
+    if (v.what.find("se") != 0) {
+      v.what = m->place().names[n] + ": " + v.what;
+      if (!v.key.none()) v.key.scope -= m->place().slots;
+    }
+    throw;
+  }
+}
+
+void Cluster::start(uint32_t n, bool with_disk) {
+  Node& node = nodes_[n];
+  Place place = node.place;
+  if (!with_disk) place.disk.reset();
+  trace_.set_view({n, place.slots, place.skew.count()});
+  trace_.add({.step = step_,
+              .what = with_disk ? "starts with disk" : "starts",
+              .now_ns = (time_.now() + place.skew).ns});
+  node.member =
+      std::make_unique<Member>(place, node.shape, document_, chronicle_, trace_, time_, random_);
+  act_as(n, [](Member& m) { m.restore(); });
+  node.stalled_until.assign(node.shape.cores, 0);
+  node.paused_until = {};
+  node.taking_over = false;
+  for (Wire& w : wires_) {
+    if (w.a == n) w.link->attach(0, &node.member->host());
+    if (w.b == n) w.link->attach(1, &node.member->host());
+  }
+}
+
+void Cluster::crash(uint32_t n) {
+  Node& node = nodes_[n];
+  ++happened_["crashes"];
+  trace_.set_view({n, node.place.slots, node.place.skew.count()});
+  trace_.add({.step = step_, .what = "crashes", .now_ns = node.member->now().ns});
+  chronicle_.crashes(*node.member);
+  const bool noticed = chance(random_, 50);
+  for (Wire& w : wires_) {
+    if (w.a == n) w.link->detach(0, noticed);
+    if (w.b == n) w.link->detach(1, noticed);
+  }
+  for (const auto& [name, value] : std::map<std::string, uint64_t>{
+           {"openings", node.member->ledger().openings()}, {"deletions", node.member->deletions()}})
+    happened_[name] += value;
+  node.member.reset();
+}
+
+std::vector<Member*> Cluster::alive() {
+  std::vector<Member*> out;
+  for (Node& node : nodes_) {
+    if (node.member) out.push_back(node.member.get());
+  }
+  return out;
+}
+
+// --- steps --------------------------------------------------------------------------------------
+
+void Cluster::step() {
+  uint32_t what = random_.below(100);
+  const auto is = [&](uint32_t share) {
+    if (what < share) return true;
+    what -= share;
+    return false;
+  };
+  if (is(traffic_share_)) return traffic();
+  if (is(time_share_)) return pass_time();
+  if (is(trouble_share_)) return chance(random_, 50) ? trouble() : void();
+  if (is(8)) return move_links();
+  if (is(10)) {
+    const uint32_t n = any_node();
+    if (member(n) != nullptr && nodes_[n].paused_until <= time_.now()) control(n, false);
+    return;
+  }
+  step_core();
+}
+
+void Cluster::step_core() {
+  const uint32_t n = any_node();
+  Node& node = nodes_[n];
+  if (!node.member || node.paused_until > time_.now()) return;
+  const uint32_t core = random_.below(node.shape.cores);
+  if (node.stalled_until[core] > step_) return;
+  if (random_.below(300) == 0) {
+    node.stalled_until[core] = step_ + random_.below(chance(random_, 20) ? 600 : 60);
+    return;
+  }
+  act_as(n, [&](Member& m) {
+    uint32_t stages = chance(random_, whole_turns_) ? kStages : 1 + random_.below(3);
+    while (stages-- > 0) m.step_core(core, step_);
+  });
+}
+
+void Cluster::control(uint32_t n, bool all) {
+  act_as(n, [&](Member& m) {
+    const bool changed = m.control(step_, all);
+    const bool resync = m.exchange().take_resync();
+    for (mirroring::Peer& peer : m.host().engine.peers) {
+      if (resync) peer.received = {};
+    }
+    for (Wire& w : wires_) {
+      if (!resync) break;
+      if (w.a == n) w.link->resync(0);
+      if (w.b == n) w.link->resync(1);
+    }
+    for (Wire& w : wires_) {
+      if (w.a == n) w.link->tick(0);
+      if (w.b == n) w.link->tick(1);
+    }
+    for (Wire& w : wires_) {
+      if (!changed) break;
+      if (w.a == n) w.link->changed(0);
+      if (w.b == n) w.link->changed(1);
+    }
+    if (time_.now() - nodes_[n].disk_at >= milliseconds(random_.below(5000))) {
+      nodes_[n].disk_at = time_.now();
+      nodes_[n].place.disk = m.write_disk();
+    }
+  });
+  poll_takeover(n);
+}
+
+void Cluster::move_links() {
+  for (Wire& w : wires_) w.link->move();
+}
+
+void Cluster::traffic() {
+  std::vector<uint32_t> serving;
+  for (uint32_t n = 0; n < nodes_.size(); ++n) {
+    if (nodes_[n].member && nodes_[n].serving) serving.push_back(n);
+  }
+  if (serving.empty()) return begin_takeover();
+  const uint32_t n = serving[random_.below(static_cast<uint32_t>(serving.size()))];
+  act_as(n, [](Member& m) { m.traffic().act(); });
+}
+
+void Cluster::pass_time() {
+  const uint32_t what = random_.below(100);
+  const auto ms = what < 70   ? random_.below(6)
+                  : what < 95 ? random_.below(60)
+                              : random_.below(chance(random_, 80) ? 500 : 3000);
+  if (chance(random_, 3)) {  // nobody runs at all
+    time_.advance(milliseconds(ms));
+    for (Member* m : alive()) m->advance(milliseconds(ms));
+    return;
+  }
+  pass(milliseconds(ms), false);
+}
+
+// Time in which everything that does not stall goes on.
+void Cluster::pass(Duration by, bool all) {
+  const bool moment = by < kSlice && !all;
+  while (by > Duration::zero()) {
+    // Not in step: else what is told would take no longer than the quickest news ever did, and what
+    // an engine has given up would be told back to it, as young as it was, for ever.
+    Duration some = by;
+    if (by >= kSlice)
+      some = kSlice - timing::milliseconds(3) + timing::milliseconds(random_.below(7));
+    by -= some;
+    time_.advance(some);
+    for (Member* m : alive()) m->advance(some);
+    if (moment) return;
+    move_links();
+    for (uint32_t n = 0; n < nodes_.size(); ++n) {
+      Node& node = nodes_[n];
+      if (!node.member || (!all && node.paused_until > time_.now())) continue;
+      act_as(n, [&](Member& m) {
+        for (uint32_t c = 0; c < node.shape.cores; ++c) {
+          if (!all && node.stalled_until[c] > step_) continue;
+          do m.step_core(c, step_);
+          while (m.cores().stage(c) != Stage::kReceive);
+        }
+      });
+      control(n, all);
+    }
+  }
+}
+
+uint32_t Cluster::smallest_ring() const {
+  uint32_t smallest = UINT32_MAX;
+  for (const Node& node : nodes_) {
+    const replication::Rings::Capacity& r = node.shape.rings;
+    smallest = std::min({smallest, r.claims, r.answers, r.down, r.news, r.merges});
+  }
+  return smallest;
+}
+
+// --- trouble ------------------------------------------------------------------------------------
+
+void Cluster::trouble() {
+  const uint32_t what = random_.below(100);
+  if (what < changes_) return change_document();
+  if (what < changes_ + 15) {
+    const uint32_t n = any_node();
+    if (member(n) != nullptr) act_as(n, [&](Member& m) { m.start_deletion(step_); });
+    return;
+  }
+  if (chance(random_, 25)) return begin_takeover();
+  if (chance(random_, 50)) return trouble_with_engines();
+  trouble_with_links();
+}
+
+void Cluster::trouble_with_links() {
+  Wire& w = wires_[random_.below(static_cast<uint32_t>(wires_.size()))];
+  switch (random_.below(7)) {
+    case 0:
+      return partition();
+    case 1:
+      ++happened_["cuts"];
+      return w.link->cut();
+    case 2:
+    case 3:
+      return w.link->heal();
+    case 4:
+      return w.link->set_latency(milliseconds(1 + random_.below(chance(random_, 70) ? 5 : 200)));
+    default:
+      ++happened_["stalls"];
+      w.link->stall(random_.below(2),
+                    milliseconds(random_.below(chance(random_, 60) ? 300 : 3000)));
+  }
+}
+
+void Cluster::partition() {
+  ++happened_["partitions"];
+  const uint32_t group = random_.below(1u << nodes_.size());
+  for (Wire& w : wires_) {
+    const bool apart = ((group >> w.a ^ group >> w.b) & 1) != 0;
+    if (apart && w.link->is_up()) w.link->cut();
+    if (!apart) w.link->heal();
+  }
+  // The groups do not know of each other: clients may come to both.
+  if (chance(random_, several_)) nodes_[any_node()].serving = true;
+}
+
+void Cluster::trouble_with_engines() {
+  const uint32_t n = any_node();
+  Node& node = nodes_[n];
+  if (!node.member) {
+    ++happened_["restarts"];
+    // Its memory of clients is gone, so nobody is sent to it before it has taken over.
+    return start(n, chance(random_, 50));
+  }
+  if (chance(random_, 30)) {
+    node.paused_until = time_.now() + milliseconds(random_.below(2000));
+    return;
+  }
+  if (alive().size() < 2) return;
+  crash(n);
+  node.serving = false;
+}
+
+void Cluster::change_document() {
+  // A slot is given anew when nobody uses it any more, on any engine.
+  const auto all = alive();
+  const bool up_to_date =
+      std::all_of(all.begin(), all.end(), [](Member* m) { return m->is_up_to_date(); });
+  if (!up_to_date) return;
+  world_.recycle(
+      [&](snapshot::ServerSlot slot) {
+        return std::all_of(all.begin(), all.end(),
+                           [&](Member* m) { return m->cores().flows_of(slot) == 0; });
+      },
+      [&](snapshot::ScopeSlot slot) {
+        return std::all_of(all.begin(), all.end(), [&](Member* m) {
+          return std::none_of(m->mirror().begin(), m->mirror().end(), [&](const auto& told) {
+            return told.first.scope == slot.value + m->place().slots;
+          });
+        });
+      });
+  world_.change();
+  document_ = std::make_shared<const World>(world_);
+  world_.compile();
+  ++happened_["documents"];
+  for (Member* m : all) m->offer(document_);
+}
+
+// --- clients move to another engine -------------------------------------------------------------
+
+// Synced with everybody it can reach.
+bool Cluster::is_synced(uint32_t n) const {
+  for (const Wire& w : wires_) {
+    if (w.a != n && w.b != n) continue;
+    const uint32_t other = w.a == n ? w.b : w.a;
+    if (!nodes_[other].member || !w.link->is_up()) continue;
+    const mirroring::Session* s = w.link->session(w.a == n ? 0 : 1);
+    if (s == nullptr || !s->has_received_snapshot()) return false;
+  }
+  return true;
+}
+
+void Cluster::begin_takeover() {
+  const uint32_t n = any_node();
+  Node& node = nodes_[n];
+  if (!node.member || node.serving || node.taking_over || !is_synced(n)) return;
+  node.taking_over = true;
+  node.heard = node.member->heard;
+  act_as(n, [&](Member& m) { node.fence = m.exchange().begin_fence(); });
+}
+
+void Cluster::poll_takeover(uint32_t n) {
+  Node& node = nodes_[n];
+  if (!node.taking_over || !node.member->exchange().has_passed(node.fence)) return;
+  ++happened_["takeovers"];
+  node.taking_over = false;
+  act_as(n, [&](Member& m) {
+    m.read_news(true);
+    chronicle_.check_heard(m, node.heard, "taking over");
+  });
+  node.serving = true;
+  const bool beside = chance(random_, several_);
+  for (uint32_t other = 0; other < nodes_.size() && !beside; ++other) {
+    if (other != n) nodes_[other].serving = false;
+  }
+}
+
+// --- coming to rest -----------------------------------------------------------------------------
+
+void Cluster::heal() {
+  for (Wire& w : wires_) {
+    w.link->heal();
+    w.link->set_latency(milliseconds(2));
+  }
+  for (uint32_t n = 0; n < nodes_.size(); ++n) {
+    Node& node = nodes_[n];
+    if (!node.member) start(n, chance(random_, 50));
+    node.paused_until = {};
+    std::fill(node.stalled_until.begin(), node.stalled_until.end(), 0u);
+  }
+}
+
+std::string Cluster::restless() {
+  for (Member* m : alive()) {
+    const std::string left = m->unfinished();
+    if (!left.empty()) return m->place().names[m->place().rank] + ": " + left;
+  }
+  for (Wire& w : wires_) {
+    if (!w.link->is_quiet())
+      return "engines " + std::to_string(w.a) + " and " + std::to_string(w.b) + " are not synced";
+  }
+  return "";
+}
+
+// P6 and P4: when nothing stalls and nobody wants anything new, all that is under way arrives.
+void Cluster::rest(const char* when) {
+  std::string left = "not tried";
+  uint32_t quiet = 0;
+  // What a tombstone of a scope kills goes by and by, and is told one by one.
+  uint32_t sweep = 4;
+  for (const Node& node : nodes_) {
+    uint32_t places = 0;
+    for (uint32_t c = 0; c < node.shape.cores; ++c)
+      places = std::max(places, node.member->cores().core(c).table().home_places());
+    sweep = std::max(sweep, 4 + places / std::min(node.shape.rings.news, node.shape.rings.down));
+  }
+  bool swept = false;
+  for (uint32_t i = 0; i < 1500 && quiet < 3; ++i) {
+    pass(kSlice, true);
+    left = restless();
+    quiet = left.empty() ? quiet + 1 : 0;
+    if (quiet < 3 || swept) continue;
+    swept = true;
+    quiet = 0;
+    pass(sweep * kSlice, true);
+  }
+  if (quiet < 3) throw Violation{"P6", left, {}};
+  for (uint32_t n = 0; n < nodes_.size(); ++n)
+    act_as(n, [&](Member& m) {
+      chronicle_.check_heard(m, m.heard, when);
+      m.check_told();
+    });
+  chronicle_.check_equal(alive());
+}
+
+// Nothing is wrong, clients come; then perhaps one engine crashes. The others know what it knew.
+void Cluster::calm() {
+  // In the smallest rings news takes too long to promise anything.
+  if (smallest_ring() >= 8) chronicle_.all_is_well(alive());
+  const uint32_t slices = 50 + random_.below(250);
+  const uint32_t crash_at = chance(random_, 60) ? slices / 2 + random_.below(slices / 2) : slices;
+  for (uint32_t i = 0; i < slices; ++i) {
+    step_ += 1;
+    for (uint32_t n = random_.below(4); n > 0 && i < crash_at; --n) traffic();
+    if (i == crash_at) {
+      const uint32_t n = any_node();
+      nodes_[n].serving = false;
+      crash(n);
+      chronicle_.one_has_crashed(alive());
+    }
+    pass(kSlice, true);
+  }
+  chronicle_.all_is_well_no_more();
+}
+
+std::string Cluster::leftovers() {
+  for (Member* m : alive()) {
+    const std::string where = m->place().names[m->place().rank] + ": ";
+    const std::string left = leaks(m->cores(), m->world());
+    if (!left.empty()) return where + left;
+    const auto& list = m->exchange().list();
+    std::string listed;
+    list.for_each([&](snapshot::ScopeId scope, const persist::Key* key, const persist::Record& r) {
+      // How long others may speak of a scope that no document names here, nobody can tell.
+      if (m->scope_of(scope) == nullptr) return;
+      listed += " of scope " + std::to_string(scope.value) + (key == nullptr ? "" : " a key") +
+                " up to " + std::to_string(r.deleted.value);
+    });
+    if (!listed.empty()) return where + "the update list is not empty:" + listed;
+    if (m->exchange().mirror().size() != 0) return where + "the mirror is not empty";
+  }
+  return "";
+}
+
+// Clients go; links and engines still fail for a while; then everything has to end by its time.
+void Cluster::wait_for_the_end() {
+  constexpr Duration kGrain = milliseconds(50);
+  for (uint32_t n = 0; n < nodes_.size(); ++n) {
+    nodes_[n].serving = false;
+    act_as(n, [](Member& m) { m.stop_clients(); });
+  }
+  pass(milliseconds(100), true);
+  // Those who are held are asked again and again, and that is told: in little rings that takes
+  // turns.
+  const uint32_t rounds = 1 + 12 / smallest_ring();
+  chronicle_.clients_have_gone();
+  for (uint32_t i = 0; i < 2000; ++i) {
+    time_.advance(kGrain - rounds * milliseconds(1));
+    for (Member* m : alive()) m->advance(kGrain - rounds * milliseconds(1));
+    for (uint32_t r = 0; r < rounds; ++r) pass(milliseconds(1), true);
+    if (i < 60 && random_.below(15) == 0) {
+      trouble_with_links();
+      if (chance(random_, 30)) trouble_with_engines();
+    }
+    if (i < 60 && random_.below(15) == 0) heal();
+    if (i == 60) heal();
+    if (i % 4 == 0) chronicle_.check_overdue(alive(), kGrain);
+    if (i > 70 && i % 16 == 0 && restless().empty() && leftovers().empty()) return;
+  }
+  std::string left = restless();
+  if (!left.empty()) throw Violation{"P6", left, {}};
+  left = leftovers();
+  if (!left.empty()) throw Violation{"leak", left, {}};
+}
+
+void Cluster::count(std::map<std::string, uint64_t>& totals) {
+  for (const auto& [name, n] : happened_) totals[name] += n;
+  for (Member* m : alive()) {
+    totals["openings"] += m->ledger().openings();
+    totals["deletions"] += m->deletions();
+    for (uint32_t c = 0; c < m->cores().cores(); ++c) {
+      const replication::Counters& n = m->cores().core(c).replica().counters();
+      totals["created"] += n.created;
+      totals["moved"] += n.moved;
+      totals["merged"] += n.merged;
+      totals["merges refused"] += n.merges_refused;
+      totals["expired"] += n.expired;
+      totals["evicted"] += n.evicted_idle;
+    }
+  }
+  for (const Wire& w : wires_) totals["connections"] += w.link->connections();
+  totals["deliveries"] += chronicle_.deliveries();
+  totals["deliveries of living"] += chronicle_.heard();
+  totals["comparisons"] += chronicle_.comparisons();
+  totals["records compared"] += chronicle_.compared();
+  totals["simulated ms"] +=
+      static_cast<uint64_t>((time_.now() - Instant{1'000'000'000'000}).count() / 1'000'000);
+}
+
+}  // namespace limpet::sim

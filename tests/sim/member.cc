@@ -1,0 +1,399 @@
+#include "tests/sim/member.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "tests/sim/chronicle.h"
+
+namespace limpet::sim {
+
+using mirroring::Arrival;
+using mirroring::BootId;
+using mirroring::PeerIndex;
+using persist::Change;
+using persist::Merge;
+using timing::Duration;
+using timing::Instant;
+using timing::WallTime;
+
+namespace {
+
+constexpr uint32_t kWorkPerTurn = 2048;
+constexpr uint32_t kControlCore = 63;  // of stamps that the control thread makes
+
+}  // namespace
+
+Shape Member::shape_of(const Shape& shape) const {
+  Shape s = shape;
+  s.rank = place_.rank;
+  s.peers = s.disk = true;
+  s.wall_origin = place_.wall_origin;
+  return s;
+}
+
+mirroring::Exchange::Options Member::options_of(const Shape& shape) const {
+  return {.entries = shape.limit,
+          .surplus = shape.cores * (shape.rings.news + 1),
+          .peers = static_cast<uint32_t>(place_.names.size() - 1),
+          .node = place_.rank << 6 | kControlCore,
+          .wall_origin = place_.wall_origin};
+}
+
+Member::Member(const Place& place, const Shape& shape, std::shared_ptr<const World> document,
+               Chronicle& chronicle, Trace& trace, const timing::Clock& time, base::Random& random)
+    : place_(place),
+      chronicle_(chronicle),
+      trace_(trace),
+      random_(random),
+      clock_(time.now() + place.skew, place.wall_origin),
+      engine_(shape_of(shape), clock_, random),
+      world_(std::in_place, *document, place.slots, uint64_t{0}),
+      ledger_(engine_, *world_, trace, this),
+      exchange_(options_of(shape), *this, engine_.shared().hash, std::pmr::get_default_resource()),
+      versions_(random.below(50)) {
+  host_.clock = &clock_;
+  host_.engine.name = place_.names[place_.rank];
+  BootId& boot = host_.engine.boot;
+  for (uint8_t& byte : boot.bytes) byte = static_cast<uint8_t>(random_.next() | 1);
+  host_.engine.table_limit = shape.limit;
+  host_.engine.list = &exchange_.list();
+  host_.engine.home = this;
+  for (const std::string& name : place_.names) {
+    if (name == host_.engine.name) continue;
+    const PeerIndex index{static_cast<uint8_t>(host_.engine.peers.size())};
+    host_.engine.peers.push_back({.index = index, .name = name});
+  }
+  documents_.push_back(std::move(document));
+  take_document();
+  traffic_ = std::make_unique<Traffic>(*world_, engine_, random_);
+  for (const PoolDocument& pool : world_->pools()) {
+    for (const ServerDocument& s : pool.servers) {
+      worker::ControlMessage m;
+      m.neighbor.port = 1;
+      m.neighbor.address = s.address;
+      m.neighbor.mac = support::mac("02:00:00:00:02:02");
+      m.neighbor.valid = true;
+      for (uint32_t c = 0; c < engine_.cores(); ++c) engine_.send(c, m);
+    }
+  }
+  for (int i = 0; i < 3; ++i) turn(0);
+}
+
+// --- documents ----------------------------------------------------------------------------------
+
+bool Member::is_up_to_date() const {
+  return documents_.empty() && const_cast<Engine&>(engine_).swept(world_->version());
+}
+
+// One after another, as control/engine/changes.cc.
+void Member::take_document() {
+  if (documents_.empty()) return;
+  if (used_version_ != 0 && !engine_.swept(world_->version())) return;
+  world_.emplace(*documents_.front(), place_.slots, versions_);
+  documents_.pop_front();
+  const auto snapshot = world_->compile();
+  std::vector<mirroring::Exchange::Scope> scopes;
+  for (const snapshot::Scope& s : snapshot->scopes) {
+    if (s.live) scopes.push_back({s.id, s.slot, s.mirrored, s.timeout + s.update_interval});
+  }
+  exchange_.use(scopes, snapshot->version, now());
+  used_version_ = snapshot->version;
+  engine_.publish(snapshot);
+  trace_.add({.step = step_, .what = "published", .detail = snapshot->version, .now_ns = now().ns});
+}
+
+void Member::show() {
+  trace_.set_view({place_.rank, place_.slots, place_.skew.count()});
+}
+
+// --- steps --------------------------------------------------------------------------------------
+
+void Member::step_core(uint32_t core, uint32_t step) {
+  show();
+  const Stage stage = engine_.stage(core);
+  under_way_.clear();
+  deleted_before_ = engine_.core(core).replica().counters().deleted;
+  engine_.shared().rings.merges[core].peek([&](const Merge& m) {
+    under_way_.push_back({m.scope.value, m.key});
+  });
+  ledger_.before(core, stage, step);
+  engine_.step(
+      core, [&](const support::Bytes& frame) { ledger_.received(frame); },
+      [&](const Leaving& frame) { traffic_->left(frame); });
+  ledger_.after(core, stage);
+  if (stage != Stage::kReceive && stage != Stage::kBegin && stage != Stage::kFlush)
+    chronicle_.look(*this, core);
+  if (chance(random_, 10)) check_invariants(engine_, *world_, ledger_, mirror_);
+}
+
+void Member::turn(uint32_t step) {
+  for (uint32_t core = 0; core < engine_.cores(); ++core) {
+    do step_core(core, step);
+    while (engine_.stage(core) != Stage::kReceive);
+  }
+}
+
+bool Member::read_news(bool all) {
+  bool changed = false;
+  for (uint32_t c = 0; c < engine_.cores(); ++c) {
+    uint32_t wanted = !all && chance(random_, 40) ? random_.below(3) : 64;
+    Change change;
+    while (wanted-- > 0 && engine_.shared().rings.news[c].pop(&change)) {
+      note(change);
+      changed = exchange_.apply(change, now()) || changed;
+    }
+  }
+  return changed;
+}
+
+bool Member::control(uint32_t step, bool all) {
+  show();
+  step_ = step;
+  const uint64_t before = exchange_.list().last().value;
+  read_news(all);
+  exchange_.tick(now());
+  poll_deletion();
+  take_document();
+  exchange_.list().work(kWorkPerTurn, now());
+  return exchange_.list().last().value != before;
+}
+
+void Member::note(const Change& change) {
+  if (change.kind == Change::Kind::kFence) return;
+  const KeyId key{change.scope.value, change.key};
+  if (change.kind == Change::Kind::kRemove) {
+    mirror_.erase(key);
+    return;
+  }
+  mirror_[key] = change;
+  chronicle_.told(*this, key, change);
+}
+
+void Member::stop_clients() {
+  traffic_->finish();
+}
+
+// --- deletion -----------------------------------------------------------------------------------
+
+worker::EntryFilter Member::random_filter() const {
+  worker::EntryFilter filter;
+  filter.scopes.resize(world_->scopes().size());
+  for (std::size_t i = 0; i < filter.scopes.size(); ++i) {
+    filter.scopes[i] =
+        world_->scopes()[i].state == ScopeDocument::State::kLive && chance(random_, 60);
+  }
+  return filter;
+}
+
+void Member::send_jobs(const worker::Job& like) {
+  deletion_->jobs.clear();
+  for (uint32_t c = 0; c < engine_.cores(); ++c) {
+    auto job = std::make_unique<worker::Job>();
+    job->kind = like.kind;
+    job->filter = like.filter;
+    job->whole_scopes = like.whole_scopes;
+    job->up_to = like.up_to;
+    engine_.send(c, {.kind = worker::ControlMessage::Kind::kJob, .job = job.get()});
+    deletion_->jobs.push_back(job.get());
+    jobs_.push_back(std::move(job));
+  }
+}
+
+// As control/engine/entries.cc: of some clients or servers, or of whole scopes.
+bool Member::start_deletion(uint32_t step) {
+  if (deletion_ != nullptr || !is_up_to_date()) return false;
+  auto filter = random_filter();
+  const bool whole = chance(random_, 50);
+  const net::Family f =
+      world_->clients(net::Family::kV4).empty() ? net::Family::kV6 : net::Family::kV4;
+  const auto& clients = world_->clients(f);
+  if (!whole) filter.client = clients[random_.below(static_cast<uint32_t>(clients.size()))];
+  const auto tombstones = static_cast<uint32_t>(filter.scopes.size());
+  if (!exchange_.list().room_for_tombstones(tombstones)) return false;
+  ++deletions_;
+  deletion_ = std::make_unique<Deletion>();
+  deletion_->filter = filter;
+  deletion_->waits_for_clocks = whole;
+  worker::Job job;
+  job.kind = whole ? worker::Job::Kind::kClock : worker::Job::Kind::kDelete;
+  job.filter = filter;
+  send_jobs(job);
+  trace_.add({.step = step,
+              .what = whole ? "scopes to be deleted" : "client to be deleted",
+              .now_ns = now().ns});
+  return true;
+}
+
+// A tombstone of each scope, above all that any home has made.
+void Member::kill_scopes() {
+  persist::Stamp up_to;
+  for (const worker::Job* job : deletion_->jobs) up_to = std::max(up_to, job->clock);
+  for (std::size_t i = 0; i < deletion_->filter.scopes.size(); ++i) {
+    const ScopeDocument& scope = world_->scopes()[i];
+    if (!deletion_->filter.scopes[i] || !scope.profile.mirrored) continue;
+    if (!exchange_.kill_scope(scope.id, up_to, now())) deletion_->filter.scopes[i] = false;
+  }
+  chronicle_.deleted(up_to);
+  deletion_->waits_for_clocks = false;
+  worker::Job job;
+  job.kind = worker::Job::Kind::kDelete;
+  job.filter = deletion_->filter;
+  job.whole_scopes = true;
+  job.up_to = up_to;
+  send_jobs(job);
+}
+
+void Member::poll_deletion() {
+  if (deletion_ == nullptr) return;
+  for (const worker::Job* job : deletion_->jobs) {
+    if (!job->done.load()) return;
+  }
+  if (deletion_->waits_for_clocks) return kill_scopes();
+  if (deletion_->turns.empty()) {
+    for (uint32_t c = 0; c < engine_.cores(); ++c) deletion_->turns.push_back(engine_.turns(c));
+  }
+  for (uint32_t c = 0; c < engine_.cores(); ++c) {
+    if (engine_.turns(c) == deletion_->turns[c]) return;
+  }
+  trace_.add({.step = step_, .what = "deletion done", .now_ns = now().ns});
+  deletion_.reset();
+}
+
+// --- peers --------------------------------------------------------------------------------------
+
+uint32_t Member::home_of(snapshot::ScopeSlot scope, const persist::Key& key) const {
+  return const_cast<Engine&>(engine_).core(0).replica().home_of(scope, key);
+}
+
+bool Member::send(uint32_t home, const Merge& message) {
+  return engine_.shared().rings.merges[home].push(message);
+}
+
+bool Member::deliver(const Arrival& arrival) {
+  if (!exchange_.deliver(arrival)) return false;
+  show();
+  chronicle_.delivered(*this, arrival);
+  return true;
+}
+
+void Member::active(const KeyId& key, Instant t, bool confirmed) {
+  chronicle_.active(*this, key, t, confirmed);
+}
+
+void Member::ended(const KeyId& key, Instant t, Ending ending) {
+  chronicle_.ended(*this, key, t, ending);
+}
+
+// --- disk ---------------------------------------------------------------------------------------
+
+DiskCopy Member::write_disk() const {
+  DiskCopy out;
+  mirroring::Exchange::Walk walk;
+  const auto visit = [&](snapshot::ScopeId scope, const persist::Key* key,
+                         const persist::Record& record, Instant act_at) {
+    out.entries.push_back({scope, key == nullptr, key == nullptr ? persist::Key{} : *key, record,
+                           place_.wall_origin + Duration(act_at.ns)});
+  };
+  while (!exchange_.walk(&walk, 64, visit)) {
+  }
+  out.clock = exchange_.latest_stamp();
+  return out;
+}
+
+void Member::restore() {
+  if (!place_.disk) return;
+  exchange_.observe(place_.disk->clock);
+  for (const DiskCopy::Entry& e : place_.disk->entries) {
+    const Arrival arrival{.scope = e.scope,
+                          .whole_scope = e.whole_scope,
+                          .key = e.key,
+                          .record = e.record,
+                          .act_at = Instant{(e.act - place_.wall_origin).count()}};
+    for (uint32_t i = 0; !exchange_.restore(arrival, now()); ++i) {
+      if (i == 1000) throw Violation{"P6", "what was on disk is not taken", {}};
+      turn(0);
+      control(0, true);
+    }
+  }
+  const uint32_t fence = exchange_.begin_fence();
+  for (uint32_t i = 0; !exchange_.has_passed(fence); ++i) {
+    if (i == 1000) throw Violation{"P6", "a fence does not come back", {}};
+    turn(0);
+    control(0, true);
+  }
+}
+
+// --- words --------------------------------------------------------------------------------------
+
+GlobalKey Member::global(const KeyId& key) const {
+  return {world_->scopes()[key.scope].id, key.key};
+}
+
+std::optional<KeyId> Member::local(const GlobalKey& key) const {
+  const ScopeDocument* scope = scope_of(key.scope);
+  if (scope == nullptr) return std::nullopt;
+  return KeyId{static_cast<uint32_t>(scope - world_->scopes().data()), key.key};
+}
+
+const ScopeDocument* Member::scope_of(snapshot::ScopeId id) const {
+  for (const ScopeDocument& s : world_->scopes()) {
+    if (s.id == id && s.state == ScopeDocument::State::kLive) return &s;
+  }
+  return nullptr;
+}
+
+bool Member::has_lost_for_room() const {
+  auto& engine = const_cast<Engine&>(engine_);
+  for (uint32_t c = 0; c < engine_.cores(); ++c) {
+    const auto& n = engine.core(c).replica().counters();
+    if (n.evicted_idle.get() + n.merges_refused.get() > 0) return true;
+  }
+  return exchange_.counters().unnamed_refused > 0;
+}
+
+bool Member::has_refused_tombstones() const {
+  auto& engine = const_cast<Engine&>(engine_);
+  for (uint32_t c = 0; c < engine_.cores(); ++c) {
+    if (engine.core(c).replica().counters().tombstones_refused.get() > 0) return true;
+  }
+  return exchange_.counters().tombstones_refused > 0;
+}
+
+bool Member::is_deleting(uint32_t core, const KeyId& key) const {
+  if (deletion_ == nullptr) return false;
+  worker::Core& c = const_cast<Engine&>(engine_).core(core);
+  if (c.replica().counters().deleted == deleted_before_) return false;
+  const snapshot::ScopeSlot slot{key.scope};
+  return deletion_->filter.matches(c.snapshot(), slot, key.key, snapshot::kNoServer);
+}
+
+void Member::check_told() {
+  uint32_t live = 0;
+  for (const auto& [key, change] : mirror_) {
+    const persist::Record& r = change.record;
+    const snapshot::ScopeSlot slot{key.scope};
+    if (r.live()) {
+      ++live;
+      const auto* binding = exchange_.mirror().find(slot, key.key);
+      if (binding == nullptr || binding->record != r)
+        throw Violation{"P4 mirror", "the mirror is not what homes have told", key};
+    }
+    const ScopeDocument& scope = world_->scopes()[key.scope];
+    if (scope.state != ScopeDocument::State::kLive || !scope.profile.mirrored) continue;
+    if (!change.confirmed && r.live()) continue;
+    const persist::Record* listed = exchange_.list().find(scope.id, key.key);
+    if (listed == nullptr || *listed != r)
+      throw Violation{"P4 list", "the update list is not what homes have told", key};
+  }
+  if (exchange_.mirror().size() != live)
+    throw Violation{"P4 mirror", "the mirror has what homes have not told", {}};
+}
+
+std::string Member::unfinished() {
+  std::string left = sim::unfinished(engine_);
+  if (left.empty() && deletion_ != nullptr) left = "a deletion does not end";
+  if (left.empty() && !is_up_to_date()) left = "a sweep does not end";
+  return left;
+}
+
+}  // namespace limpet::sim

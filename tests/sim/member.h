@@ -1,0 +1,197 @@
+// Member: one run of one engine of a cluster, from its start to its crash: cores, traffic of its
+// own, and the control thread between homes and peers (control/engine, without sockets and files).
+// A member's clocks, slots and versions are not those of others; documents reach it late.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "common/timing/manual_clock.h"
+#include "control/mirroring/exchange.h"
+#include "tests/sim/engine.h"
+#include "tests/sim/invariants.h"
+#include "tests/sim/ledger.h"
+#include "tests/sim/link.h"
+#include "tests/sim/trace.h"
+#include "tests/sim/traffic.h"
+#include "tests/sim/world.h"
+
+namespace limpet::sim {
+
+// A key as all engines know it.
+struct GlobalKey {
+  snapshot::ScopeId scope;
+  persist::Key key;
+
+  friend bool operator==(const GlobalKey&, const GlobalKey&) = default;
+};
+
+struct GlobalKeyHash {
+  std::size_t operator()(const GlobalKey& k) const {
+    return (k.key.words[0] ^ k.key.words[1] * 0x9e3779b97f4a7c15ULL) * 31 + k.scope.value;
+  }
+};
+
+// The table as it was on disk.
+struct DiskCopy {
+  struct Entry {
+    snapshot::ScopeId scope;
+    bool whole_scope = false;
+    persist::Key key;
+    persist::Record record;
+    timing::WallTime act;
+  };
+  std::vector<Entry> entries;
+  persist::Stamp clock;
+};
+
+// What outlives a run of an engine.
+struct Place {
+  uint32_t rank = 0;  // among the names
+  std::vector<std::string> names;
+  timing::Duration skew{};  // of its clock against the world's
+  timing::WallTime wall_origin;
+  uint32_t slots = 0;  // its scopes' slots come after as many others
+  std::optional<DiskCopy> disk;
+};
+
+class Chronicle;
+
+class Member final : public mirroring::Home, public mirroring::HomeRings, public Witness {
+ public:
+  Member(const Place& place, const Shape& shape, std::shared_ptr<const World> document,
+         Chronicle& chronicle, Trace& trace, const timing::Clock& time, base::Random& random);
+  ~Member() override = default;
+
+  // Merges what was on disk, before any peer is heard.
+  void restore();
+
+  // --- time and steps ----------------------------------------------------------------------------
+  void advance(timing::Duration by) { clock_.advance(by); }
+  timing::Instant now() const { return clock_.now(); }
+  timing::Instant true_time(timing::Instant mine) const { return mine - place_.skew; }
+  // The next stage of a core.
+  void step_core(uint32_t core, uint32_t step);
+  // All of a turn of every core.
+  void turn(uint32_t step);
+  // What the control thread does besides its links. `all`: reads all news there are. True when the
+  // update list has changed.
+  bool control(uint32_t step, bool all);
+  // Reads what homes have told by now.
+  bool read_news(bool all);
+
+  // --- orders ------------------------------------------------------------------------------------
+  void offer(std::shared_ptr<const World> document) { documents_.push_back(std::move(document)); }
+  bool is_up_to_date() const;
+  // False: it is busy with another deletion, or there is no room for the tombstones.
+  bool start_deletion(uint32_t step);
+  bool is_idle() const { return deletion_ == nullptr; }
+  void stop_clients();
+  DiskCopy write_disk() const;
+
+  // --- parts -------------------------------------------------------------------------------------
+  Engine& cores() { return engine_; }
+  Ledger& ledger() { return ledger_; }
+  Traffic& traffic() { return *traffic_; }
+  mirroring::Exchange& exchange() { return exchange_; }
+  const mirroring::Exchange& exchange() const { return exchange_; }
+  Host& host() { return host_; }
+  const World& world() const { return *world_; }
+  const Place& place() const { return place_; }
+  const Told& mirror() const { return mirror_; }
+  uint64_t deletions() const { return deletions_; }
+  GlobalKey global(const KeyId& key) const;
+  std::optional<KeyId> local(const GlobalKey& key) const;
+  const ScopeDocument* scope_of(snapshot::ScopeId id) const;
+  // Bindings went for want of room, or were never let in.
+  bool has_lost_for_room() const;
+  // There was no room for what administrators deleted, here or elsewhere.
+  bool has_refused_tombstones() const;
+  // News of it was on its way to its home when the stage in hand began.
+  bool was_under_way(const KeyId& key) const {
+    return std::find(under_way_.begin(), under_way_.end(), key) != under_way_.end();
+  }
+  // The stage in hand has carried out an administrator's deletion, which may be of this key.
+  bool is_deleting(uint32_t core, const KeyId& key) const;
+  // The mirror and the update list are what homes have told.
+  void check_told();
+  // Nothing is under way between its cores, its control thread and itself.
+  std::string unfinished();
+
+  // What it has heard from peers, by chronicle.cc.
+  struct Heard {
+    persist::Record best;         // the binding that others must not have in vain
+    timing::Instant best_act_at;  // by its clock
+    persist::Record latest;       // the latest activity
+    timing::Instant latest_act_at;
+  };
+  using AllHeard = std::unordered_map<GlobalKey, Heard, GlobalKeyHash>;
+  AllHeard heard;
+  std::unordered_map<GlobalKey, persist::Stamp, GlobalKeyHash> killed;
+  // What its homes had when they were last looked at, and what administrators have deleted here.
+  struct Known {
+    persist::Record record;
+    timing::Instant act_at;
+  };
+  std::unordered_map<GlobalKey, Known, GlobalKeyHash> known;
+  std::unordered_set<persist::Stamp> deleted_lineages;
+
+  // mirroring::Home
+  bool deliver(const mirroring::Arrival& arrival) override;
+  // mirroring::HomeRings
+  uint32_t homes() const override { return engine_.shape().homes(); }
+  uint32_t home_of(snapshot::ScopeSlot scope, const persist::Key& key) const override;
+  bool send(uint32_t home, const persist::Merge& message) override;
+  // Witness
+  void active(const KeyId& key, timing::Instant now, bool confirmed) override;
+  void ended(const KeyId& key, timing::Instant now, Ending ending) override;
+
+ private:
+  struct Deletion {
+    worker::EntryFilter filter;
+    bool waits_for_clocks = false;
+    std::vector<worker::Job*> jobs;  // under way
+    std::vector<uint64_t> turns;     // by core, when all homes had reported
+  };
+
+  worker::EntryFilter random_filter() const;
+  void send_jobs(const worker::Job& like);
+  void kill_scopes();
+  void show();  // whose events the trace gets
+  void take_document();
+  void poll_deletion();
+  void note(const persist::Change& change);
+  Shape shape_of(const Shape& shape) const;
+  mirroring::Exchange::Options options_of(const Shape& shape) const;
+
+  const Place place_;
+  Chronicle& chronicle_;
+  Trace& trace_;
+  base::Random& random_;
+  timing::ManualClock clock_;
+  Engine engine_;
+  std::optional<World> world_;
+  Ledger ledger_;
+  std::unique_ptr<Traffic> traffic_;
+  mirroring::Exchange exchange_;
+  Host host_;
+  Told mirror_;
+  std::deque<std::shared_ptr<const World>> documents_;  // not published yet
+  uint64_t used_version_ = 0;                           // whose scopes the exchange knows
+  std::unique_ptr<Deletion> deletion_;
+  std::vector<std::unique_ptr<worker::Job>> jobs_;  // cores may still look at them
+  uint64_t versions_;                               // how far its versions are ahead
+  uint64_t deletions_ = 0;
+  std::vector<KeyId> under_way_;
+  uint64_t deleted_before_ = 0;  // the stage in hand
+  uint32_t step_ = 0;
+};
+
+}  // namespace limpet::sim
