@@ -420,7 +420,9 @@ void Chronicle::check_overdue(const std::vector<Member*>& members, Duration grai
     // Those that are held are asked too.
     const uint32_t turns =
         8 + n / worker::Core::kRecordsBusy + 4 * n / rings.answers + 2 * n / rings.news;
-    for (const auto& [key, s] : all) {
+    for (const auto& entry : all) {
+      const auto& key = entry.first;
+      const auto& s = entry.second;
       const ScopeDocument* scope = m->scope_of(key.scope);
       const auto local = m->local(key);
       if (scope == nullptr || !local) continue;

@@ -71,8 +71,7 @@ persist::Key key_of(uint32_t n) {
 class Node final : public mirroring::Home {
  public:
   Node(const Options& options, bool first)
-      : first_(first),
-        random_(first ? 1 : 2),
+      : random_(first ? 1 : 2),
         hash_(random_),
         list_({.entries = options.entries, .tombstones = 1024, .peers = 1}, hash_,
               std::pmr::get_default_resource()) {
@@ -161,7 +160,6 @@ class Node final : public mirroring::Home {
     arrived_.clear();
   }
 
-  const bool first_;
   MonotonicClock clock_;
   base::Random random_;
   base::KeyedHash hash_;

@@ -93,10 +93,10 @@ class Traffic {
     if (rte_eal_init(static_cast<int>(arguments.size()), arguments.data()) < 0) fail("no EAL");
     pool_ = rte_pktmbuf_pool_create("frames", kBuffers, 256, 0, RTE_MBUF_DEFAULT_BUF_SIZE, 0);
     const rte_eth_conf configuration{};
+    constexpr auto kAnySocket = static_cast<unsigned>(SOCKET_ID_ANY);
     if (pool_ == nullptr || rte_eth_dev_configure(0, 1, 1, &configuration) != 0 ||
-        rte_eth_rx_queue_setup(0, 0, kRing, SOCKET_ID_ANY, nullptr, pool_) != 0 ||
-        rte_eth_tx_queue_setup(0, 0, kRing, SOCKET_ID_ANY, nullptr) != 0 ||
-        rte_eth_dev_start(0) != 0)
+        rte_eth_rx_queue_setup(0, 0, kRing, kAnySocket, nullptr, pool_) != 0 ||
+        rte_eth_tx_queue_setup(0, 0, kRing, kAnySocket, nullptr) != 0 || rte_eth_dev_start(0) != 0)
       fail("no device");
     pattern_.to = engine;
     pattern_.destination = vip;
