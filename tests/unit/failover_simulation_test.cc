@@ -6,10 +6,20 @@
 #include <cstdlib>
 #include <functional>
 
+#include "tests/support/asan.h"
 #include "tests/unit/failover_lab.h"
 
 namespace limpet::failover {
 namespace {
+
+// A sanitizer makes them many times slower.
+#ifdef LIMPET_TESTS_WITH_ASAN
+constexpr uint64_t kStories = 8;
+constexpr uint64_t kCuts = 20;
+#else
+constexpr uint64_t kStories = 80;
+constexpr uint64_t kCuts = 200;
+#endif
 
 class Story {
  public:
@@ -202,7 +212,7 @@ TEST(ElectionSimulation, HasOneOwnerWhenAllIsWellAndAnOwnerWhereverSomebodyIs) {
     return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
   };
   const uint64_t first = number("LIMPET_SEED", 1);
-  const uint64_t last = first + number("LIMPET_SEEDS", 80) - 1;
+  const uint64_t last = first + number("LIMPET_SEEDS", kStories) - 1;
   for (uint64_t seed = first; seed <= last; ++seed) {
     SCOPED_TRACE("LIMPET_SEED=" + std::to_string(seed));
     Story(seed).play(4);
@@ -211,7 +221,7 @@ TEST(ElectionSimulation, HasOneOwnerWhenAllIsWellAndAnOwnerWhereverSomebodyIs) {
 }
 
 TEST(ElectionSimulation, ACrashOfASettledOwnerIsOverInASecond) {
-  for (uint64_t seed = 1; seed <= 200; ++seed) {
+  for (uint64_t seed = 1; seed <= kCuts; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     base::Random random(seed);
     const std::size_t n = 2 + random.below(3);
