@@ -253,8 +253,7 @@ void Chronicle::active(Member& m, const KeyId& key, Instant now, bool confirmed)
   const GlobalKey global = m.global(key);
   Instant& last = last_active_[global];
   last = std::max(last, m.true_time(now));
-  Instant& held = last_held_[global];
-  if (confirmed) held = std::max(held, m.true_time(now));
+  if (confirmed) held_[global].push_back(m.true_time(now));
 }
 
 void Chronicle::ended(Member& m, const KeyId& local, Instant now, Witness::Ending ending) {
@@ -291,6 +290,8 @@ void Chronicle::check_own(Member& m, const KeyId& local, Instant now) {
   }
   const auto known = m.known.find(key);
   if (e != nullptr || known == m.known.end()) return;
+  // Nor is there of what was deleted.
+  if (known->second.record.stamp <= killed(m, key) || m.was_under_way(local)) return;
   const worker::Shared& shared = m.cores().shared();
   if (shared.bindings.count() + 2 >= shared.bindings.limit()) return;  // husks give way
   Record held = known->second.record;
@@ -326,12 +327,18 @@ void Chronicle::check_others(Member& m, const GlobalKey& key) {
   const ScopeDocument& scope = *m.scope_of(key.scope);
   if (well_since_ == Instant::never() || evicted_.contains(key)) return;
   if (killed(m, key).value != 0) return;
-  const auto it = last_held_.find(key);
-  Instant last = it == last_held_.end() ? Instant{} : it->second;
+  // What has happened just now nobody need have heard of.
+  const Instant known = time_.now() - kLag;
+  Instant last{};
+  bool quiet = true;
+  for (const Instant t : held_[key]) {
+    if (t <= known) last = std::max(last, t);
+    quiet = quiet && t <= known;
+  }
   for (Member* other : members_) {
     if (other->has_lost_for_room()) return;
     const auto there = other->local(key);
-    if (there && other->ledger().is_held(*there)) last = time_.now();
+    if (quiet && there && other->ledger().is_held(*there)) last = known;
   }
   const Duration timeout = std::min(scope.profile.timeout, scope.timeout_before);
   if (last < well_since_ + timeout) return;
@@ -405,6 +412,49 @@ void Chronicle::check_equal(const std::vector<Member*>& members) {
   for (std::size_t a = 0; a < members.size(); ++a) {
     for (std::size_t b = 0; b < members.size(); ++b) {
       if (a != b) compare(*members[a], tables[a], *members[b], tables[b]);
+    }
+  }
+}
+
+// Also by clients that opened no connection, because of a policy or for want of a place.
+Instant Chronicle::last_use(const GlobalKey& key) {
+  Instant last = persist::kNoActivity;
+  for (Member* m : members_) {
+    const auto local = m->local(key);
+    if (!local) continue;
+    const snapshot::ScopeSlot slot{local->scope};
+    const Entry* e = m->cores().core(m->home_of(slot, key.key)).table().find(slot, key.key);
+    if (e != nullptr) last = std::max(last, m->true_time(e->last));
+  }
+  return last;
+}
+
+void Chronicle::check_prompt() {
+  if (well_since_ == Instant::never() || crashed_) return;
+  for (Member* m : members_) {
+    if (m->has_lost_for_room()) return;
+  }
+  for (Member* m : members_) {
+    for (const auto& entry : table(*m)) {
+      const auto& key = entry.first;
+      const auto& s = entry.second;
+      const ScopeDocument* scope = m->scope_of(key.scope);
+      if (scope == nullptr || s.husk || !s.confirmed) continue;
+      const auto it = last_active_.find(key);
+      // Of what was before not everybody need have known.
+      if (it == last_active_.end() || it->second < well_since_ + scope->profile.timeout) continue;
+      const bool open = std::any_of(members_.begin(), members_.end(), [&](Member* other) {
+        const auto there = other->local(key);
+        return there && other->ledger().is_open(*there);
+      });
+      const Duration idle = time_.now() - std::max(it->second, last_use(key));
+      if (open || idle <= scope->profile.timeout + 2 * kLag) continue;
+      fail(*m, "P3",
+           "a binding outlives its timeout of " +
+               std::to_string(scope->profile.timeout.count() / 1'000'000) + " ms by " +
+               std::to_string((idle - scope->profile.timeout).count() / 1'000'000) +
+               " ms: " + state(*m, *m->local(key)) + text(s.record),
+           key);
     }
   }
 }

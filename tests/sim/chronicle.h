@@ -34,9 +34,13 @@ class Chronicle {
   // From here on everybody runs, and every link delivers at once; but one engine may crash.
   void all_is_well(std::vector<Member*> members) {
     well_since_ = time_.now();
+    crashed_ = false;
     members_ = std::move(members);
   }
-  void one_has_crashed(std::vector<Member*> others) { members_ = std::move(others); }
+  void one_has_crashed(std::vector<Member*> others) {
+    members_ = std::move(others);
+    crashed_ = true;
+  }
   void all_is_well_no_more() { well_since_ = timing::Instant::never(); }
 
   // --- what has to be true; each throws a Violation ----------------------------------------------
@@ -47,6 +51,10 @@ class Chronicle {
   void check_equal(const std::vector<Member*>& members);
   // Nobody has been active for long: nothing is left (P3). `grain`: how far apart turns are.
   void check_overdue(const std::vector<Member*>& members, timing::Duration grain);
+
+  // All is well: what nobody has used for its timeout is gone everywhere (P3, without the slack
+  // that is for those who died before they told of the release).
+  void check_prompt();
 
   uint64_t deliveries() const { return deliveries_; }
   uint64_t comparisons() const { return comparisons_; }
@@ -68,6 +76,7 @@ class Chronicle {
   void check_heard_of(Member& m, const KeyId& local, timing::Instant now);
   void check_others(Member& m, const GlobalKey& key);
   void own_news(Member& m, const GlobalKey& key, const Seen& s);
+  timing::Instant last_use(const GlobalKey& key);
   static void know_own(Member& m, const GlobalKey& key, Member::Heard& h);
   static Seen seen(Member& m, uint32_t core, const persist::Entry& record);
   static Table table(Member& m);
@@ -84,10 +93,12 @@ class Chronicle {
   std::unordered_map<GlobalKey, timing::Instant, GlobalKeyHash> last_active_;
   std::unordered_map<persist::Stamp, timing::Instant> moment_;  // of lineages and of deletions
   std::unordered_set<GlobalKey, GlobalKeyHash> evicted_;        // anywhere
-  std::unordered_map<GlobalKey, timing::Instant, GlobalKeyHash> last_held_;  // when confirmed
-  bool tombstones_refused_ = false;                                          // by anybody, ever
+  // When clients used confirmed bindings, oldest first.
+  std::unordered_map<GlobalKey, std::vector<timing::Instant>, GlobalKeyHash> held_;
+  bool tombstones_refused_ = false;  // by anybody, ever
   timing::Instant well_since_ = timing::Instant::never();
   std::vector<Member*> members_;
+  bool crashed_ = false;  // one of them, since
   timing::Instant quiet_since_ = timing::Instant::never();
   timing::Duration offset_error_{};  // the largest: how much too young activity was taken
   uint64_t deliveries_ = 0;

@@ -406,6 +406,12 @@ void Cluster::poll_takeover(uint32_t n) {
   node.taking_over = false;
   act_as(n, [&](Member& m) {
     m.read_news(true);
+    // What it has heard since is not its business yet.
+    std::erase_if(node.heard, [&](const auto& before) {
+      const auto now = m.heard.find(before.first);
+      return now == m.heard.end() || now->second.latest.act != before.second.latest.act ||
+             now->second.best != before.second.best;
+    });
     chronicle_.check_heard(m, node.heard, "taking over");
   });
   node.serving = true;
@@ -477,11 +483,13 @@ void Cluster::rest(const char* when) {
 void Cluster::calm() {
   // In the smallest rings news takes too long to promise anything.
   if (smallest_ring() >= 8) chronicle_.all_is_well(alive());
-  const uint32_t slices = 50 + random_.below(250);
+  const uint32_t slices = 100 + random_.below(300);
   const uint32_t crash_at = chance(random_, 60) ? slices / 2 + random_.below(slices / 2) : slices;
   for (uint32_t i = 0; i < slices; ++i) {
     step_ += 1;
-    for (uint32_t n = random_.below(4); n > 0 && i < crash_at; --n) traffic();
+    // With pauses, in which bindings end.
+    const bool busy = i < crash_at && i / 60 % 2 == 0;
+    for (uint32_t n = random_.below(4); n > 0 && busy; --n) traffic();
     if (i == crash_at) {
       const uint32_t n = any_node();
       nodes_[n].serving = false;
@@ -489,6 +497,7 @@ void Cluster::calm() {
       chronicle_.one_has_crashed(alive());
     }
     pass(kSlice, true);
+    if (i % 8 == 0) chronicle_.check_prompt();
   }
   chronicle_.all_is_well_no_more();
 }
@@ -525,8 +534,10 @@ void Cluster::wait_for_the_end() {
   const uint32_t rounds = 1 + 12 / smallest_ring();
   chronicle_.clients_have_gone();
   for (uint32_t i = 0; i < 2000; ++i) {
-    time_.advance(kGrain - rounds * milliseconds(1));
-    for (Member* m : alive()) m->advance(kGrain - rounds * milliseconds(1));
+    // Not in step either, as in pass().
+    const Duration jump = kGrain - rounds * milliseconds(1) - milliseconds(random_.below(20));
+    time_.advance(jump);
+    for (Member* m : alive()) m->advance(jump);
     for (uint32_t r = 0; r < rounds; ++r) pass(milliseconds(1), true);
     if (i < 60 && random_.below(15) == 0) {
       trouble_with_links();

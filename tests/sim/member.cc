@@ -121,6 +121,8 @@ void Member::step_core(uint32_t core, uint32_t step) {
       core, [&](const support::Bytes& frame) { ledger_.received(frame); },
       [&](const Leaving& frame) { traffic_->left(frame); });
   ledger_.after(core, stage);
+  const persist::Bindings& bindings = engine_.shared().bindings;
+  was_full_ = was_full_ || bindings.count() + 1 >= bindings.limit();
   if (stage != Stage::kReceive && stage != Stage::kBegin && stage != Stage::kFlush)
     chronicle_.look(*this, core);
   if (chance(random_, 10)) check_invariants(engine_, *world_, ledger_, mirror_);
@@ -343,6 +345,7 @@ const ScopeDocument* Member::scope_of(snapshot::ScopeId id) const {
 }
 
 bool Member::has_lost_for_room() const {
+  if (was_full_) return true;  // husks have given way
   auto& engine = const_cast<Engine&>(engine_);
   for (uint32_t c = 0; c < engine_.cores(); ++c) {
     const auto& n = engine.core(c).replica().counters();

@@ -190,6 +190,7 @@ class Member final : public mirroring::Home, public mirroring::HomeRings, public
   uint64_t versions_;                               // how far its versions are ahead
   uint64_t deletions_ = 0;
   std::vector<KeyId> under_way_;
+  bool was_full_ = false;
   uint64_t deleted_before_ = 0;  // the stage in hand
   uint32_t step_ = 0;
 };

@@ -194,7 +194,7 @@ CLUSTER_MUTATIONS = [
      [(CHANGE, "  const bool a_lives = a.stamp > deleted;",
        "  const bool a_lives = a.stamp > deleted && b.deleted.value == 0;")], []),
     (119, "held is never cleared by a release",
-     [(CHANGE, "  out.held = latest.held;", "  out.held = a.held || b.held;")], []),
+     [(ANNOUNCE, ".held = a.held && !ours});", ".held = a.held});")], []),
     (120, "what a lost peer had sent is not passed on",
      [(LIST, "  lost_ |= bit(index.value);\n", "")], []),
     (121, "a re-creation's stamp is not above the tombstone",
