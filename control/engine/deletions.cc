@@ -131,10 +131,11 @@ void Engine::order_deletion(const DeletionOrder& order) {
     jobs.push_back(std::move(job));
   }
   tombstones_ordered_ += order.tombstones;
-  ask(std::move(jobs), [this, tombstones = order.tombstones, answer = order.answer](const auto& q) {
+  ask(std::move(jobs), [this, order](const auto& q) {
     drain_news();
-    tombstones_ordered_ -= tombstones;
-    Deletion deletion{publisher_->mark(), 0, answer};
+    tombstones_ordered_ -= order.tombstones;
+    if (order.up_to) exchange_->homes_know(*order.up_to);
+    Deletion deletion{publisher_->mark(), 0, order.answer};
     for (const auto& job : q.jobs) deletion.removed += job->matched;
     deletions_.push_back(std::move(deletion));
     if (keeper_) keeper_->hurry();

@@ -255,6 +255,7 @@ bool Exchange::deliver_tombstone(const Known* scope, const Arrival& arrival) {
   if (!tell_all(&*telling, Merge::Kind::kKillScope)) return false;
   telling.reset();
   if (!list_.kill_scope(arrival.scope, deleted, source, now_)) ++counters_.unlisted;
+  if (scope != nullptr) begin_killing({arrival.scope, deleted, begin_fence()});
   ++revision_;
   return true;
 }
@@ -281,7 +282,30 @@ bool Exchange::kill_scope(ScopeId scope, Stamp up_to, Instant now) {
   observe(up_to);
   if (list_.killed_up_to(scope).value == 0 && !list_.room_for_tombstones(1)) return false;
   ++revision_;
+  begin_killing({scope, up_to, std::nullopt});
   return list_.kill_scope(scope, up_to, {}, now);
+}
+
+void Exchange::begin_killing(const Killing& killing) {
+  std::erase_if(killing_, [&](const Killing& k) { return k.scope == killing.scope; });
+  killing_.push_back(killing);
+}
+
+void Exchange::homes_know(Stamp up_to) {
+  for (Killing& k : killing_) {
+    if (k.up_to == up_to && !k.fence) k.fence = begin_fence();
+  }
+}
+
+bool Exchange::is_killing(ScopeId scope) const {
+  return std::any_of(killing_.begin(), killing_.end(),
+                     [&](const Killing& k) { return k.scope == scope; });
+}
+
+void Exchange::finish_killing() {
+  std::erase_if(killing_, [&](const Killing& k) {
+    return k.fence && has_passed(*k.fence) && list_.repeat_scope(k.scope, k.up_to, now_);
+  });
 }
 
 // --- what no document has named yet
@@ -373,6 +397,7 @@ void Exchange::tick(Instant now) {
   relist();
   hand_over();
   age_unnamed();
+  finish_killing();
   forget_tombstones();
   send_fences();
 }
@@ -448,7 +473,7 @@ void Exchange::forget_tombstones() {
   for (const Old& o : old) {
     const Known* scope = find(o.scope);
     if (!o.key) {
-      if (!forgetting_) forgetting_ = Telling{o.scope, o.stamp, {}, 0};
+      if (!forgetting_ && !is_killing(o.scope)) forgetting_ = Telling{o.scope, o.stamp, {}, 0};
     } else if (scope == nullptr) {
       // Its homes have dropped the scope and all that was in it.
       list_.remove(o.scope, *o.key);

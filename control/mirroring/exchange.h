@@ -12,7 +12,9 @@
 //  3. A fence is sent behind all that was taken before, so also behind what waits for its scope's
 //     homes.
 //  4. What has to be told to homes and finds no room in their rings is tried again by tick().
-//  5. A scope that peers may have told us of while we could not keep it, is asked of them anew when
+//  5. A scope's tombstone is told to all peers again when homes have removed what it kills, and all
+//     have acknowledged it: those who have forgotten it since may have heard of such a binding.
+//  6. A scope that peers may have told us of while we could not keep it, is asked of them anew when
 //     it can be kept (take_resync).
 // Cost: O(1) for each Change and Arrival; tick() and slices of the walks are bounded. What is kept
 // for unnamed scopes is on the heap, 160 bytes a record.
@@ -119,6 +121,10 @@ class Exchange final : public Home {
   // Deleting all bindings of a scope, up to a stamp that is above all that its homes have made.
   // They are told by whoever calls. False: there is no room for the tombstone.
   bool kill_scope(snapshot::ScopeId scope, persist::Stamp up_to, timing::Instant now);
+  // All homes have been told of kill_scope() with this stamp.
+  void homes_know(persist::Stamp up_to);
+  // Whether a scope's tombstone has to be told again.
+  bool is_killing() const { return !killing_.empty(); }
 
   // A stamp above all that were seen here; and one that homes have to be above.
   persist::Stamp next_stamp(timing::Instant now);
@@ -173,6 +179,12 @@ class Exchange final : public Home {
     Source source;
     uint32_t next = 0;
   };
+  // What homes remove because of a scope's tombstone. Until they have, they may tell peers of it.
+  struct Killing {
+    snapshot::ScopeId scope;
+    persist::Stamp up_to;
+    std::optional<uint32_t> fence;  // behind which it is done; none: not all have been told
+  };
 
   // Null: the newest snapshot does not name it.
   const Known* find(snapshot::ScopeId scope) const;
@@ -194,6 +206,9 @@ class Exchange final : public Home {
   bool relist_entry(uint32_t place);
   void relist_binding(uint32_t place);
   void age_unnamed();
+  void begin_killing(const Killing& killing);
+  bool is_killing(snapshot::ScopeId scope) const;
+  void finish_killing();
   void forget_tombstones();
   void send_fences();
 
@@ -218,6 +233,7 @@ class Exchange final : public Home {
   // By peer, then for the disk: a tombstone that some homes had no room for.
   std::array<std::optional<Telling>, kPeersMax + 1> telling_;
   std::optional<Telling> forgetting_;
+  std::vector<Killing> killing_;
   // A scope began or ceased to be mirrored: what list and mirror have is looked through.
   bool relisting_ = false;
   // A scope has come (again): the list may have tombstones of its keys that homes do not. Until

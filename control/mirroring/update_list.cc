@@ -231,6 +231,16 @@ bool UpdateList::kill_scope(ScopeId scope, Stamp deleted, const Source& source, 
   return true;
 }
 
+bool UpdateList::repeat_scope(ScopeId scope, Stamp deleted, Instant now) {
+  const uint32_t place = place_of(scope, {}, true);
+  if (place == kNone || entries_[place].record.deleted != deleted) return true;
+  if (!is_acknowledged_by_all(entries_[place])) return false;
+  unlink_tombstone(place);
+  list(place, everyone(), now);
+  link_tombstone(place);
+  return true;
+}
+
 void UpdateList::forget_scope(ScopeId scope, Stamp deleted) {
   const uint32_t place = place_of(scope, {}, true);
   if (place != kNone && entries_[place].record.deleted == deleted) erase(place);

@@ -83,6 +83,9 @@ class UpdateList {
   // A tombstone for all bindings of a scope; false: no room. An older one than is known is nothing.
   bool kill_scope(snapshot::ScopeId scope, persist::Stamp deleted, const Source& source,
                   timing::Instant now);
+  // Tells everyone the scope's tombstone again, if it still has this stamp. False: somebody has not
+  // acknowledged it yet; what was made beside it must not overtake it.
+  bool repeat_scope(snapshot::ScopeId scope, persist::Stamp deleted, timing::Instant now);
   // Forgets the scope's tombstone if it still has this stamp.
   void forget_scope(snapshot::ScopeId scope, persist::Stamp deleted);
 

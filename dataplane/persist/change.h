@@ -128,7 +128,7 @@ struct Change {
   enum class Kind : uint8_t {
     kPut,     // the binding with its tombstone; a record that is not live: only the tombstone
     kRemove,  // nothing that others should know: no binding and no tombstone
-    kFence,   // all that was sent before Merge::Kind::kFence has been merged and told
+    kFence,   // all that was sent before Merge::Kind::kFence has been carried out and told
   } kind = Kind::kPut;
   bool confirmed = false;  // not embryonic any more
   Told told = Told::kAll;
@@ -149,7 +149,7 @@ struct Merge {
     kKillScope,    // a tombstone of all bindings of the scope: record.deleted
     kForget,       // the key's tombstone, if it still is record.deleted
     kForgetScope,  // the same of the scope's
-    kFence,        // answered when all before it has been carried out
+    kFence,        // answered when all before it has been carried out, sweeps for kKillScope too
   } kind = Kind::kRecord;
   Source source;
   snapshot::ScopeSlot scope;

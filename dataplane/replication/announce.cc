@@ -8,6 +8,7 @@
 namespace limpet::replication {
 
 using persist::Activity;
+using persist::Change;
 using persist::Entry;
 using persist::Home;
 using persist::Told;
@@ -208,6 +209,13 @@ bool Replica::remove_killed(Entry& record) {
   if (!record.husk) return forget(record, counters_.deleted, {});
   end_husk(record);
   return true;
+}
+
+// What scopes' tombstones kill is part of what came before it.
+void Replica::answer_fence() {
+  if (sweeping_ > 0) return;
+  if (rings_.news[options_.core].push({.kind = Change::Kind::kFence, .fence = *fence_}))
+    fence_.reset();
 }
 
 bool Replica::forget_tombstone(const persist::Merge& m) {

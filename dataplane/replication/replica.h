@@ -20,6 +20,7 @@
 
 #include <cstdint>
 #include <memory_resource>
+#include <optional>
 #include <vector>
 
 #include "common/base/limits.h"
@@ -349,6 +350,7 @@ class Replica {
   void raise_tombstone(const Meeting& x);
   void begin_life(persist::Entry& record);
   bool forget_tombstone(const persist::Merge& m);
+  void answer_fence();
   uint32_t next_serial() { return ++serial_ == 0 ? ++serial_ : serial_; }
   bool room(Bits cores);
   bool wait() {
@@ -403,6 +405,7 @@ class Replica {
   };
   std::pmr::vector<Killed> killed_;  // by ScopeSlot
   uint32_t sweeping_ = 0;            // how many of them are
+  std::optional<uint32_t> fence_;    // not answered yet
   persist::StampClock stamps_;
   Counters counters_;
 
@@ -467,6 +470,7 @@ bool Replica::serve(Take&& take) {
     if (m.version > snapshot_->version) take();
     return on_merge(m);
   });
+  if (fence_) answer_fence();
   return any || merged > 0;
 }
 

@@ -237,6 +237,7 @@ void Member::kill_scopes() {
   }
   chronicle_.deleted(up_to);
   deletion_->waits_for_clocks = false;
+  deletion_->up_to = up_to;
   worker::Job job;
   job.kind = worker::Job::Kind::kDelete;
   job.filter = deletion_->filter;
@@ -252,6 +253,7 @@ void Member::poll_deletion() {
   }
   if (deletion_->waits_for_clocks) return kill_scopes();
   if (deletion_->turns.empty()) {
+    exchange_.homes_know(deletion_->up_to);
     for (uint32_t c = 0; c < engine_.cores(); ++c) deletion_->turns.push_back(engine_.turns(c));
   }
   for (uint32_t c = 0; c < engine_.cores(); ++c) {
@@ -394,7 +396,8 @@ void Member::check_told() {
 
 std::string Member::unfinished() {
   std::string left = sim::unfinished(engine_);
-  if (left.empty() && deletion_ != nullptr) left = "a deletion does not end";
+  if (left.empty() && (deletion_ != nullptr || exchange_.is_killing()))
+    left = "a deletion does not end";
   if (left.empty() && !is_up_to_date()) left = "a sweep does not end";
   return left;
 }

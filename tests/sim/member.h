@@ -157,6 +157,7 @@ class Member final : public mirroring::Home, public mirroring::HomeRings, public
   struct Deletion {
     worker::EntryFilter filter;
     bool waits_for_clocks = false;
+    persist::Stamp up_to;            // of whole scopes
     std::vector<worker::Job*> jobs;  // under way
     std::vector<uint64_t> turns;     // by core, when all homes had reported
   };

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "common/base/random.h"
 
 namespace limpet::mirroring {
@@ -112,6 +114,10 @@ class ExchangeTest : public testing::Test {
     }
   }
   std::vector<Merge>& at(uint32_t home) { return homes_.sent[home]; }
+  std::size_t count(uint32_t home, Kind kind) {
+    return static_cast<std::size_t>(std::count_if(at(home).begin(), at(home).end(),
+                                                  [&](const Merge& m) { return m.kind == kind; }));
+  }
   void answer(uint32_t fence) {
     Change c{.kind = Change::Kind::kFence, .fence = fence};
     exchange_.apply(c, now_);
@@ -245,9 +251,10 @@ TEST_F(ExchangeTest, AScopesTombstoneGoesToAllHomesAndToAllPeers) {
   name_one();
   EXPECT_TRUE(exchange_.deliver(scope_tombstone(50)));
   for (const uint32_t home : {0u, 1u}) {
-    ASSERT_EQ(at(home).size(), 1u);
+    ASSERT_EQ(at(home).size(), 2u);
     EXPECT_EQ(at(home)[0].kind, Kind::kKillScope);
     EXPECT_EQ(at(home)[0].record.deleted, Stamp{50});
+    EXPECT_EQ(at(home)[1].kind, Kind::kFence);
   }
   EXPECT_EQ(sent_to(0), (Stamps{50}));
   EXPECT_EQ(sent_to(1), (Stamps{50}));
@@ -261,8 +268,8 @@ TEST_F(ExchangeTest, AScopesTombstoneThatOneHomeHasNoRoomForIsResumedThere) {
   EXPECT_FALSE(exchange_.deliver(scope_tombstone(50)));
   homes_.room[1] = 1;
   EXPECT_TRUE(exchange_.deliver(scope_tombstone(50)));
-  EXPECT_EQ(at(0).size(), 1u);
-  EXPECT_EQ(at(1).size(), 1u);
+  EXPECT_EQ(count(0, Kind::kKillScope), 1u);
+  EXPECT_EQ(count(1, Kind::kKillScope), 1u);
   EXPECT_EQ(list().killed_up_to(kScope), Stamp{50});
 }
 
@@ -273,7 +280,7 @@ TEST_F(ExchangeTest, AnotherPeersSameTombstoneDoesNotWaitForTheFirst) {
   homes_.room[1] = 1000;
   // A's session ends here; what it did not get through, B brings to all homes.
   EXPECT_TRUE(exchange_.deliver(scope_tombstone(50, kFromB)));
-  EXPECT_EQ(at(1).size(), 1u);
+  EXPECT_EQ(count(1, Kind::kKillScope), 1u);
 }
 
 TEST_F(ExchangeTest, ATombstoneThatIsKnownIsNotToldAgain) {
@@ -281,7 +288,7 @@ TEST_F(ExchangeTest, ATombstoneThatIsKnownIsNotToldAgain) {
   exchange_.deliver(scope_tombstone(50));
   EXPECT_TRUE(exchange_.deliver(scope_tombstone(50, kFromB)));
   EXPECT_TRUE(exchange_.deliver(scope_tombstone(49, kFromB)));
-  EXPECT_EQ(at(0).size(), 1u);
+  EXPECT_EQ(count(0, Kind::kKillScope), 1u);
 }
 
 TEST_F(ExchangeTest, PeersCannotFillTheListWithTombstonesOfScopes) {
@@ -485,7 +492,14 @@ TEST_F(ExchangeTest, ATombstoneIsForgottenByItsHomeWhenAllHaveAcknowledgedItAndI
 TEST_F(ExchangeTest, AScopesTombstoneIsForgottenWhenAllHomesAreTold) {
   name_one();
   ASSERT_TRUE(exchange_.kill_scope(kScope, Stamp{50}, now_));
+  exchange_.homes_know(Stamp{50});
+  answer(1);
+  answer(1);
   acknowledge_all();
+  exchange_.tick(now_);
+  acknowledge_all();
+  at(0).clear();
+  at(1).clear();
   exchange_.tick(now_);
   now_ = now_ + seconds(450);
   homes_.room[1] = 0;
@@ -497,6 +511,45 @@ TEST_F(ExchangeTest, AScopesTombstoneIsForgottenWhenAllHomesAreTold) {
   ASSERT_EQ(at(1).size(), 1u);
   EXPECT_EQ(at(1)[0].kind, Kind::kForgetScope);
   EXPECT_EQ(list().killed_up_to(kScope), Stamp{});
+}
+
+TEST_F(ExchangeTest, AScopesTombstoneIsNotForgottenBeforeItIsCarriedOut) {
+  name_one();
+  ASSERT_TRUE(exchange_.kill_scope(kScope, Stamp{50}, now_));
+  acknowledge_all();
+  exchange_.tick(now_);
+  now_ = now_ + seconds(450);
+  exchange_.tick(now_);
+  EXPECT_TRUE(at(0).empty());
+  EXPECT_EQ(list().killed_up_to(kScope), Stamp{50});
+}
+
+// A peer may have forgotten it, and have heard since of a binding that a home had not removed yet.
+TEST_F(ExchangeTest, AScopesTombstoneIsToldAgainWhenItIsCarriedOut) {
+  name_one();
+  EXPECT_TRUE(exchange_.deliver(scope_tombstone(50)));
+  acknowledge_all();
+  exchange_.tick(now_);
+  EXPECT_TRUE(exchange_.is_killing());
+  EXPECT_EQ(sent_to(0), Stamps{});
+  answer(1);
+  answer(1);
+  exchange_.tick(now_);
+  EXPECT_FALSE(exchange_.is_killing());
+  EXPECT_EQ(sent_to(0), Stamps{50});
+  EXPECT_EQ(sent_to(1), Stamps{50});
+}
+
+TEST_F(ExchangeTest, AScopesTombstoneIsNotOvertakenByWhatWasMadeBesideIt) {
+  name_one();
+  ASSERT_TRUE(exchange_.kill_scope(kScope, Stamp{50}, now_));
+  exchange_.homes_know(Stamp{50});
+  exchange_.apply(put(1, 101), now_);
+  answer(1);
+  answer(1);
+  exchange_.tick(now_);
+  EXPECT_EQ(sent_to(0), (Stamps{50, 101}));
+  EXPECT_TRUE(exchange_.is_killing());
 }
 
 TEST_F(ExchangeTest, ATombstoneOfAScopeThatHasLeftIsForgottenWithoutItsHomes) {
