@@ -82,7 +82,17 @@ struct Activity {
   Stamp act;
   timing::Instant act_at = kNoActivity;        // by our clock
   timing::Instant announced_at = kNoActivity;  // our own last announcement
-  bool held = false;                           // somebody held the binding at `act`
+  uint64_t others_held_ms : 63 = 0;            // when another engine last did so; 0: never
+  bool held : 1 = false;                       // somebody held the binding at `act`
+
+  void note_others_held(timing::Instant at) {
+    const auto ms = static_cast<uint64_t>(std::max<int64_t>(at.ns, 0)) / 1'000'000 + 1;
+    if (ms > others_held_ms) others_held_ms = ms & UINT64_MAX >> 1;
+  }
+  timing::Instant others_held_at() const {
+    return others_held_ms == 0 ? kNoActivity
+                               : timing::Instant{static_cast<int64_t>(others_held_ms) * 1'000'000};
+  }
 };
 
 static_assert(sizeof(Activity) == 32, "two of a cache line");

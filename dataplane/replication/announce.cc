@@ -15,6 +15,7 @@ using persist::Told;
 using snapshot::Scope;
 using snapshot::ScopeSlot;
 using snapshot::ServerId;
+using timing::Duration;
 using timing::Instant;
 
 // --- activity
@@ -87,16 +88,20 @@ void Replica::finish_round(Entry& record, Home& home) {
   announce_release(record, home);
 }
 
-// Nobody holds it here. What another engine has announced later stands; where that says "held",
-// it is not for us to say that it is over.
+// Nobody holds it here. What another engine has announced later stands; where another has said
+// "held", later or not long before, it is not for us to say that it is over: it may have crashed.
 void Replica::announce_release(Entry& record, Home& home) {
-  const Activity& a = table_.activity(record);
-  const auto engine = [](uint32_t node) { return node >> Options::kCoreBits; };
-  const bool ours = engine(persist::StampClock::node_of(a.act)) == engine(options_.node);
   home.holding = false;
+  const Scope* scope = snapshot_->scope(record.scope);
+  if (scope == nullptr) return;
+  const Activity& a = table_.activity(record);
+  const bool ours = is_ours(a.act);
   const bool later = record.last > a.act_at;
-  if (!later && !(ours && a.held)) return;
-  announce(record, {.at = std::max(record.last, a.act_at), .held = a.held && !ours});
+  const Instant at = std::max(record.last, a.act_at);
+  const Duration two_rounds = 2 * interval(timeout_of(record, *scope), *scope);
+  const bool by_others = (a.held && !ours) || at < a.others_held_at() + two_rounds;
+  if (!later && (!ours || a.held == by_others)) return;
+  announce(record, {.at = at, .held = by_others});
 }
 
 void Replica::look_at_activity(Entry& record, const Scope& scope) {

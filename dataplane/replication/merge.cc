@@ -74,10 +74,10 @@ bool Replica::merge_record(const Merge& m, const Scope& scope) {
                       (record->husk || expired(*record, scope));
   meeting.expired.b =
       announcing_ && now_ >= m.act_at + timeout + slack(m.record.held, timeout, scope);
-  // A lineage that is over lies behind us, whatever its stamp says: the engine that began another
-  // may have lost its clock, and heard of ours nowhere.
+  // What is over lies behind us, whatever its stamp says: who was active since may have lost its
+  // clock, and heard of ours nowhere.
   if (meeting.expired.a && !meeting.expired.b && announcing_ && m.record.live() &&
-      m.record.stamp != meeting.mine.stamp && m.act_at > table_.activity(*record).act_at) {
+      m.act_at > table_.activity(*record).act_at) {
     meeting.mine.act = {};
     meeting.mine.held = false;
   }
@@ -180,6 +180,7 @@ void Replica::store(const Meeting& x, Entry& record) {
   if (!x.mine.live() || merged.act != x.mine.act) a.act_at = x.m.act_at;
   a.act = merged.act;
   a.held = merged.held;
+  if (x.m.record.held && !is_ours(x.m.record.act)) a.note_others_held(x.m.act_at);
   // Peers are told nothing of this scope, so nobody else's activity can come later.
   if (!shares(x.scope)) {
     const Duration timeout = timeout_of(record, x.scope);

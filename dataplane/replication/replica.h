@@ -377,6 +377,11 @@ class Replica {
     const timing::Duration half = timeout / 2;
     return scope.update_interval.count() == 0 ? half : std::min(half, scope.update_interval);
   }
+  // Made by this engine, perhaps in an earlier run.
+  bool is_ours(persist::Stamp s) const {
+    return persist::StampClock::node_of(s) >> Options::kCoreBits ==
+           options_.node >> Options::kCoreBits;
+  }
   // What a binding that somebody held when it was last heard of lives longer.
   timing::Instant idle_since(const persist::Entry& record) const {
     return announcing_ ? std::max(record.last, table_.activity(record).act_at) : record.last;

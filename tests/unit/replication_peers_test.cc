@@ -543,6 +543,51 @@ TEST_F(ReplicationPeers, APeersReleaseOfWhatWeHoldIsContradicted) {
   EXPECT_EQ(news.back().told, Told::kAll);
 }
 
+// The peer may have crashed while it held the binding, before it could contradict.
+TEST_F(ReplicationPeers, OurReleaseStaysHeldWhereAPeerHeldItNotLongBefore) {
+  hold();
+  Record theirs = ours();
+  pass(seconds(1));
+  theirs.act = stamp(lab.now);
+  merge(theirs, lab.now);
+  lab.news(0);
+  pass(kR - seconds(1));
+  EXPECT_TRUE(the_news().record.held) << "by us, later";
+  lab.close(1, key());
+  pass(kR);
+  for (const Change& c : lab.news(0)) EXPECT_TRUE(c.record.held);
+  EXPECT_TRUE(activity().held);
+}
+
+TEST_F(ReplicationPeers, OurReleaseCountsWherePeersHaveHeldItLongBefore) {
+  hold();
+  Record theirs = ours();
+  pass(seconds(1));
+  theirs.act = stamp(lab.now);
+  merge(theirs, lab.now);
+  pass(kR - seconds(1));
+  pass(kR);
+  pass(kR);
+  lab.close(1, key());
+  lab.news(0);
+  pass(kR);
+  EXPECT_FALSE(the_news().record.held);
+}
+
+// Whoever was active since has a clock that is behind; a stamp alone does not say what came later.
+TEST_F(ReplicationPeers, AHuskYieldsToLaterActivityOfItsLineage) {
+  const Record known = live(0, lab.now, false, lab.now);
+  merge(known, lab.now);
+  pass(kT);
+  ASSERT_TRUE(is_husk());
+  Record active = known;
+  active.held = true;
+  active.act = Stamp{known.act.value - (1 << 13)};
+  merge(active, lab.now - seconds(5));
+  EXPECT_FALSE(gone() || is_husk());
+  EXPECT_EQ(ours().act, active.act);
+}
+
 TEST_F(ReplicationPeers, OurReleaseDoesNotCoverWhatAPeerHolds) {
   hold();
   pass(seconds(10));
