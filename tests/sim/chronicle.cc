@@ -143,14 +143,62 @@ void Chronicle::look(Member& m, uint32_t core) {
     const Seen s = seen(m, core, *e);
     const GlobalKey key = m.global({e->scope.value, e->key});
     const Instant act_time = m.true_time(s.act_at);
-    if (act_time_[key].try_emplace(s.record.act, act_time).second) own_news(m, key, s);
-    moment_.try_emplace(s.record.stamp, time_.now());
-    if (s.confirmed && !s.husk) m.known[key] = {s.record, s.act_at};
+    const bool active = act_time_[key].try_emplace(s.record.act, act_time).second;
+    if (active) own_news(m, key, s);
+    if (moment_.try_emplace(s.record.stamp, time_.now()).second || active) note_lineage(m, key, s);
+    if (s.confirmed && !s.husk) {
+      Member::Known& known = m.known[key];
+      if (known.record != s.record) check_lineage(m, key, s);
+      known = {s.record, s.act_at};
+    }
     if (m.killed.empty() || s.husk) continue;
     const auto killed = m.killed.find(key);
     if (killed != m.killed.end() && is_dead(s.record.stamp, killed->second))
       fail(m, "P5", "a binding that was deleted is back: " + text(s.record), key);
   }
+}
+
+void Chronicle::note_lineage(Member& m, const GlobalKey& key, const Seen& s) {
+  const ScopeDocument* scope = m.scope_of(key.scope);
+  if (scope == nullptr) return;
+  auto& lineages = lineages_[key];
+  const auto [it, born] = lineages.try_emplace(s.record.stamp);
+  if (born) {
+    for (const auto& [stamp, lineage] : lineages) {
+      if (stamp == s.record.stamp || lineage.until + offset_error_ + kMargin >= time_.now())
+        continue;
+      const auto has = [&, other = stamp](Member* member) {
+        const auto local = member->local(key);
+        if (!local) return false;
+        const snapshot::ScopeSlot slot{local->scope};
+        const uint32_t home = member->home_of(slot, key.key);
+        persist::Table& table = member->cores().core(home).table();
+        const Entry* e = table.find(slot, key.key);
+        return e != nullptr && !e->husk && table.home(*e).stamp == other;
+      };
+      if (std::any_of(alive_.begin(), alive_.end(), has)) continue;
+      over_[s.record.stamp].emplace(stamp, lineage.epoch);
+    }
+  }
+  const Duration slack = std::max(scope->profile.update_interval, scope->update_interval_before);
+  const Duration timeout = std::max(scope->profile.timeout, scope->timeout_before);
+  it->second.until =
+      std::max(born ? Instant{} : it->second.until, m.true_time(s.act_at) + timeout + slack);
+  it->second.epoch = std::max(it->second.epoch, s.record.epoch);
+}
+
+// A binding that has ended does not take the place of a later one that it has heard of.
+void Chronicle::check_lineage(Member& m, const GlobalKey& key, const Seen& s) {
+  const auto heard = m.heard.find(key);
+  if (heard == m.heard.end()) return;
+  const auto over = over_.find(heard->second.best.stamp);
+  if (over == over_.end()) return;
+  const auto it = over->second.find(s.record.stamp);
+  if (it == over->second.end() || it->second != s.record.epoch) return;
+  fail(m, "P7",
+       "it has " + text(s.record) +
+           ", which had ended before what it had heard of began: " + text(heard->second.best),
+       key);
 }
 
 // It has announced something itself: that counts from then on.
@@ -242,6 +290,7 @@ void Chronicle::delivered(Member& m, const mirroring::Arrival& arrival) {
 }
 
 void Chronicle::crashes(Member& m) {
+  std::erase(alive_, &m);
   tombstones_refused_ = tombstones_refused_ || m.has_refused_tombstones();
   for (const auto& [key, s] : table(m)) {
     const auto local = m.local(key);
@@ -253,6 +302,7 @@ void Chronicle::active(Member& m, const KeyId& key, Instant now, bool confirmed)
   const GlobalKey global = m.global(key);
   Instant& last = last_active_[global];
   last = std::max(last, m.true_time(now));
+  used_by_[global][m.place().rank] = m.true_time(now);
   if (confirmed) held_[global].push_back(m.true_time(now));
 }
 
@@ -401,6 +451,25 @@ void Chronicle::compare(const Member& a, const Table& of_a, const Member& b, con
   }
 }
 
+void Chronicle::check_agreed(Member& a, Member& b) {
+  if (a.has_lost_for_room() || b.has_lost_for_room()) return;
+  const Table of_b = table(b);
+  for (const auto& [key, mine] : table(a)) {
+    const ScopeDocument* scope = a.scope_of(key.scope);
+    const auto theirs = of_b.find(key);
+    if (scope == nullptr || !scope->profile.mirrored || theirs == of_b.end()) continue;
+    const auto counts = [&](const Member& m, const Seen& s) {
+      return s.confirmed && !s.husk &&
+             m.now() + kMargin + offset_error_ < deadline(*scope, s.record, s.act_at);
+    };
+    if (!counts(a, mine) || !counts(b, theirs->second)) continue;
+    if (mine.record.stamp == theirs->second.record.stamp) continue;
+    fail(a, "P4 apart",
+         "it has " + text(mine.record) + " and " + name(b) + " has " + text(theirs->second.record),
+         key);
+  }
+}
+
 void Chronicle::check_equal(const std::vector<Member*>& members) {
   // What was deleted and could not be remembered may be back, here and there.
   for (const Member* m : members)
@@ -429,6 +498,11 @@ Instant Chronicle::last_use(const GlobalKey& key) {
   return last;
 }
 
+bool Chronicle::used_by_several(const GlobalKey& key, Instant since) const {
+  const auto& used = used_by_.at(key);
+  return std::count_if(used.begin(), used.end(), [&](Instant at) { return at > since; }) > 1;
+}
+
 void Chronicle::check_prompt() {
   if (well_since_ == Instant::never() || crashed_) return;
   for (Member* m : members_) {
@@ -448,7 +522,12 @@ void Chronicle::check_prompt() {
         return there && other->ledger().is_open(*there);
       });
       const Duration idle = time_.now() - std::max(it->second, last_use(key));
-      if (open || idle <= scope->profile.timeout + 2 * kLag) continue;
+      Duration allowed = scope->profile.timeout + 2 * kLag;
+      // What another engine has held is not for those who are left to release.
+      const Duration slack =
+          std::max(scope->profile.update_interval, scope->update_interval_before);
+      if (used_by_several(key, it->second - scope->profile.timeout - 2 * slack)) allowed += slack;
+      if (open || idle <= allowed) continue;
       fail(*m, "P3",
            "a binding outlives its timeout of " +
                std::to_string(scope->profile.timeout.count() / 1'000'000) + " ms by " +

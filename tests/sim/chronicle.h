@@ -3,6 +3,7 @@
 // the code under test by its results only: records of homes, what they tell, what peers deliver.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <unordered_map>
@@ -25,6 +26,7 @@ class Chronicle {
   // A peer has told, and the exchange has taken it.
   void delivered(Member& m, const mirroring::Arrival& arrival);
   void active(Member& m, const KeyId& key, timing::Instant now, bool confirmed);
+  void starts(Member& m) { alive_.push_back(&m); }
   void crashes(Member& m);
   void ended(Member& m, const KeyId& key, timing::Instant now, Witness::Ending ending);
   // An administrator has deleted what was made up to here.
@@ -49,6 +51,8 @@ class Chronicle {
   void check_heard(Member& m, const Member::AllHeard& heard, const char* when);
   // Nothing is under way: all have the same (P4), and nothing that was deleted (P5).
   void check_equal(const std::vector<Member*>& members);
+  // They hear of each other, and nothing is under way: of what both have it is one lineage.
+  void check_agreed(Member& a, Member& b);
   // Nobody has been active for long: nothing is left (P3). `grain`: how far apart turns are.
   void check_overdue(const std::vector<Member*>& members, timing::Duration grain);
 
@@ -77,7 +81,10 @@ class Chronicle {
   void check_others(Member& m, const GlobalKey& key);
   void own_news(Member& m, const GlobalKey& key, const Seen& s);
   timing::Instant last_use(const GlobalKey& key);
+  bool used_by_several(const GlobalKey& key, timing::Instant since) const;
   static void know_own(Member& m, const GlobalKey& key, Member::Heard& h);
+  void note_lineage(Member& m, const GlobalKey& key, const Seen& s);
+  void check_lineage(Member& m, const GlobalKey& key, const Seen& s);
   static Seen seen(Member& m, uint32_t core, const persist::Entry& record);
   static Table table(Member& m);
   void trace(Member& m, const char* what, const GlobalKey& key, const persist::Record& record);
@@ -93,6 +100,16 @@ class Chronicle {
   std::unordered_map<GlobalKey, timing::Instant, GlobalKeyHash> last_active_;
   std::unordered_map<persist::Stamp, timing::Instant> moment_;  // of lineages and of deletions
   std::unordered_set<GlobalKey, GlobalKeyHash> evicted_;        // anywhere
+  std::unordered_map<GlobalKey, std::array<timing::Instant, 4>, GlobalKeyHash> used_by_;  // by rank
+  std::vector<Member*> alive_;
+  struct Lineage {
+    timing::Instant until;  // by all that was ever known of its activity
+    uint32_t epoch = 0;
+  };
+  std::unordered_map<GlobalKey, std::unordered_map<persist::Stamp, Lineage>, GlobalKeyHash>
+      lineages_;
+  // Of the key's other lineages those that were over when this one began, with their epoch.
+  std::unordered_map<persist::Stamp, std::unordered_map<persist::Stamp, uint32_t>> over_;
   // When clients used confirmed bindings, oldest first.
   std::unordered_map<GlobalKey, std::vector<timing::Instant>, GlobalKeyHash> held_;
   bool tombstones_refused_ = false;  // by anybody, ever

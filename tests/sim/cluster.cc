@@ -85,6 +85,7 @@ void Cluster::run(uint32_t steps) {
   for (uint32_t r = 0; r < rounds; ++r) {
     const uint32_t until = step_ + steps / rounds;
     for (; step_ < until; ++step_) step();
+    if (nodes_.size() > 2 && chance(random_, 60)) rest_apart();
     heal();
     rest("after trouble");
     calm();
@@ -122,6 +123,7 @@ void Cluster::start(uint32_t n, bool with_disk) {
   node.member =
       std::make_unique<Member>(place, node.shape, document_, chronicle_, trace_, time_, random_);
   act_as(n, [](Member& m) { m.restore(); });
+  chronicle_.starts(*node.member);
   node.stalled_until.assign(node.shape.cores, 0);
   node.paused_until = {};
   node.taking_over = false;
@@ -131,13 +133,12 @@ void Cluster::start(uint32_t n, bool with_disk) {
   }
 }
 
-void Cluster::crash(uint32_t n) {
+void Cluster::crash(uint32_t n, bool noticed) {
   Node& node = nodes_[n];
   ++happened_["crashes"];
   trace_.set_view({n, node.place.slots, node.place.skew.count()});
   trace_.add({.step = step_, .what = "crashes", .now_ns = node.member->now().ns});
   chronicle_.crashes(*node.member);
-  const bool noticed = chance(random_, 50);
   for (Wire& w : wires_) {
     if (w.a == n) w.link->detach(0, noticed);
     if (w.b == n) w.link->detach(1, noticed);
@@ -347,8 +348,29 @@ void Cluster::trouble_with_engines() {
     return;
   }
   if (alive().size() < 2) return;
-  crash(n);
+  if (node.serving && chance(random_, 30)) {
+    last_words(n);
+    crash(n, true);
+  } else {
+    crash(n, chance(random_, 50));
+  }
   node.serving = false;
+}
+
+// What it says last reaches one other only, and waits there for cores that stand still.
+void Cluster::last_words(uint32_t n) {
+  const uint32_t heir = any_node();
+  if (heir == n || !nodes_[heir].member) return;
+  for (Wire& w : wires_) {
+    const uint32_t other = w.a == n ? w.b : w.a;
+    if ((w.a == n || w.b == n) && other != heir)
+      w.link->stall(other == w.a ? 0 : 1, timing::seconds(2));
+  }
+  std::fill(nodes_[heir].stalled_until.begin(), nodes_[heir].stalled_until.end(), step_ + 300);
+  for (uint32_t i = 0; i < 12; ++i) {
+    traffic();
+    pass(kSlice, false);
+  }
 }
 
 void Cluster::change_document() {
@@ -428,6 +450,10 @@ void Cluster::heal() {
     w.link->heal();
     w.link->set_latency(milliseconds(2));
   }
+  start_all();
+}
+
+void Cluster::start_all() {
   for (uint32_t n = 0; n < nodes_.size(); ++n) {
     Node& node = nodes_[n];
     if (!node.member) start(n, chance(random_, 50));
@@ -436,13 +462,13 @@ void Cluster::heal() {
   }
 }
 
-std::string Cluster::restless() {
+std::string Cluster::restless(const Wire* but) {
   for (Member* m : alive()) {
     const std::string left = m->unfinished();
     if (!left.empty()) return m->place().names[m->place().rank] + ": " + left;
   }
   for (Wire& w : wires_) {
-    if (!w.link->is_quiet())
+    if (&w != but && !w.link->is_quiet())
       return "engines " + std::to_string(w.a) + " and " + std::to_string(w.b) + " are not synced";
   }
   return "";
@@ -479,6 +505,27 @@ void Cluster::rest(const char* when) {
   chronicle_.check_equal(alive());
 }
 
+// All is well but for one link: engines that hear of each other agree on what was in conflict, also
+// if one of them heard of it from a third.
+void Cluster::rest_apart() {
+  Wire& apart = wires_[random_.below(static_cast<uint32_t>(wires_.size()))];
+  for (Wire& w : wires_) {
+    if (&w != &apart) w.link->heal();
+    w.link->set_latency(milliseconds(2));
+  }
+  start_all();
+  apart.link->cut();
+  uint32_t quiet = 0;
+  for (uint32_t i = 0; i < 100 && quiet < 3; ++i) {
+    pass(kSlice, true);
+    quiet = restless(&apart).empty() ? quiet + 1 : 0;
+  }
+  if (quiet < 3) return;
+  ++happened_["rests apart"];
+  for (const Wire& w : wires_)
+    if (&w != &apart) chronicle_.check_agreed(*member(w.a), *member(w.b));
+}
+
 // Nothing is wrong, clients come; then perhaps one engine crashes. The others know what it knew.
 void Cluster::calm() {
   // In the smallest rings news takes too long to promise anything.
@@ -493,7 +540,7 @@ void Cluster::calm() {
     if (i == crash_at) {
       const uint32_t n = any_node();
       nodes_[n].serving = false;
-      crash(n);
+      crash(n, chance(random_, 50));
       chronicle_.one_has_crashed(alive());
     }
     pass(kSlice, true);

@@ -51,7 +51,8 @@ class Cluster {
 
   void act_as(uint32_t n, const std::function<void(Member&)>& act);
   void start(uint32_t n, bool with_disk);
-  void crash(uint32_t n);
+  void crash(uint32_t n, bool noticed);
+  void last_words(uint32_t n);
   void step();
   void step_core();
   void control(uint32_t n, bool all);
@@ -70,8 +71,10 @@ class Cluster {
   bool is_synced(uint32_t n) const;
   void heal();
   void rest(const char* when);
+  void rest_apart();
+  void start_all();
   void calm();
-  std::string restless();
+  std::string restless(const Wire* but = nullptr);
   void wait_for_the_end();
   std::string leftovers();
   std::vector<Member*> alive();
