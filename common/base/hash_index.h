@@ -27,6 +27,7 @@
 
 #include "common/base/assert.h"
 #include "common/base/keyed_hash.h"
+#include "common/base/prefetch.h"
 
 namespace limpet::base {
 
@@ -48,7 +49,7 @@ class HashIndex {
     return (uint64_t{capacity} / kValuesPerBucket + 2) * sizeof(Bucket);
   }
 
-  void prefetch(uint32_t hash) const { __builtin_prefetch(&buckets_[home(hash)]); }
+  void prefetch(uint32_t hash) const { base::prefetch(&buckets_[home(hash)]); }
 
   // The first value in the home bucket with this hash, unverified: worth prefetching. kNone if
   // none; the next bucket is then asked for if the search goes on there.
@@ -57,7 +58,7 @@ class HashIndex {
     const Bucket& b = buckets_[i];
     const uint32_t found = b.matching(hash);
     if (found != 0) return b.values[__builtin_ctz(found)];
-    if (b.passed != 0) __builtin_prefetch(&buckets_[after(i)]);
+    if (b.passed != 0) base::prefetch(&buckets_[after(i)]);
     return kNone;
   }
 

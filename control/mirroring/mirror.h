@@ -15,6 +15,7 @@
 
 #include "common/base/hash_index.h"
 #include "common/base/keyed_hash.h"
+#include "common/base/prefetch.h"
 #include "dataplane/persist/change.h"
 
 namespace limpet::mirroring {
@@ -50,9 +51,7 @@ class Mirror {
   }
   void prefetch_binding(snapshot::ScopeSlot scope, const persist::Key& key) const {
     const uint32_t at = index_.candidate(persist::hash_of(hash_, scope, key));
-    if (at == base::HashIndex::kNone) return;
-    const auto* bytes = reinterpret_cast<const char*>(&bindings_[at]);
-    for (std::size_t b = 0; b < sizeof(Binding); b += 64) __builtin_prefetch(bytes + b);
+    if (at != base::HashIndex::kNone) base::prefetch_all(&bindings_[at]);
   }
 
   void apply(const persist::Change& change);

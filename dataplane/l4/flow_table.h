@@ -14,6 +14,7 @@
 
 #include "common/base/hash_index.h"
 #include "common/base/keyed_hash.h"
+#include "common/base/prefetch.h"
 #include "common/net/hash.h"
 #include "dataplane/l4/flow.h"
 
@@ -66,8 +67,8 @@ class FlowTable {
     const uint32_t value = index_.candidate(hash);
     if (value == base::HashIndex::kNone) return false;
     const Flow* flow = &flows_[value >> 1];
-    __builtin_prefetch(flow);
-    __builtin_prefetch(reinterpret_cast<const char*>(flow) + 64);
+    base::prefetch(flow);
+    base::prefetch(reinterpret_cast<const char*>(flow) + 64);
     return true;
   }
   // The bucket that insert() will want for the answers' direction.

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "common/base/prefetch.h"
 #include "common/net/address.h"
 
 namespace limpet::packet {
@@ -73,7 +74,7 @@ inline Buffer* allocate(rte_mempool* pool) {
 
 // Brings a frame's first line into the cache.
 inline void prefetch(const Buffer* buffer) {
-  __builtin_prefetch(rte_pktmbuf_mtod(buffer, const void*));
+  base::prefetch(rte_pktmbuf_mtod(buffer, const void*));
 }
 
 inline void release(Buffer* buffer) {

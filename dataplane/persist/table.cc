@@ -35,7 +35,7 @@ void Table::find(snapshot::ScopeSlot scope, std::span<const Key> keys, Entry** f
   }
   for (std::size_t i = 0; i < n; ++i) {
     likely[i] = index_.candidate(hashes[i]);
-    if (likely[i] != base::HashIndex::kNone) __builtin_prefetch(&entries_[likely[i]], 1);
+    if (likely[i] != base::HashIndex::kNone) base::prefetch(&entries_[likely[i]]);
   }
   for (std::size_t i = 0; i < n; ++i) {
     const bool hit = likely[i] != base::HashIndex::kNone && is(entries_[likely[i]], scope, keys[i]);

@@ -23,6 +23,7 @@
 
 #include "common/base/hash_index.h"
 #include "common/base/keyed_hash.h"
+#include "common/base/prefetch.h"
 #include "dataplane/persist/entry.h"
 
 namespace limpet::persist {
@@ -118,8 +119,8 @@ class Table {
   // For a walk over records, `ahead` of them at a time: asks for what record_at(home) will read,
   // and for the Home that the call after it will need for that.
   void prefetch_record(uint32_t home, uint32_t ahead) const {
-    if (home < homes_high_water_) __builtin_prefetch(&entries_[homes_[home].entry]);
-    if (home + ahead < homes_high_water_) __builtin_prefetch(&homes_[home + ahead]);
+    if (home < homes_high_water_) base::prefetch(&entries_[homes_[home].entry]);
+    if (home + ahead < homes_high_water_) base::prefetch(&homes_[home + ahead]);
   }
 
   uint32_t size() const { return index_.size(); }

@@ -471,10 +471,13 @@ bool Replica::serve(Take&& take) {
     });
     any = any || answered + claimed > 0;
   }
-  const uint32_t merged = rings_.merges[options_.core].consume(kMergesPerTurn, [&](const auto& m) {
-    if (m.version > snapshot_->version) take();
-    return on_merge(m);
-  });
+  const uint32_t merged = rings_.merges[options_.core].consume(
+      kMergesPerTurn,
+      [&](const persist::Merge& m) {
+        if (m.version > snapshot_->version) take();
+        return on_merge(m);
+      },
+      [&](const persist::Merge& m) { table_.prefetch_bucket(table_.hash(m.scope, m.key)); });
   if (fence_) answer_fence();
   return any || merged > 0;
 }

@@ -46,6 +46,8 @@ class Ring {
  public:
   // At most this many elements.
   static constexpr uint32_t kCapacityMax = 1u << 20;
+  // How many elements before visit() consume() shows one to expect().
+  static constexpr uint32_t kExpected = 8;
 
   // `capacity` elements, 1 to kCapacityMax; `memory` outlives the ring.
   Ring(uint32_t capacity, std::pmr::memory_resource* memory)
@@ -107,18 +109,29 @@ class Ring {
   // may be taken only once everything they cause fits.
   template <class Visit>
   uint32_t consume(uint32_t count, Visit&& visit) {
+    return consume(count, visit, [](const T&) {});
+  }
+  // `expect(const T&)` sees each a few elements before: to ask for memory that `visit` will read.
+  template <class Visit, class Expect>
+  uint32_t consume(uint32_t count, Visit&& visit, Expect&& expect) {
     if (count == 0) return 0;
     rte_ring_zc_data found;
     count = rte_ring_dequeue_zc_burst_elem_start(ring_, sizeof(T), count, &found, nullptr);
     if (count == 0) return 0;
+    const auto element = [&](uint32_t i) {
+      const char* at = i < found.n1
+                           ? static_cast<const char*>(found.ptr1) + i * sizeof(T)
+                           : static_cast<const char*>(found.ptr2) + (i - found.n1) * sizeof(T);
+      T out;
+      std::memcpy(&out, at, sizeof(T));
+      return out;
+    };
+    for (uint32_t i = 0; i < std::min(count, kExpected); ++i) expect(element(i));
     uint32_t taken = 0;
     for (; taken < count; ++taken) {
-      const char* at = taken < found.n1
-                           ? static_cast<const char*>(found.ptr1) + taken * sizeof(T)
-                           : static_cast<const char*>(found.ptr2) + (taken - found.n1) * sizeof(T);
-      T element;
-      std::memcpy(&element, at, sizeof(T));
-      if (!visit(std::as_const(element))) break;
+      if (taken + kExpected < count) expect(element(taken + kExpected));
+      const T next = element(taken);
+      if (!visit(next)) break;
     }
     rte_ring_dequeue_zc_elem_finish(ring_, taken);
     return taken;

@@ -27,6 +27,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/base/prefetch.h"
 #include "common/base/random.h"
 #include "dataplane/persist/table.h"
 #include "dataplane/port/eal.h"
@@ -170,7 +171,7 @@ class Theirs {
       rte_hash_lookup_bulk(hash_, wanted, kBatch, at);
       if constexpr (kRecords) {
         for (const int32_t a : at) {
-          if (a >= 0) __builtin_prefetch(&records_[a]);
+          if (a >= 0) base::prefetch(&records_[a]);
         }
         for (const int32_t a : at) sum += a < 0 ? 0 : records_[a].server.value;
       } else {
