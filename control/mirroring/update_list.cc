@@ -1,6 +1,7 @@
 #include "control/mirroring/update_list.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/base/assert.h"
 
@@ -18,14 +19,17 @@ UpdateList::UpdateList(const Limits& limits, const base::KeyedHash& hash,
       hash_(hash),
       index_(limits.entries + limits.tombstones, memory),
       entries_(std::size_t{limits.entries} + limits.tombstones, memory),
-      free_(memory) {
+      free_(memory),
+      tombstones_(memory) {
   LIMPET_ASSERT(limits.peers <= kPeersMax);
   free_.reserve(entries_.size());
+  tombstones_.reserve(entries_.size());
 }
 
 std::size_t UpdateList::bytes_for(const Limits& limits) {
   const uint32_t all = limits.entries + limits.tombstones;
-  return std::size_t{all} * (sizeof(Entry) + sizeof(uint32_t)) + base::HashIndex::bytes_for(all);
+  return std::size_t{all} * (sizeof(Entry) + 2 * sizeof(uint32_t)) + alignof(Entry) +
+         base::HashIndex::bytes_for(all);
 }
 
 UpdateList::Peer& UpdateList::at(PeerIndex peer) {
@@ -91,7 +95,7 @@ uint32_t UpdateList::make(ScopeId scope, const Key& key, bool whole_scope) {
   } else {
     return kNone;
   }
-  entries_[place] = {.scope = scope, .key = key, .used = true, .whole_scope = whole_scope};
+  entries_[place] = {.scope = scope, .key = key, .whole_scope = whole_scope};
   index_.insert(hash_of(scope, key, whole_scope), place);
   return place;
 }
@@ -101,7 +105,6 @@ void UpdateList::erase(uint32_t place) {
   unlink(place);
   unlink_tombstone(place);
   index_.erase(hash_of(entry.scope, entry.key, entry.whole_scope), place);
-  entry.used = false;
   free_.push_back(place);
 }
 
@@ -130,11 +133,14 @@ void UpdateList::list(uint32_t place, Mask targets, Instant now) {
   last_ = Sequence{last_.value + 1};
   LIMPET_ASSERT(last_ <= kSequenceMax);
   entry.sequence = last_;
-  entry.listed_at = now;
+  entry.since = now;
   entry.previous = tail_;
   entry.next = kNone;
   (tail_ == kNone ? head_ : entries_[tail_].next) = place;
   tail_ = place;
+  uint32_t& recent = recent_[last_.value % kAhead];
+  entries_[recent].ahead = place;
+  recent = place;
   for (uint32_t p = 0; p < limits_.peers; ++p) {
     Peer& peer = peers_[p];
     if (peer.to_send == kNone) peer.to_send = place;
@@ -144,26 +150,21 @@ void UpdateList::list(uint32_t place, Mask targets, Instant now) {
 }
 
 void UpdateList::unlink_tombstone(uint32_t place) {
-  Entry& entry = entries_[place];
-  const Links links = entry.tombstone;
-  if (links.previous == kNone && tombstone_ends_.next != place) return;  // is none
-  if (tombstone_to_visit_ == place) tombstone_to_visit_ = links.next;
-  (links.previous == kNone ? tombstone_ends_.next : entries_[links.previous].tombstone.next) =
-      links.next;
-  (links.next == kNone ? tombstone_ends_.previous : entries_[links.next].tombstone.previous) =
-      links.previous;
-  entry.tombstone = {};
-  --tombstones_;
+  const uint32_t at = std::exchange(entries_[place].tombstone, kNone);
+  if (at == kNone) return;
+  const uint32_t last = tombstones_.back();
+  tombstones_.pop_back();
+  if (last == place) return;
+  tombstones_[at] = last;
+  entries_[last].tombstone = at;
 }
 
 void UpdateList::link_tombstone(uint32_t place) {
   Entry& entry = entries_[place];
+  LIMPET_ASSERT(entry.tombstone == kNone);
   entry.quiet_in = 0;
-  entry.tombstone = {tombstone_ends_.previous, kNone};
-  (entry.tombstone.previous == kNone ? tombstone_ends_.next
-                                     : entries_[entry.tombstone.previous].tombstone.next) = place;
-  tombstone_ends_.previous = place;
-  ++tombstones_;
+  entry.tombstone = tombstones();
+  tombstones_.push_back(place);
 }
 
 // What came over a session that has ended was not there when that session's news was passed on.
@@ -247,13 +248,11 @@ void UpdateList::forget_scope(ScopeId scope, Stamp deleted) {
 }
 
 std::optional<PeerIndex> UpdateList::tombstone_waits_for() const {
-  // The oldest that waits is near the head: those before it are acknowledged and wait for time
-  // only.
-  uint32_t looks = 4096;
-  for (uint32_t i = tombstone_ends_.next; i != kNone && looks > 0;
-       i = entries_[i].tombstone.next, --looks) {
+  // Others are acknowledged and wait for time only.
+  constexpr uint32_t kLooks = 65'536;
+  for (uint32_t i = 0; i < std::min(tombstones(), kLooks); ++i) {
     for (uint32_t p = 0; p < limits_.peers; ++p)
-      if (is_owed(p, entries_[i])) return PeerIndex{static_cast<uint8_t>(p)};
+      if (is_owed(p, entries_[tombstones_[i]])) return PeerIndex{static_cast<uint8_t>(p)};
   }
   return std::nullopt;
 }
@@ -273,7 +272,7 @@ SnapshotBegin UpdateList::begin(PeerIndex index, SessionNumber session, const Bo
           .to_send = head_,
           .to_settle = head_,
           .owed = size()};
-  ++generation_;
+  generation_ = generation_ % (UINT32_MAX >> 1) + 1;
   return {.up_to = last_, .kind = SnapshotBegin::Kind::kFull};
 }
 
@@ -288,7 +287,7 @@ bool UpdateList::work(uint32_t budget, Instant now) {
   for (; lost_at_ < high_water_ && budget > 0; ++lost_at_, --budget) {
     Entry& entry = entries_[lost_at_];
     const auto gone = static_cast<Mask>(entry.sources & lost_);
-    if (!entry.used || gone == 0) continue;
+    if (!entry.used() || gone == 0) continue;
     // If another's news is in it too, the lost one may lack that.
     const bool several = (entry.sources & (entry.sources - 1)) != 0;
     entry.sources = 0;
@@ -305,8 +304,7 @@ UpdateList::Next UpdateList::next(PeerIndex index, uint32_t budget) {
   for (; peer.to_send != kNone && budget > 0; --budget) {
     const Entry& entry = entries_[peer.to_send];
     peer.to_send = entry.next;
-    // The list goes all over the memory; while this entry is sent, the next one comes.
-    if (entry.next != kNone) prefetch(entry.next);
+    if (entry.ahead != kNone) prefetch(entry.ahead);
     if (!is_owed(index.value, entry)) continue;
     peer.sent = std::max(peer.sent, entry.sequence);
     if (entry.whole_scope)
@@ -345,6 +343,7 @@ void UpdateList::settle(PeerIndex index, uint32_t budget) {
     const Entry& entry = entries_[place];
     if (is_owed(index.value, entry)) return;
     if (is_due(index.value, entry)) --peer.owed;
+    if (entry.ahead != kNone) base::prefetch(&entries_[entry.ahead]);
     peer.to_settle = entry.next;
     if (peer.to_send == place) peer.to_send = entry.next;
   }
@@ -352,9 +351,16 @@ void UpdateList::settle(PeerIndex index, uint32_t budget) {
 
 Lag UpdateList::lag(PeerIndex index, Instant now, uint32_t budget) {
   settle(index, budget);
-  const Peer& peer = at(index);
+  Peer& peer = at(index);
   if (peer.owed == 0 || peer.to_settle == kNone) return {};
-  const auto age = (now - entries_[peer.to_settle].listed_at) / timing::milliseconds(1);
+  const Entry& oldest = entries_[peer.to_settle];
+  Instant since = oldest.since;
+  if (oldest.sequence <= peer.full_until) {
+    // Old news: it is late since the peer was there to be told.
+    if (!peer.full_since) peer.full_since = now;
+    since = std::max(since, *peer.full_since);
+  }
+  const auto age = (now - since) / timing::milliseconds(1);
   return {peer.owed, static_cast<uint32_t>(std::clamp<int64_t>(age, 0, UINT32_MAX))};
 }
 

@@ -11,8 +11,9 @@
 //  3. A tombstone is due to every peer from when it was raised; so "nobody is due it" means that
 //     all have acknowledged it.
 //  4. `sources` of an entry: peers whose news is in it and that we have not told to all.
-// Cost: 136 bytes an entry and 16 of index. Every operation is O(1) in the number of entries and
-// O(peers); walks over entries that a peer is not due are cut into slices by a budget.
+// Cost: 136 bytes an entry and 16 of index; two cache lines and one. Every operation is
+// O(1) in the number of entries and O(peers); walks over entries that a peer is not due are cut
+// into slices by a budget.
 //
 // Why not a queue a peer: memory would grow with peers times changes. Why not the latest source
 // alone: two peers' news may meet in one entry, and that of the first would die with it.
@@ -28,6 +29,7 @@
 #include "common/base/hash_index.h"
 #include "common/base/keyed_hash.h"
 #include "common/base/limits.h"
+#include "common/base/prefetch.h"
 #include "control/mirroring/frame.h"
 
 namespace limpet::mirroring {
@@ -97,11 +99,11 @@ class UpdateList {
   std::optional<Known> entry(snapshot::ScopeId scope, const persist::Key& key) const;
   persist::Stamp killed_up_to(snapshot::ScopeId scope) const;
   uint32_t size() const { return index_.size(); }
-  uint32_t tombstones() const { return tombstones_; }
+  uint32_t tombstones() const { return static_cast<uint32_t>(tombstones_.size()); }
   bool room_for_tombstones(uint32_t count) const {
-    return count <= limits_.tombstones && tombstones_ <= limits_.tombstones - count;
+    return count <= limits_.tombstones && tombstones() <= limits_.tombstones - count;
   }
-  // A peer whose acknowledgement the oldest tombstone waits for.
+  // A peer whose acknowledgement tombstones wait for.
   std::optional<PeerIndex> tombstone_waits_for() const;
   Sequence last() const { return last_; }
 
@@ -154,7 +156,7 @@ class UpdateList {
   template <class Visit>
   void visit_place(uint32_t place, Visit&& visit) const {
     const Entry& e = entries_[place];
-    if (e.used) visit(e.scope, e.whole_scope ? nullptr : &e.key, e.record, e.act_at);
+    if (e.used()) visit(e.scope, e.whole_scope ? nullptr : &e.key, e.record, e.act_at);
   }
 
  private:
@@ -162,39 +164,41 @@ class UpdateList {
   using Mask = uint16_t;  // a bit a peer
   static_assert(kPeersMax <= 16);
 
-  struct Links {
-    uint32_t previous = kNone;
-    uint32_t next = kNone;
-  };
-
-  struct Entry {
+  struct alignas(64) Entry {
+    // All that a walk over what is acknowledged looks at.
     snapshot::ScopeId scope;
     persist::Key key;
-    persist::Record record;  // of a scope's tombstone: `deleted` only
-    timing::Instant act_at;
-    timing::Instant listed_at;
-    timing::Instant quiet_since;  // tombstones: see `quiet_in`
-    Sequence sequence;
+    Sequence sequence;      // none: the place is free
+    timing::Instant since;  // listed; of a tombstone with `quiet_in`: acknowledged by all
     uint32_t previous = kNone;
     uint32_t next = kNone;
-    Links tombstone;
-    uint32_t quiet_in = 0;  // quiet_since was noted in this generation_; 0: it was not
+    uint32_t ahead = kNone;      // what was listed kAhead after it; perhaps it has moved
+    uint32_t tombstone = kNone;  // where in tombstones_
     Mask targets = 0;
     Mask sources = 0;
-    bool used = false;
-    bool whole_scope = false;
+    uint32_t whole_scope : 1 = 0;
+    uint32_t quiet_in : 31 = 0;  // the generation_ in which that was noted; 0: it was not
+
+    persist::Record record;  // of a scope's tombstone: `deleted` only
+    timing::Instant act_at;
+
+    bool used() const { return sequence.value != 0; }
   };
-  static_assert(sizeof(Entry) <= 144, "what limits.persistence_entries costs for a peer's sake");
+  static_assert(sizeof(Entry) == 128, "what limits.persistence_entries costs for a peer's sake");
+  // The list goes all over the memory, and what comes next is known only from what is there: walks
+  // ask for the memory of what comes so many entries later.
+  static constexpr uint32_t kAhead = 16;
 
   struct Peer {
     BootId boot;  // of the run that acknowledged
     SessionNumber session;
     Sequence acked;
-    Sequence sent;               // the highest that it may acknowledge
-    Sequence full_until;         // of the full resync
-    uint32_t to_send = kNone;    // first entry that was not looked at for it
-    uint32_t to_settle = kNone;  // first entry that may count in `owed`
-    uint32_t owed = 0;           // entries from to_settle on that it is due
+    Sequence sent;                              // the highest that it may acknowledge
+    Sequence full_until;                        // of the full resync
+    uint32_t to_send = kNone;                   // first entry that was not looked at for it
+    uint32_t to_settle = kNone;                 // first entry that may count in `owed`
+    uint32_t owed = 0;                          // entries from to_settle on that it is due
+    std::optional<timing::Instant> full_since;  // when the full resync was first looked at
   };
 
   Peer& at(PeerIndex peer);
@@ -211,10 +215,7 @@ class UpdateList {
   bool is_counted(uint32_t peer, const Entry& entry) const;
   bool is_acknowledged_by_all(const Entry& entry) const;
 
-  void prefetch(uint32_t place) const {
-    const auto* bytes = reinterpret_cast<const char*>(&entries_[place]);
-    for (std::size_t at = 0; at < sizeof(Entry); at += 64) __builtin_prefetch(bytes + at);
-  }
+  void prefetch(uint32_t place) const { base::prefetch_all(&entries_[place]); }
   uint32_t hash_of(snapshot::ScopeId scope, const persist::Key& key, bool whole_scope) const;
   uint32_t place_of(snapshot::ScopeId scope, const persist::Key& key, bool whole_scope) const;
   uint32_t make(snapshot::ScopeId scope, const persist::Key& key, bool whole_scope);
@@ -236,10 +237,10 @@ class UpdateList {
   uint32_t high_water_ = 0;
   uint32_t head_ = kNone;
   uint32_t tail_ = kNone;
-  Links tombstone_ends_;  // previous: the tail, next: the head
-  uint32_t tombstone_to_visit_ = kNone;
-  uint32_t tombstones_ = 0;
-  uint32_t generation_ = 1;  // +1 when acknowledgements were lost
+  std::array<uint32_t, kAhead> recent_{};  // the places that were listed last
+  std::pmr::vector<uint32_t> tombstones_;  // places, in no order
+  uint32_t tombstone_to_visit_ = 0;        // in tombstones_
+  uint32_t generation_ = 1;                // +1 when acknowledgements were lost; 31 bits, not 0
   Sequence last_;
   std::array<Peer, kPeersMax> peers_;
   Mask lost_ = 0;         // peers whose news work() passes on
@@ -249,17 +250,15 @@ class UpdateList {
 template <class Keep, class Forget>
 void UpdateList::visit_tombstones(uint32_t budget, timing::Instant now, Keep&& keep,
                                   Forget&& forget) {
-  for (budget = std::min(budget, tombstones_); budget > 0; --budget) {
-    if (tombstone_to_visit_ == kNone) tombstone_to_visit_ = tombstone_ends_.next;
-    if (tombstone_to_visit_ == kNone) return;
-    Entry& entry = entries_[tombstone_to_visit_];
-    tombstone_to_visit_ = entry.tombstone.next;
+  for (budget = std::min(budget, tombstones()); budget > 0; --budget) {
+    if (tombstone_to_visit_ >= tombstones()) tombstone_to_visit_ = 0;
+    Entry& entry = entries_[tombstones_[tombstone_to_visit_++]];
     if (!is_acknowledged_by_all(entry)) {
       entry.quiet_in = 0;
     } else if (entry.quiet_in != generation_) {
-      entry.quiet_in = generation_;
-      entry.quiet_since = now;
-    } else if (now - entry.quiet_since >= keep(entry.scope)) {
+      entry.quiet_in = generation_ & UINT32_MAX >> 1;
+      entry.since = now;
+    } else if (now - entry.since >= keep(entry.scope)) {
       forget(entry.scope, entry.whole_scope ? nullptr : &entry.key, entry.record.deleted);
     }
   }

@@ -188,7 +188,7 @@ CLUSTER_MUTATIONS = [
      [(HOME, "  if (!tombstones_.raise(record.scope, record.key, stamps_.next(wall())))",
        "  if (stamps_.next(wall()).value == 0)")], []),
     (117, "a tombstone is forgotten at the acknowledgement",
-     [(LIST_HEADER, "    } else if (now - entry.quiet_since >= keep(entry.scope)) {",
+     [(LIST_HEADER, "    } else if (now - entry.since >= keep(entry.scope)) {",
        "    } else if (keep(entry.scope) >= keep(entry.scope)) {")], [EXCHANGE]),
     (118, "a tombstone kills later creations",
      [(CHANGE, "  const bool a_lives = a.stamp > deleted;",
