@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 
 #include "control/engine/engine.h"
@@ -44,20 +45,30 @@ std::optional<Engine::Cursor> Engine::Cursor::parse(std::string_view text) {
 
 // What the homes have to say. A bounded part: the rest waits in the rings.
 void Engine::drain_news() {
-  persist::Change changes[base::kBurstPacketsMax];
+  using Burst = std::array<persist::Change, base::kBurstPacketsMax>;
+  Burst bursts[2];
   const Instant now = clock_.now();
   for (auto& ring : shared_->rings.news) {
-    for (uint32_t taken = 0; taken < kNewsPerTick;) {
-      const uint32_t n = ring.pop(std::span(changes));
-      exchange_->expect({changes, n});
-      for (uint32_t i = 0; i < n; ++i) {
-        exchange_->apply(changes[i], now);
-        note_lag(changes[i], now);
-      }
-      if (n == 0) break;
+    std::span<const persist::Change> burst;
+    // While one is applied, the memory that the next one needs is on its way.
+    for (uint32_t taken = 0, b = 0; taken < kNewsPerTick; b ^= 1) {
+      const uint32_t n = ring.pop(std::span(bursts[b]));
+      const std::span<const persist::Change> next(bursts[b].data(), n);
+      exchange_->expect(next);
+      exchange_->expect_soon(burst);
+      for (const persist::Change& change : burst) apply_news(change, now);
+      burst = next;
       taken += n;
+      if (n == 0) break;
     }
+    exchange_->expect_soon(burst);
+    for (const persist::Change& change : burst) apply_news(change, now);
   }
+}
+
+void Engine::apply_news(const persist::Change& change, Instant now) {
+  exchange_->apply(change, now);
+  note_lag(change, now);
 }
 
 void Engine::ask(std::vector<std::unique_ptr<worker::Job>> jobs,

@@ -14,7 +14,7 @@ class MergeRings final : public mirroring::HomeRings {
 
   uint32_t homes() const override { return homes_; }
   uint32_t home_of(snapshot::ScopeSlot scope, const persist::Key& key) const override {
-    return base::reduce(persist::hash_of(hash_, scope, key), homes_);
+    return homes_ == 1 ? 0 : base::reduce(persist::hash_of(hash_, scope, key), homes_);
   }
   bool send(uint32_t home, const persist::Merge& message) override {
     if (rings_.merges[home].push(message)) return true;

@@ -36,8 +36,9 @@ Exchange::Exchange(const Options& options, HomeRings& rings, const base::KeyedHa
 // ------------------------------------------------------------------------------------
 
 void Exchange::observe(Stamp seen) {
+  if (seen <= latest_) return;  // the clock is ahead of it
   clock_.observe(seen, options_.wall_origin + Duration{now_.ns});
-  latest_ = std::max(latest_, seen);
+  latest_ = seen;
 }
 
 void Exchange::observe_all(const Record& record) {
@@ -54,8 +55,11 @@ Stamp Exchange::next_stamp(Instant now) {
 // ---------------------------------------------------------------------------------------
 
 const Exchange::Known* Exchange::find(ScopeId scope) const {
+  if (found_ != nullptr && found_->first == scope) return &found_->second;
   const auto it = known_.find(scope);
-  return it == known_.end() || it->second.version != version_ ? nullptr : &it->second;
+  if (it == known_.end() || it->second.version != version_) return nullptr;
+  found_ = &*it;
+  return &it->second;
 }
 
 bool Exchange::waits(ScopeId scope) const {
@@ -71,6 +75,7 @@ Duration Exchange::keep_of(ScopeId scope, const Record& record) const {
 
 void Exchange::use(std::span<const Scope> scopes, uint64_t version, Instant now) {
   now_ = now;
+  found_ = nullptr;
   const uint64_t before = version_;
   version_ = version;
   for (const Scope& scope : scopes) {
@@ -105,19 +110,24 @@ void Exchange::use(std::span<const Scope> scopes, uint64_t version, Instant now)
 // --- from the homes
 // -------------------------------------------------------------------------------
 
+// The scope whose entries the list has for the change; null: it has none.
+const ScopeId* Exchange::listed_scope(const Change& change) const {
+  if (options_.peers == 0 || change.scope.value >= slots_.size()) return nullptr;
+  const auto& scope = slots_[change.scope.value];
+  return scope ? &*scope : nullptr;
+}
+
 void Exchange::expect(std::span<const Change> changes) const {
-  const auto scope_of = [&](const Change& change) -> const std::optional<ScopeId>* {
-    if (options_.peers == 0 || change.scope.value >= slots_.size()) return nullptr;
-    const auto& scope = slots_[change.scope.value];
-    return scope ? &scope : nullptr;
-  };
   for (const Change& change : changes) {
     mirror_.prefetch_index(change.scope, change.key);
-    if (const auto* scope = scope_of(change)) list_.prefetch_index(**scope, change.key);
+    if (const ScopeId* scope = listed_scope(change)) list_.prefetch_index(*scope, change.key);
   }
+}
+
+void Exchange::expect_soon(std::span<const Change> changes) const {
   for (const Change& change : changes) {
     mirror_.prefetch_binding(change.scope, change.key);
-    if (const auto* scope = scope_of(change)) list_.prefetch_entry(**scope, change.key);
+    if (const ScopeId* scope = listed_scope(change)) list_.prefetch_entry(*scope, change.key);
   }
 }
 
@@ -131,9 +141,8 @@ bool Exchange::apply(const Change& change, Instant now) {
   observe_all(change.record);
   apply_to_mirror(change);
   if (options_.peers == 0) return false;
-  const auto& scope =
-      change.scope.value < slots_.size() ? slots_[change.scope.value] : std::nullopt;
-  if (!scope) {
+  const ScopeId* scope = listed_scope(change);
+  if (scope == nullptr) {
     ++counters_.unlisted;
     return false;
   }

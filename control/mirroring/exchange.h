@@ -95,8 +95,10 @@ class Exchange final : public Home {
   // homes, in slices (tick). A slot may mean another scope when all news of the old one was read.
   void use(std::span<const Scope> scopes, uint64_t version, timing::Instant now);
 
-  // What apply() will be called with next: asks early for the memory that it looks at.
+  // What apply() will be called with: asks early for the memory that it looks at; some time later,
+  // expect_soon() for what was found there.
   void expect(std::span<const persist::Change> changes) const;
+  void expect_soon(std::span<const persist::Change> changes) const;
   // What a home said. True when the update list has changed.
   bool apply(const persist::Change& change, timing::Instant now);
 
@@ -188,6 +190,7 @@ class Exchange final : public Home {
 
   // Null: the newest snapshot does not name it.
   const Known* find(snapshot::ScopeId scope) const;
+  const snapshot::ScopeId* listed_scope(const persist::Change& change) const;
   bool waits(snapshot::ScopeId scope) const;
   bool is_listed(const Known& scope) const { return options_.peers > 0 && scope.mirrored; }
   timing::Duration keep_of(snapshot::ScopeId scope, const persist::Record& record) const;
@@ -222,8 +225,10 @@ class Exchange final : public Home {
   timing::Instant now_;
 
   uint64_t version_ = 0;
-  std::unordered_map<snapshot::ScopeId, Known> known_;
-  std::vector<std::optional<snapshot::ScopeId>> slots_;  // the latest meaning of each
+  using KnownScopes = std::unordered_map<snapshot::ScopeId, Known>;
+  KnownScopes known_;
+  mutable const KnownScopes::value_type* found_ = nullptr;  // by find(), the last
+  std::vector<std::optional<snapshot::ScopeId>> slots_;     // the latest meaning of each
 
   std::map<Place, Waiting> unnamed_;
   std::optional<Place> aged_;             // the last that was looked at for its age

@@ -44,10 +44,14 @@ enum class Type : uint8_t {
   kSnapshotEnd = 7,
   kBye = 8,
   kGroups = 9,
+  kShortBinding = 10,
 };
 
 constexpr std::array<uint8_t, 8> kMagic = {'L', 'I', 'M', 'P', 'E', 'T', 'M', 0};
 constexpr uint8_t kHeldBit = 1;
+constexpr uint8_t kV4Bit = 2;
+// What a key that is an IPv4 address begins with.
+constexpr std::array<uint8_t, 12> kV4Prefix = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
 struct WireHeader {
   Le32 length;
@@ -95,6 +99,23 @@ struct WireBinding {
 static_assert(offsetof(WireBinding, stamp) == 32 && offsetof(WireBinding, act_at) == 72);
 static_assert(offsetof(WireBinding, epoch) == 80 && offsetof(WireBinding, bits) == 88);
 static_assert(sizeof(WireBinding) == kBindingFrameBytes - kFrameHeaderBytes, "README, BINDING");
+
+// Of a binding whose `first` is its server, without tombstone and timeout of its own.
+struct WireShortBinding {
+  Le64 sequence;
+  Le64 scope;
+  Le64 stamp;
+  Le64 server;
+  Le64 act;
+  LeMoment act_at;
+  Le32 epoch;
+  uint8_t bits = 0;
+  std::array<uint8_t, 3> unused{};
+  std::array<uint8_t, 4> key_end{};
+};
+static_assert(offsetof(WireShortBinding, bits) == 52 && offsetof(WireShortBinding, key_end) == 56);
+static_assert(sizeof(WireShortBinding) == kShortBindingFrameBytes - kFrameHeaderBytes,
+              "README, SHORT BINDING");
 
 struct WireScopeTombstone {
   Le64 sequence;
@@ -166,6 +187,17 @@ std::optional<Reason> read(const WireHello& wire, Hello* out) {
   return std::nullopt;
 }
 
+std::optional<Reason> refusal_of(const Binding& b) {
+  const persist::Record& r = b.record;
+  const bool says_nothing = !r.live() && r.deleted.value == 0;
+  const bool killed = r.live() && r.stamp <= r.deleted;
+  if (b.sequence.value == 0 || !is_sequence(b.sequence.value) || says_nothing || killed ||
+      !is_stamp(r.stamp.value) || !is_stamp(r.deleted.value) || !is_stamp(r.act.value) ||
+      !is_moment(b.act_at.ns))
+    return Reason::kBadValue;
+  return std::nullopt;
+}
+
 std::optional<Reason> read(const WireBinding& wire, Binding* out) {
   out->sequence = Sequence{wire.sequence};
   out->scope = snapshot::ScopeId{wire.scope};
@@ -179,13 +211,32 @@ std::optional<Reason> read(const WireBinding& wire, Binding* out) {
                  .deleted = Stamp{wire.deleted},
                  .act = Stamp{wire.act}};
   out->act_at = Instant{wire.act_at};
-  const bool says_nothing = wire.stamp == 0 && wire.deleted == 0;
-  const bool killed = wire.stamp != 0 && wire.stamp <= wire.deleted;
-  if (wire.sequence == 0 || !is_sequence(wire.sequence) || says_nothing || killed ||
-      !is_stamp(wire.stamp) || !is_stamp(wire.deleted) || !is_stamp(wire.act) ||
-      !is_moment(wire.act_at))
-    return Reason::kBadValue;
-  return std::nullopt;
+  return refusal_of(*out);
+}
+
+// `rest`: what is behind the layout; the key's other bytes, if they are not those of IPv4.
+std::optional<Reason> read(const WireShortBinding& wire, std::span<const uint8_t> rest,
+                           Binding* out) {
+  std::array<uint8_t, 12> key_begin = kV4Prefix;
+  if ((wire.bits & kV4Bit) == 0) {
+    if (rest.size() < key_begin.size()) return Reason::kBadLength;
+    std::copy_n(rest.begin(), key_begin.size(), key_begin.begin());
+  }
+  Bytes16 key;
+  std::copy(key_begin.begin(), key_begin.end(), key.begin());
+  std::copy(wire.key_end.begin(), wire.key_end.end(), key.begin() + key_begin.size());
+  const snapshot::ServerId server{wire.server};
+  out->sequence = Sequence{wire.sequence};
+  out->scope = snapshot::ScopeId{wire.scope};
+  out->key = std::bit_cast<persist::Key>(key);
+  out->record = {.stamp = Stamp{wire.stamp},
+                 .epoch = wire.epoch,
+                 .held = (wire.bits & kHeldBit) != 0,
+                 .server = server,
+                 .first = server,
+                 .act = Stamp{wire.act}};
+  out->act_at = Instant{wire.act_at};
+  return refusal_of(*out);
 }
 
 std::optional<Reason> read(const WireScopeTombstone& wire, ScopeTombstone* out) {
@@ -230,51 +281,62 @@ std::optional<Reason> read(const WireBye& wire, Bye* out) {
 
 // Reads a body as Wire into Body; what is behind the layout is a newer version's.
 template <class Body, class Wire>
-Decoded read_body(std::span<const uint8_t> body) {
+void read_body(std::span<const uint8_t> body, Decoded* out) {
   static_assert(alignof(Wire) == 1 && std::is_trivially_copyable_v<Wire>);
-  if (body.size() < sizeof(Wire))
-    return {.what = Decoded::What::kBad, .reason = Reason::kBadLength};
-  Wire wire;
-  std::memcpy(&wire, body.data(), sizeof wire);
-  Body out{};
-  if (const auto refused = read(wire, &out))
-    return {.what = Decoded::What::kBad, .reason = *refused};
-  return {.what = Decoded::What::kFrame, .frame = std::move(out)};
+  std::optional<Reason> refused = Reason::kBadLength;
+  if (body.size() >= sizeof(Wire)) {
+    Wire wire;
+    std::memcpy(&wire, body.data(), sizeof wire);
+    Body& frame = out->frame.emplace<Body>();
+    if constexpr (std::is_same_v<Wire, WireShortBinding>) {
+      refused = read(wire, body.subspan(sizeof wire), &frame);
+    } else {
+      refused = read(wire, &frame);
+    }
+  }
+  out->what = refused ? Decoded::What::kBad : Decoded::What::kFrame;
+  out->reason = refused.value_or(Reason::kNone);
 }
 
-Decoded read_any(uint8_t type, std::span<const uint8_t> body) {
+void read_any(uint8_t type, std::span<const uint8_t> body, Decoded* out) {
   switch (static_cast<Type>(type)) {
     case Type::kHello:
-      return read_body<Hello, WireHello>(body);
+      return read_body<Hello, WireHello>(body, out);
     case Type::kBinding:
-      return read_body<Binding, WireBinding>(body);
+      return read_body<Binding, WireBinding>(body, out);
     case Type::kScopeTombstone:
-      return read_body<ScopeTombstone, WireScopeTombstone>(body);
+      return read_body<ScopeTombstone, WireScopeTombstone>(body, out);
     case Type::kAck:
-      return read_body<Ack, WireSequence>(body);
+      return read_body<Ack, WireSequence>(body, out);
     case Type::kHeartbeat:
-      return read_body<Heartbeat, WireHeartbeat>(body);
+      return read_body<Heartbeat, WireHeartbeat>(body, out);
     case Type::kSnapshotBegin:
-      return read_body<SnapshotBegin, WireSnapshotBegin>(body);
+      return read_body<SnapshotBegin, WireSnapshotBegin>(body, out);
     case Type::kSnapshotEnd:
-      return read_body<SnapshotEnd, WireSequence>(body);
+      return read_body<SnapshotEnd, WireSequence>(body, out);
     case Type::kBye:
-      return read_body<Bye, WireBye>(body);
+      return read_body<Bye, WireBye>(body, out);
+    case Type::kShortBinding:
+      return read_body<Binding, WireShortBinding>(body, out);
     case Type::kGroups:
-      return {.what = Decoded::What::kFrame, .frame = Groups{{body.begin(), body.end()}}};
+      out->what = Decoded::What::kFrame;
+      out->frame = Groups{{body.begin(), body.end()}};
+      return;
   }
-  return {.what = Decoded::What::kSkipped};
+  out->what = Decoded::What::kSkipped;
 }
 
 template <class Wire>
 void append(Type type, const Wire& wire, std::vector<uint8_t>* out) {
-  WireHeader header;
-  header.length = static_cast<uint32_t>(sizeof header + sizeof wire);
-  header.type = static_cast<uint8_t>(type);
-  const std::size_t at = out->size();
-  out->resize(at + sizeof header + sizeof wire);
-  std::memcpy(out->data() + at, &header, sizeof header);
-  std::memcpy(out->data() + at + sizeof header, &wire, sizeof wire);
+  struct Whole {
+    WireHeader header;
+    Wire body;
+  } whole{.header = {}, .body = wire};
+  static_assert(sizeof whole == sizeof(WireHeader) + sizeof(Wire));
+  whole.header.length = static_cast<uint32_t>(sizeof whole);
+  whole.header.type = static_cast<uint8_t>(type);
+  const auto* bytes = reinterpret_cast<const uint8_t*>(&whole);
+  out->insert(out->end(), bytes, bytes + sizeof whole);
 }
 
 // One overload a frame; std::visit chooses.
@@ -300,6 +362,8 @@ struct Writer {
   }
   void operator()(const Binding& binding) const {
     const persist::Record& r = binding.record;
+    if (r.first == r.server && r.deleted.value == 0 && r.timeout_ms == 0)
+      return append_short(binding);
     WireBinding wire;
     wire.sequence = binding.sequence.value;
     wire.scope = binding.scope.value;
@@ -314,6 +378,28 @@ struct Writer {
     wire.timeout_ms = r.timeout_ms;
     wire.bits = r.held ? kHeldBit : 0;
     append(Type::kBinding, wire, out);
+  }
+  void append_short(const Binding& binding) const {
+    const persist::Record& r = binding.record;
+    const Bytes16 key = raw(binding.key);
+    const bool v4 = std::equal(kV4Prefix.begin(), kV4Prefix.end(), key.begin());
+    WireShortBinding wire;
+    wire.sequence = binding.sequence.value;
+    wire.scope = binding.scope.value;
+    wire.stamp = r.stamp.value;
+    wire.server = r.server.value;
+    wire.act = r.act.value;
+    wire.act_at = binding.act_at.ns;
+    wire.epoch = r.epoch;
+    wire.bits = static_cast<uint8_t>((r.held ? kHeldBit : 0) | (v4 ? kV4Bit : 0));
+    std::copy(key.begin() + kV4Prefix.size(), key.end(), wire.key_end.begin());
+    if (v4) return append(Type::kShortBinding, wire, out);
+    struct WithKey {
+      WireShortBinding binding;
+      std::array<uint8_t, 12> key_begin;
+    } whole{wire, {}};
+    std::copy_n(key.begin(), whole.key_begin.size(), whole.key_begin.begin());
+    append(Type::kShortBinding, whole, out);
   }
   void operator()(const ScopeTombstone& t) const {
     append(Type::kScopeTombstone,
@@ -350,21 +436,29 @@ struct Writer {
 }  // namespace
 
 Decoded decode(std::span<const uint8_t> input) {
+  Decoded out;
   WireHeader header;
-  if (input.size() < sizeof header) return {};
+  if (input.size() < sizeof header) return out;
   std::memcpy(&header, input.data(), sizeof header);
   const std::size_t length = header.length;
   // Judged before the frame is whole, so that nobody waits for four gigabytes.
-  if (length < sizeof header || length > kFrameBytesMax)
-    return {.what = Decoded::What::kBad, .reason = Reason::kBadLength};
-  if (input.size() < length) return {};
-  Decoded out = read_any(header.type, input.subspan(sizeof header, length - sizeof header));
+  if (length < sizeof header || length > kFrameBytesMax) {
+    out.what = Decoded::What::kBad;
+    out.reason = Reason::kBadLength;
+    return out;
+  }
+  if (input.size() < length) return out;
+  read_any(header.type, input.subspan(sizeof header, length - sizeof header), &out);
   if (out.what != Decoded::What::kBad) out.bytes = length;
   return out;
 }
 
 void encode(const Frame& frame, std::vector<uint8_t>* out) {
   std::visit(Writer{out}, frame);
+}
+
+void encode(const Binding& binding, std::vector<uint8_t>* out) {
+  Writer{out}(binding);
 }
 
 bool is_engine_name(std::string_view name) {

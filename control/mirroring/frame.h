@@ -27,6 +27,7 @@ using Sequence = base::Strong<struct SequenceTag, uint64_t>;  // 0: none
 inline constexpr std::size_t kFrameBytesMax = 4096;
 inline constexpr std::size_t kFrameHeaderBytes = 8;
 inline constexpr std::size_t kBindingFrameBytes = kFrameHeaderBytes + 96;
+inline constexpr std::size_t kShortBindingFrameBytes = kFrameHeaderBytes + 60;
 inline constexpr std::size_t kHelloFrameBytes = kFrameHeaderBytes + 1200;
 inline constexpr std::size_t kGroupsBytesMax = kFrameBytesMax - kFrameHeaderBytes;
 inline constexpr std::size_t kAddressesMax = 64;
@@ -158,6 +159,7 @@ Decoded decode(std::span<const uint8_t> input);
 
 // Appends the frame. Its values must be what decode() lets through.
 void encode(const Frame& frame, std::vector<uint8_t>* out);
+void encode(const Binding& binding, std::vector<uint8_t>* out);  // the most common
 
 // A name that HELLO can carry: 1 to 63 bytes, none of them zero.
 bool is_engine_name(std::string_view name);

@@ -304,6 +304,7 @@ void Session::accept(const Bye& bye, Instant) {
 std::vector<uint8_t> Session::take_output() {
   std::vector<uint8_t> out;
   out.swap(output_);
+  output_.reserve(out.size());  // it will be as much again
   if (peer_ != nullptr) peer_->counters.bytes_sent += out.size();
   return out;
 }

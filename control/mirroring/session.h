@@ -175,7 +175,10 @@ class Session {
   enum class Snapshot : uint8_t { kNone, kBegun, kReceived };
 
   bool is_established() const { return begin_.has_value() && state_ != State::kClosed; }
-  void write(const Frame& frame) { encode(frame, &output_); }
+  template <class Body>
+  void write(const Body& frame) {
+    encode(frame, &output_);
+  }
   void write_hello(const Peer& to, timing::Instant now);
   void write_heartbeat(timing::Instant now);
   void write_acknowledgement(timing::Instant now);

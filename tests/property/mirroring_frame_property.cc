@@ -57,6 +57,23 @@ Frame any_binding() {
   const uint64_t deleted = *rc::gen::arbitrary<bool>() ? 0 : 1 + wide(kStampEnd.value - 2);
   const uint64_t stamp = deleted + 1 + wide(kStampEnd.value - deleted - 1);
   const bool live = deleted == 0 || *rc::gen::arbitrary<bool>();
+  // As most are: what is sent in short.
+  const uint64_t server = any();
+  if (*rc::gen::arbitrary<bool>()) {
+    return Binding{
+        .sequence = any_sequence(1),
+        .scope = snapshot::ScopeId{any()},
+        .key = *rc::gen::arbitrary<bool>()
+                   ? persist::Key::of(net::Address::v4_host(static_cast<uint32_t>(any())))
+                   : persist::Key{{any(), any()}},
+        .record = {.stamp = Stamp{1 + wide(kStampEnd.value - 1)},
+                   .epoch = static_cast<uint32_t>(wide(UINT32_MAX)),
+                   .held = *rc::gen::arbitrary<bool>(),
+                   .server = snapshot::ServerId{server},
+                   .first = snapshot::ServerId{server},
+                   .act = Stamp{wide(kStampEnd.value)}},
+        .act_at = any_moment()};
+  }
   return Binding{.sequence = any_sequence(1),
                  .scope = snapshot::ScopeId{any()},
                  .key = {{any(), any()}},

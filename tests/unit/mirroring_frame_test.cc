@@ -104,6 +104,69 @@ TEST(MirroringFrame, FieldsOfABindingAreWhereTheReadmeSays) {
   EXPECT_EQ(body[88], 1);       // held
 }
 
+Binding short_binding(std::string_view client) {
+  Binding out = binding();
+  out.key = persist::Key::of(*net::Address::parse(client));
+  out.record.first = out.record.server;
+  out.record.timeout_ms = 0;
+  out.record.deleted = {};
+  return out;
+}
+
+TEST(MirroringFrame, FieldsOfAShortBindingAreWhereTheReadmeSays) {
+  const Bytes v4 = bytes_of(short_binding("10.1.0.2"));
+  ASSERT_EQ(v4.size(), 68u);
+  EXPECT_EQ(v4[4], 10);
+  const uint8_t* body = v4.data() + 8;
+  EXPECT_EQ(body[0], 5);       // sequence
+  EXPECT_EQ(body[8], 0x88);    // scope
+  EXPECT_EQ(body[16], 100);    // stamp
+  EXPECT_EQ(body[24], 7);      // server
+  EXPECT_EQ(body[32], 120);    // act
+  EXPECT_EQ(body[40], 0xfb);   // act moment
+  EXPECT_EQ(body[48], 3);      // epoch
+  EXPECT_EQ(body[52], 1 | 2);  // held, IPv4
+  EXPECT_EQ(body[56], 10);     // key
+  EXPECT_EQ(body[59], 2);
+  const Bytes v6 = bytes_of(short_binding("fd00::1:2"));
+  ASSERT_EQ(v6.size(), 80u);
+  EXPECT_EQ(v6[8 + 52], 1);
+  EXPECT_EQ(v6[8 + 59], 2);
+  EXPECT_EQ(v6[8 + 60], 0xfd);
+}
+
+TEST(MirroringFrame, ShortBindingsSurviveTheWire) {
+  for (const auto* client : {"10.1.0.2", "fd00::1:2"}) {
+    const Binding sent = short_binding(client);
+    EXPECT_EQ(decode_exact(bytes_of(sent)).frame, Frame{sent});
+    Binding idle = sent;
+    idle.record.held = false;
+    EXPECT_EQ(decode_exact(bytes_of(idle)).frame, Frame{idle});
+  }
+}
+
+TEST(MirroringFrame, WhatAShortBindingCannotSayIsSaidAtLength) {
+  const Binding known = short_binding("10.1.0.2");
+  for (uint32_t field = 0; field < 3; ++field) {
+    Binding sent = known;
+    if (field == 0) sent.record.first = snapshot::ServerId{9};
+    if (field == 1) sent.record.deleted = Stamp{50};
+    if (field == 2) sent.record.timeout_ms = 1;
+    EXPECT_EQ(bytes_of(sent).size(), 104u);
+    EXPECT_EQ(decode_exact(bytes_of(sent)).frame, Frame{sent});
+  }
+}
+
+TEST(MirroringFrame, AShortBindingWithoutItsKeyIsRefused) {
+  Bytes bytes = bytes_of(short_binding("fd00::1:2"));
+  bytes.pop_back();
+  put_length(&bytes, 79);
+  EXPECT_EQ(refusal(bytes), Reason::kBadLength);
+  bytes = bytes_of(short_binding("10.1.0.2"));
+  put64(&bytes, 16, 0);
+  EXPECT_EQ(refusal(bytes), Reason::kBadValue) << "no stamp";
+}
+
 TEST(MirroringFrame, EveryShorterInputIsIncomplete) {
   const Bytes bytes = bytes_of(binding());
   for (std::size_t n = 0; n < bytes.size(); ++n) {
@@ -133,7 +196,7 @@ TEST(MirroringFrame, UnknownTrailingFieldsAreSkipped) {
 
 TEST(MirroringFrame, UnknownTypesAreSkipped) {
   Bytes bytes = bytes_of(Ack{Sequence{1}});
-  for (const uint8_t type : std::initializer_list<uint8_t>{0, 10, 200, 255}) {
+  for (const uint8_t type : std::initializer_list<uint8_t>{0, 11, 200, 255}) {
     bytes[4] = type;
     const Decoded decoded = decode_exact(bytes);
     EXPECT_EQ(decoded.what, What::kSkipped);

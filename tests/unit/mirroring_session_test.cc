@@ -191,7 +191,7 @@ TEST_F(MirroringSessionTest, ACutInTheMiddleOfAFrameLosesNothing) {
   run_synced();
   for (uint32_t n = 0; n < 10; ++n) a_.home.create(kScope, n, 11);
   link_.tick(now_);
-  link_.move(now_, 3 * kBindingFrameBytes + 50);
+  link_.move(now_, 3 * kShortBindingFrameBytes + 50);
   EXPECT_EQ(b_.home.records.size(), 3u);
   link_.cut();
   connect();
