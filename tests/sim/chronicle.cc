@@ -148,7 +148,7 @@ void Chronicle::look(Member& m, uint32_t core) {
     if (moment_.try_emplace(s.record.stamp, time_.now()).second || active) note_lineage(m, key, s);
     if (s.confirmed && !s.husk) {
       Member::Known& known = m.known[key];
-      if (known.record != s.record) check_lineage(m, key, s);
+      if (known.record != s.record) check_lineage(m, core, key, s);
       known = {s.record, s.act_at};
     }
     if (m.killed.empty() || s.husk) continue;
@@ -177,7 +177,7 @@ void Chronicle::note_lineage(Member& m, const GlobalKey& key, const Seen& s) {
         return e != nullptr && !e->husk && table.home(*e).stamp == other;
       };
       if (std::any_of(alive_.begin(), alive_.end(), has)) continue;
-      over_[s.record.stamp].emplace(stamp, lineage.epoch);
+      over_[s.record.stamp].emplace(stamp, lineage);
     }
   }
   const Duration slack = std::max(scope->profile.update_interval, scope->update_interval_before);
@@ -188,13 +188,17 @@ void Chronicle::note_lineage(Member& m, const GlobalKey& key, const Seen& s) {
 }
 
 // A binding that has ended does not take the place of a later one that it has heard of.
-void Chronicle::check_lineage(Member& m, const GlobalKey& key, const Seen& s) {
+void Chronicle::check_lineage(Member& m, uint32_t core, const GlobalKey& key, const Seen& s) {
   const auto heard = m.heard.find(key);
   if (heard == m.heard.end()) return;
   const auto over = over_.find(heard->second.best.stamp);
   if (over == over_.end()) return;
   const auto it = over->second.find(s.record.stamp);
-  if (it == over->second.end() || it->second != s.record.epoch) return;
+  if (it == over->second.end() || it->second.epoch != s.record.epoch) return;
+  if (m.true_time(m.cores().now(core)) <= it->second.until + offset_error_ + kMargin) {
+    over->second.erase(it);  // not over by the clock of a core that has stood still in its turn
+    return;
+  }
   fail(m, "P7",
        "it has " + text(s.record) +
            ", which had ended before what it had heard of began: " + text(heard->second.best),

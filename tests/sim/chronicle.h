@@ -84,7 +84,7 @@ class Chronicle {
   bool used_by_several(const GlobalKey& key, timing::Instant since) const;
   static void know_own(Member& m, const GlobalKey& key, Member::Heard& h);
   void note_lineage(Member& m, const GlobalKey& key, const Seen& s);
-  void check_lineage(Member& m, const GlobalKey& key, const Seen& s);
+  void check_lineage(Member& m, uint32_t core, const GlobalKey& key, const Seen& s);
   static Seen seen(Member& m, uint32_t core, const persist::Entry& record);
   static Table table(Member& m);
   void trace(Member& m, const char* what, const GlobalKey& key, const persist::Record& record);
@@ -108,8 +108,8 @@ class Chronicle {
   };
   std::unordered_map<GlobalKey, std::unordered_map<persist::Stamp, Lineage>, GlobalKeyHash>
       lineages_;
-  // Of the key's other lineages those that were over when this one began, with their epoch.
-  std::unordered_map<persist::Stamp, std::unordered_map<persist::Stamp, uint32_t>> over_;
+  // Of the key's other lineages those that were over when this one began, as they were then.
+  std::unordered_map<persist::Stamp, std::unordered_map<persist::Stamp, Lineage>> over_;
   // When clients used confirmed bindings, oldest first.
   std::unordered_map<GlobalKey, std::vector<timing::Instant>, GlobalKeyHash> held_;
   bool tombstones_refused_ = false;  // by anybody, ever
