@@ -1,6 +1,6 @@
-// Any bytes as frames between engines, and as what a peer says before and after its HELLO. Oracles:
-// the sanitizers, no assertion; every frame that is let through encodes to bytes that decode to the
-// same frame; nothing reaches a home before a HELLO.
+// Any bytes as frames between engines, as what a peer says before and after its HELLO, and as a beat
+// about groups. Oracles: the sanitizers, no assertion; every frame and beat that is let through
+// encodes to bytes that decode to the same; nothing reaches a home before a HELLO.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -11,6 +11,7 @@
 
 #include "common/base/assert.h"
 #include "common/base/random.h"
+#include "control/failover/beat.h"
 #include "control/mirroring/session.h"
 
 namespace limpet::mirroring {
@@ -69,6 +70,14 @@ void run_session(std::span<const uint8_t> input, bool greeted) {
   LIMPET_ASSERT(engine.peers[0].counters.updates_received == home.taken);
 }
 
+void run_beat(std::span<const uint8_t> body) {
+  const auto beat = failover::decode(body);
+  if (!beat) return;
+  std::vector<uint8_t> again;
+  failover::encode(*beat, &again);
+  LIMPET_ASSERT(failover::decode(again) == beat);
+}
+
 void run(std::span<const uint8_t> input) {
   for (;;) {
     const Decoded decoded = decode(input);
@@ -80,6 +89,7 @@ void run(std::span<const uint8_t> input) {
       LIMPET_ASSERT(again.size() <= decoded.bytes);
       const Decoded second = decode(again);
       LIMPET_ASSERT(second.what == Decoded::What::kFrame && second.frame == decoded.frame);
+      if (const auto* groups = std::get_if<Groups>(&decoded.frame)) run_beat(groups->body);
     }
     if (decoded.bytes == 0) return;
     input = input.subspan(decoded.bytes);
@@ -94,6 +104,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto exact = std::make_unique<uint8_t[]>(size);
   if (size > 0) std::memcpy(exact.get(), data, size);
   limpet::mirroring::run({exact.get(), size});
+  limpet::mirroring::run_beat({exact.get(), size});
   limpet::mirroring::run_session({exact.get(), size}, false);
   limpet::mirroring::run_session({exact.get(), size}, true);
   return 0;
