@@ -45,9 +45,10 @@ class StampClock {
     time_ = std::max(time_, time);
     return stamp(time);
   }
-  void observe(Stamp seen, timing::WallTime now) {
+  // `then`: when it was made, by our clock; not after now.
+  void observe(Stamp seen, timing::WallTime then) {
     time_ = std::max(time_, time_of(seen));
-    lead_ = std::max(lead_, std::max(time_of(seen), time_of(now)) - time_of(now));
+    lead_ = std::max(lead_, std::max(time_of(seen), time_of(then)) - time_of(then));
   }
   // When it was made, by its maker's clock, to the millisecond; of that maker.
   static timing::WallTime made_at(Stamp s) {

@@ -74,6 +74,10 @@ bool Replica::merge_record(const Merge& m, const Scope& scope) {
                       (record->husk || expired(*record, scope));
   meeting.expired.b =
       announcing_ && now_ >= m.act_at + timeout + slack(m.record.held, timeout, scope);
+  // When its activity was is known, so also how far the clock was ahead that stamped it: else what
+  // is announced here would seem to be before it by as long as the news took.
+  if (announcing_ && m.record.act.value != 0 && !meeting.expired.b)
+    stamps_.observe(m.record.act, wall(std::min(m.act_at, now_)));
   // What is over lies behind us, whatever its stamp says: who was active since may have lost its
   // clock, and heard of ours nowhere.
   if (meeting.expired.a && !meeting.expired.b && announcing_ && m.record.live() &&

@@ -1,6 +1,6 @@
-// Any bytes as frames between engines, as what a peer says before and after its HELLO, and as a beat
-// about groups. Oracles: the sanitizers, no assertion; every frame and beat that is let through
-// encodes to bytes that decode to the same; nothing reaches a home before a HELLO.
+// Any bytes as frames between engines, as what a peer says before and after its HELLO, and as a
+// beat about groups. Oracles: the sanitizers, no assertion; every frame and beat that is let
+// through encodes to bytes that decode to the same; nothing reaches a home before a HELLO.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

@@ -574,6 +574,16 @@ TEST_F(ReplicationPeers, OurReleaseCountsWherePeersHaveHeldItLongBefore) {
   EXPECT_FALSE(the_news().record.held);
 }
 
+TEST_F(ReplicationPeers, OurStampsFollowAPeersClockHoweverLateItsNewsWas) {
+  pass(seconds(10));
+  const Instant then = lab.now - seconds(5);
+  Record theirs = live(0, then + seconds(3600), true, then + seconds(3600));
+  merge(theirs, then);
+  hold(2);
+  const auto made_at = persist::StampClock::made_at;
+  EXPECT_GE(made_at(ours(2).act) - made_at(theirs.act), seconds(5));
+}
+
 // Whoever was active since has a clock that is behind; a stamp alone does not say what came later.
 TEST_F(ReplicationPeers, AHuskYieldsToLaterActivityOfItsLineage) {
   const Record known = live(0, lab.now, false, lab.now);
