@@ -158,6 +158,13 @@ void Chronicle::look(Member& m, uint32_t core) {
   }
 }
 
+// After that a binding that was active then is over for everybody, by the documents of now.
+Instant Chronicle::end_of(const ScopeDocument& scope, Instant last) const {
+  return last + std::max(scope.profile.timeout, scope.timeout_before) +
+         std::max(scope.profile.update_interval, scope.update_interval_before) + offset_error_ +
+         kMargin;
+}
+
 void Chronicle::note_lineage(Member& m, const GlobalKey& key, const Seen& s) {
   const ScopeDocument* scope = m.scope_of(key.scope);
   if (scope == nullptr) return;
@@ -165,8 +172,7 @@ void Chronicle::note_lineage(Member& m, const GlobalKey& key, const Seen& s) {
   const auto [it, born] = lineages.try_emplace(s.record.stamp);
   if (born) {
     for (const auto& [stamp, lineage] : lineages) {
-      if (stamp == s.record.stamp || lineage.until + offset_error_ + kMargin >= time_.now())
-        continue;
+      if (stamp == s.record.stamp || end_of(*scope, lineage.last) >= time_.now()) continue;
       const auto has = [&, other = stamp](Member* member) {
         const auto local = member->local(key);
         if (!local) return false;
@@ -180,10 +186,8 @@ void Chronicle::note_lineage(Member& m, const GlobalKey& key, const Seen& s) {
       over_[s.record.stamp].emplace(stamp, lineage);
     }
   }
-  const Duration slack = std::max(scope->profile.update_interval, scope->update_interval_before);
-  const Duration timeout = std::max(scope->profile.timeout, scope->timeout_before);
-  it->second.until =
-      std::max(born ? Instant{} : it->second.until, m.true_time(s.act_at) + timeout + slack);
+  const Instant act_at = m.true_time(s.act_at);
+  it->second.last = born ? act_at : std::max(it->second.last, act_at);
   it->second.epoch = std::max(it->second.epoch, s.record.epoch);
 }
 
@@ -195,8 +199,10 @@ void Chronicle::check_lineage(Member& m, uint32_t core, const GlobalKey& key, co
   if (over == over_.end()) return;
   const auto it = over->second.find(s.record.stamp);
   if (it == over->second.end() || it->second.epoch != s.record.epoch) return;
-  if (m.true_time(m.cores().now(core)) <= it->second.until + offset_error_ + kMargin) {
-    over->second.erase(it);  // not over by the clock of a core that has stood still in its turn
+  // Not over by the clock of a core that has stood still in its turn, or by a newer document.
+  const ScopeDocument* scope = m.scope_of(key.scope);
+  if (scope == nullptr || m.true_time(m.cores().now(core)) <= end_of(*scope, it->second.last)) {
+    over->second.erase(it);
     return;
   }
   fail(m, "P7",
@@ -527,10 +533,11 @@ void Chronicle::check_prompt() {
       });
       const Duration idle = time_.now() - std::max(it->second, last_use(key));
       Duration allowed = scope->profile.timeout + 2 * kLag;
-      // What another engine has held is not for those who are left to release.
+      // What another engine has held is not for those who are left to release; nor what that
+      // one took over from a third.
       const Duration slack =
           std::max(scope->profile.update_interval, scope->update_interval_before);
-      if (used_by_several(key, it->second - scope->profile.timeout - 2 * slack)) allowed += slack;
+      if (used_by_several(key, it->second - scope->profile.timeout - 8 * slack)) allowed += slack;
       if (open || idle <= allowed) continue;
       fail(*m, "P3",
            "a binding outlives its timeout of " +

@@ -83,6 +83,7 @@ class Chronicle {
   timing::Instant last_use(const GlobalKey& key);
   bool used_by_several(const GlobalKey& key, timing::Instant since) const;
   static void know_own(Member& m, const GlobalKey& key, Member::Heard& h);
+  timing::Instant end_of(const ScopeDocument& scope, timing::Instant last) const;
   void note_lineage(Member& m, const GlobalKey& key, const Seen& s);
   void check_lineage(Member& m, uint32_t core, const GlobalKey& key, const Seen& s);
   static Seen seen(Member& m, uint32_t core, const persist::Entry& record);
@@ -103,7 +104,7 @@ class Chronicle {
   std::unordered_map<GlobalKey, std::array<timing::Instant, 4>, GlobalKeyHash> used_by_;  // by rank
   std::vector<Member*> alive_;
   struct Lineage {
-    timing::Instant until;  // by all that was ever known of its activity
+    timing::Instant last;  // activity, of all that was ever known
     uint32_t epoch = 0;
   };
   std::unordered_map<GlobalKey, std::unordered_map<persist::Stamp, Lineage>, GlobalKeyHash>
