@@ -276,6 +276,17 @@ TEST_F(UpdateListTest, LagIsWhatIsNotAcknowledgedAndItsAge) {
   EXPECT_EQ(list_.lag(kA, now_, 100), Lag{});
 }
 
+TEST_F(UpdateListTest, OldNewsIsLateSinceAFullResyncBegan) {
+  put(of(1, 101));
+  sent_to(kA);
+  list_.acknowledge(kA, list_.sent(kA));
+  now_ = now_ + seconds(100);
+  list_.begin(kA, kSecond, boot(9), {});
+  EXPECT_EQ(list_.lag(kA, now_, 100), (Lag{1, 0}));
+  now_ = now_ + seconds(2);
+  EXPECT_EQ(list_.lag(kA, now_, 100), (Lag{1, 2000}));
+}
+
 TEST_F(UpdateListTest, ASearchStopsWhenItsBudgetIsSpent) {
   for (uint32_t n = 1; n <= 4; ++n) put(of(n, 100 + n, Told::kSender, {kB, kFirst}));
   put(of(5, 105));
