@@ -32,6 +32,7 @@ struct Replica::Meeting {
 bool Replica::on_merge(const Merge& m) {
   stamps_.observe(std::max({m.record.stamp, m.record.deleted, m.record.act}), wall());
   if (m.kind == Merge::Kind::kFence) {
+    if (fence_) return wait();  // the one before has not been answered
     fence_ = m.fence;
     return true;
   }

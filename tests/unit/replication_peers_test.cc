@@ -758,6 +758,17 @@ TEST_F(ReplicationPeers, AFenceWaitsForRoom) {
   EXPECT_EQ(the_news().fence, 9u);
 }
 
+TEST_F(ReplicationPeers, EachFenceIsAnswered) {
+  for (const uint32_t fence : {9u, 10u, 11u})
+    lab.rings.merges[0].push({.kind = Merge::Kind::kFence, .fence = fence});
+  lab.settle();
+  lab.settle();
+  lab.settle();
+  const auto news = lab.news(0);
+  ASSERT_EQ(news.size(), 3u);
+  for (uint32_t i = 0; i < 3; ++i) EXPECT_EQ(news[i].fence, 9 + i);
+}
+
 // A scope's tombstone is carried out by a sweep; until then peers may hear of what it kills.
 TEST_F(ReplicationPeers, AFenceComesBackWhenWhatAScopesTombstoneKillsIsGone) {
   hold();
