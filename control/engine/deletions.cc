@@ -149,6 +149,7 @@ void Engine::finish_deletions() {
     drain_news();
     const Deletion done = std::move(deletions_.front());
     deletions_.pop_front();
+    watch_limits();  // a table that is full again after this is an event again
     done.answer(api::EntriesRemoved{done.removed});
   }
 }
