@@ -6,6 +6,7 @@ namespace limpet::base {
 // The cache line of this address, for reading and writing; any address may be asked for.
 // Not __builtin_prefetch: gcc 12 takes a function that does nothing else for one without effects,
 // and drops the calls to it.
+// DPDK's rte_prefetch0() does the same, where DPDK may be included.
 inline void prefetch(const void* at) {
 #if defined(__x86_64__)
   asm volatile("prefetcht0 (%0)" : : "r"(at));

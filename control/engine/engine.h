@@ -163,7 +163,6 @@ class Engine final : public api::Backend, private slowpath::Link, private mirror
   void store(Operation operation, std::shared_ptr<const Prepared> done);
   void finish_questions();
   void drain_news();
-  void apply_news(const persist::Change& change, timing::Instant now);
   void use_scopes(const snapshot::Snapshot& s);
   void exchange_news();
   void keep_table();

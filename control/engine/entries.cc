@@ -51,24 +51,20 @@ void Engine::drain_news() {
   for (auto& ring : shared_->rings.news) {
     std::span<const persist::Change> burst;
     // While one is applied, the memory that the next one needs is on its way.
-    for (uint32_t taken = 0, b = 0; taken < kNewsPerTick; b ^= 1) {
-      const uint32_t n = ring.pop(std::span(bursts[b]));
+    for (uint32_t taken = 0, b = 0;; b ^= 1) {
+      const uint32_t n = taken < kNewsPerTick ? ring.pop(std::span(bursts[b])) : 0;
       const std::span<const persist::Change> next(bursts[b].data(), n);
       exchange_->expect(next);
       exchange_->expect_soon(burst);
-      for (const persist::Change& change : burst) apply_news(change, now);
+      for (const persist::Change& change : burst) {
+        exchange_->apply(change, now);
+        note_lag(change, now);
+      }
+      if (n == 0) break;
       burst = next;
       taken += n;
-      if (n == 0) break;
     }
-    exchange_->expect_soon(burst);
-    for (const persist::Change& change : burst) apply_news(change, now);
   }
-}
-
-void Engine::apply_news(const persist::Change& change, Instant now) {
-  exchange_->apply(change, now);
-  note_lag(change, now);
 }
 
 void Engine::ask(std::vector<std::unique_ptr<worker::Job>> jobs,

@@ -50,8 +50,7 @@ enum class Type : uint8_t {
 constexpr std::array<uint8_t, 8> kMagic = {'L', 'I', 'M', 'P', 'E', 'T', 'M', 0};
 constexpr uint8_t kHeldBit = 1;
 constexpr uint8_t kV4Bit = 2;
-// What a key that is an IPv4 address begins with.
-constexpr std::array<uint8_t, 12> kV4Prefix = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+constexpr std::size_t kV4PrefixBytes = 12;  // of a mapped address, before its last four
 
 struct WireHeader {
   Le32 length;
@@ -198,44 +197,50 @@ std::optional<Reason> refusal_of(const Binding& b) {
   return std::nullopt;
 }
 
-std::optional<Reason> read(const WireBinding& wire, Binding* out) {
+// What a binding's two layouts have in common.
+template <class Wire>
+void read_common(const Wire& wire, Binding* out) {
   out->sequence = Sequence{wire.sequence};
   out->scope = snapshot::ScopeId{wire.scope};
-  out->key = std::bit_cast<persist::Key>(wire.key);
-  out->record = {.stamp = Stamp{wire.stamp},
-                 .epoch = wire.epoch,
-                 .held = (wire.bits & kHeldBit) != 0,
-                 .server = snapshot::ServerId{wire.server},
-                 .first = snapshot::ServerId{wire.first},
-                 .timeout_ms = wire.timeout_ms,
-                 .deleted = Stamp{wire.deleted},
-                 .act = Stamp{wire.act}};
+  out->record.stamp = Stamp{wire.stamp};
+  out->record.server = out->record.first = snapshot::ServerId{wire.server};
+  out->record.act = Stamp{wire.act};
   out->act_at = Instant{wire.act_at};
+  out->record.epoch = wire.epoch;
+  out->record.held = (wire.bits & kHeldBit) != 0;
+}
+
+template <class Wire>
+void write_common(const Binding& binding, Wire* wire) {
+  wire->sequence = binding.sequence.value;
+  wire->scope = binding.scope.value;
+  wire->stamp = binding.record.stamp.value;
+  wire->server = binding.record.server.value;
+  wire->act = binding.record.act.value;
+  wire->act_at = binding.act_at.ns;
+  wire->epoch = binding.record.epoch;
+  wire->bits = binding.record.held ? kHeldBit : 0;
+}
+
+std::optional<Reason> read(const WireBinding& wire, Binding* out) {
+  read_common(wire, out);
+  out->key = std::bit_cast<persist::Key>(wire.key);
+  out->record.first = snapshot::ServerId{wire.first};
+  out->record.timeout_ms = wire.timeout_ms;
+  out->record.deleted = Stamp{wire.deleted};
   return refusal_of(*out);
 }
 
 // `rest`: what is behind the layout; the key's other bytes, if they are not those of IPv4.
 std::optional<Reason> read(const WireShortBinding& wire, std::span<const uint8_t> rest,
                            Binding* out) {
-  std::array<uint8_t, 12> key_begin = kV4Prefix;
+  read_common(wire, out);
+  Bytes16 key = raw(net::Address::v4(wire.key_end.data()));
   if ((wire.bits & kV4Bit) == 0) {
-    if (rest.size() < key_begin.size()) return Reason::kBadLength;
-    std::copy_n(rest.begin(), key_begin.size(), key_begin.begin());
+    if (rest.size() < kV4PrefixBytes) return Reason::kBadLength;
+    std::copy_n(rest.begin(), kV4PrefixBytes, key.begin());
   }
-  Bytes16 key;
-  std::copy(key_begin.begin(), key_begin.end(), key.begin());
-  std::copy(wire.key_end.begin(), wire.key_end.end(), key.begin() + key_begin.size());
-  const snapshot::ServerId server{wire.server};
-  out->sequence = Sequence{wire.sequence};
-  out->scope = snapshot::ScopeId{wire.scope};
   out->key = std::bit_cast<persist::Key>(key);
-  out->record = {.stamp = Stamp{wire.stamp},
-                 .epoch = wire.epoch,
-                 .held = (wire.bits & kHeldBit) != 0,
-                 .server = server,
-                 .first = server,
-                 .act = Stamp{wire.act}};
-  out->act_at = Instant{wire.act_at};
   return refusal_of(*out);
 }
 
@@ -365,38 +370,25 @@ struct Writer {
     if (r.first == r.server && r.deleted.value == 0 && r.timeout_ms == 0)
       return append_short(binding);
     WireBinding wire;
-    wire.sequence = binding.sequence.value;
-    wire.scope = binding.scope.value;
+    write_common(binding, &wire);
     wire.key = raw(binding.key);
-    wire.stamp = r.stamp.value;
-    wire.server = r.server.value;
     wire.first = r.first.value;
     wire.deleted = r.deleted.value;
-    wire.act = r.act.value;
-    wire.act_at = binding.act_at.ns;
-    wire.epoch = r.epoch;
     wire.timeout_ms = r.timeout_ms;
-    wire.bits = r.held ? kHeldBit : 0;
     append(Type::kBinding, wire, out);
   }
   void append_short(const Binding& binding) const {
-    const persist::Record& r = binding.record;
     const Bytes16 key = raw(binding.key);
-    const bool v4 = std::equal(kV4Prefix.begin(), kV4Prefix.end(), key.begin());
     WireShortBinding wire;
-    wire.sequence = binding.sequence.value;
-    wire.scope = binding.scope.value;
-    wire.stamp = r.stamp.value;
-    wire.server = r.server.value;
-    wire.act = r.act.value;
-    wire.act_at = binding.act_at.ns;
-    wire.epoch = r.epoch;
-    wire.bits = static_cast<uint8_t>((r.held ? kHeldBit : 0) | (v4 ? kV4Bit : 0));
-    std::copy(key.begin() + kV4Prefix.size(), key.end(), wire.key_end.begin());
-    if (v4) return append(Type::kShortBinding, wire, out);
+    write_common(binding, &wire);
+    std::copy(key.begin() + kV4PrefixBytes, key.end(), wire.key_end.begin());
+    if (binding.key.address().is_v4()) {
+      wire.bits |= kV4Bit;
+      return append(Type::kShortBinding, wire, out);
+    }
     struct WithKey {
       WireShortBinding binding;
-      std::array<uint8_t, 12> key_begin;
+      std::array<uint8_t, kV4PrefixBytes> key_begin;
     } whole{wire, {}};
     std::copy_n(key.begin(), whole.key_begin.size(), whole.key_begin.begin());
     append(Type::kShortBinding, whole, out);
