@@ -217,6 +217,8 @@ def main():
         print(f"demo: {story.failures} of {story.checks} checks FAILED")
         return 1
     print(f"demo: all {story.checks} checks held")
+    print("next: scripts/lab up leaves this network open to play in; scripts/demo failover kills an engine; README.md, "
+          "Configuration")
     return 0
 
 
