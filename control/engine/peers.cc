@@ -85,8 +85,7 @@ uint32_t Engine::rank() const {
 }
 
 std::string Engine::origin_of(persist::Stamp stamp) const {
-  const uint32_t rank =
-      persist::StampClock::node_of(stamp) >> replication::Replica::Options::kCoreBits;
+  const uint32_t rank = replication::Replica::Options::engine_of(stamp);
   return rank < engine_names_.size() ? engine_names_[rank] : std::string();
 }
 

@@ -70,6 +70,20 @@ std::string state(Member& m, const KeyId& key) {
   return out;
 }
 
+// The key's record at its home, and that core; null: none.
+struct AtHome {
+  uint32_t core = 0;
+  const Entry* entry = nullptr;
+};
+
+AtHome at_home(Member& m, const GlobalKey& key) {
+  const auto local = m.local(key);
+  if (!local) return {};
+  const snapshot::ScopeSlot slot{local->scope};
+  const uint32_t core = m.home_of(slot, key.key);
+  return {core, m.cores().core(core).table().find(slot, key.key)};
+}
+
 std::string name(const Member& m) {
   return m.place().names[m.place().rank];
 }
@@ -174,13 +188,9 @@ void Chronicle::note_lineage(Member& m, const GlobalKey& key, const Seen& s) {
     for (const auto& [stamp, lineage] : lineages) {
       if (stamp == s.record.stamp || end_of(*scope, lineage.last) >= time_.now()) continue;
       const auto has = [&, other = stamp](Member* member) {
-        const auto local = member->local(key);
-        if (!local) return false;
-        const snapshot::ScopeSlot slot{local->scope};
-        const uint32_t home = member->home_of(slot, key.key);
-        persist::Table& table = member->cores().core(home).table();
-        const Entry* e = table.find(slot, key.key);
-        return e != nullptr && !e->husk && table.home(*e).stamp == other;
+        const auto [core, e] = at_home(*member, key);
+        return e != nullptr && !e->husk &&
+               member->cores().core(core).table().home(*e).stamp == other;
       };
       if (std::any_of(alive_.begin(), alive_.end(), has)) continue;
       over_[s.record.stamp].emplace(stamp, lineage);
@@ -222,11 +232,7 @@ void Chronicle::own_news(Member& m, const GlobalKey& key, const Seen& s) {
 
 // What it has announced itself before it heard of others.
 void Chronicle::know_own(Member& m, const GlobalKey& key, Member::Heard& h) {
-  const auto local = m.local(key);
-  if (!local) return;
-  const snapshot::ScopeSlot slot{local->scope};
-  const uint32_t home = m.home_of(slot, key.key);
-  const Entry* e = m.cores().core(home).table().find(slot, key.key);
+  const auto [home, e] = at_home(m, key);
   if (e == nullptr) return;
   const Seen s = seen(m, home, *e);
   if (!s.confirmed || s.record.act <= h.latest.act) return;
@@ -499,10 +505,7 @@ void Chronicle::check_equal(const std::vector<Member*>& members) {
 Instant Chronicle::last_use(const GlobalKey& key) {
   Instant last = persist::kNoActivity;
   for (Member* m : members_) {
-    const auto local = m->local(key);
-    if (!local) continue;
-    const snapshot::ScopeSlot slot{local->scope};
-    const Entry* e = m->cores().core(m->home_of(slot, key.key)).table().find(slot, key.key);
+    const Entry* e = at_home(*m, key).entry;
     if (e != nullptr) last = std::max(last, m->true_time(e->last));
   }
   return last;
