@@ -12,6 +12,12 @@
 
 namespace limpet::telemetry {
 
+namespace {
+
+constexpr timing::Duration kInterval = timing::seconds(1);  // of events of one name and object
+
+}  // namespace
+
 std::string_view to_string(EventName name) {
   switch (name) {
     case EventName::kServerUp:
@@ -59,36 +65,54 @@ EventLog::EventLog(std::ostream* lines, std::size_t kept) : lines_(lines), kept_
 bool EventLog::record(timing::Instant now, timing::WallTime wall, EventName name,
                       std::string_view object, std::string_view message) {
   Pair pair{name, std::string(object)};
-  uint64_t suppressed = 0;
-  const auto found = recent_.find(pair);
+  auto found = recent_.find(pair);
   if (found != recent_.end()) {
     Recent& recent = found->second;
-    if (now - recent.last < timing::seconds(1)) {
-      ++recent.suppressed;
+    if (now - recent.last < kInterval) {
+      if (recent.suppressed++ == 0) owed_.emplace(recent.last, std::move(pair));
+      recent.time = wall;
+      recent.message = message;
       return false;
     }
-    suppressed = std::exchange(recent.suppressed, 0);
-    recent.last = now;
-    order_.splice(order_.end(), order_, recent.place);
   } else {
     if (recent_.size() >= kPairsMax) {
-      recent_.erase(order_.front());
+      const auto oldest = recent_.find(order_.front());
+      owed_.erase({oldest->second.last, oldest->first});
+      recent_.erase(oldest);
       order_.pop_front();
     }
     const auto place = order_.insert(order_.end(), pair);
-    recent_.emplace(std::move(pair), Recent{.last = now, .suppressed = 0, .place = place});
+    found = recent_.emplace(std::move(pair), Recent{.last = now, .place = place}).first;
   }
+  tell(found, now, wall, std::string(message), found->second.suppressed);
+  return true;
+}
 
-  std::string text(message);
-  if (suppressed > 0) text += fmt::format(" ({} more suppressed)", suppressed);
+void EventLog::tell_suppressed(timing::Instant now) {
+  while (!owed_.empty() && now - owed_.begin()->first >= kInterval) {
+    const auto pair = recent_.find(owed_.begin()->second);
+    Recent& recent = pair->second;
+    tell(pair, now, recent.time, std::move(recent.message), recent.suppressed - 1);
+  }
+}
+
+void EventLog::tell(Pairs::iterator pair, timing::Instant now, timing::WallTime wall,
+                    std::string message, uint64_t more) {
+  Recent& recent = pair->second;
+  if (recent.suppressed > 0) owed_.erase({recent.last, pair->first});
+  recent.suppressed = 0;
+  recent.message.clear();
+  recent.last = now;
+  order_.splice(order_.end(), order_, recent.place);
+
+  if (more > 0) message += fmt::format(" ({} more suppressed)", more);
   if (events_.size() >= kept_) events_.pop_front();
   events_.push_back(Event{.seq = next_seq_++,
                           .time = wall,
-                          .name = name,
-                          .object = std::string(object),
-                          .message = std::move(text)});
+                          .name = pair->first.first,
+                          .object = pair->first.second,
+                          .message = std::move(message)});
   if (lines_ != nullptr) *lines_ << to_json_line(events_.back()) << '\n' << std::flush;
-  return true;
 }
 
 EventPage EventLog::after(uint64_t after, std::size_t limit) const {

@@ -6,8 +6,9 @@
 // Invariants:
 // 1. Sequence numbers start at 1 and have no gaps.
 // 2. At most `kept` events are held; the oldest goes first.
-// 3. At most one event per (name, object) in any second. What is suppressed is counted, and the
-//    next event of that name and object says how many there were.
+// 3. At most one event per (name, object) in any second. Of those that are suppressed the latest is
+//    told when the second is over, unless another one comes first; what is told next says how many
+//    more there were.
 // 4. Each recorded event is also one line of JSON on the stream given at construction.
 // 5. The memory of the rate limit is bounded: beyond `kPairsMax` pairs of name and object the one
 //    whose last event is oldest is forgotten, with what it owes.
@@ -19,6 +20,7 @@
 #include <list>
 #include <map>
 #include <ostream>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -70,10 +72,14 @@ class EventLog {
   // `lines` gets one JSON line per event (null: none); it must outlive the log.
   explicit EventLog(std::ostream* lines, std::size_t kept = base::kEventsKept);
 
-  // Records the event, or counts it as suppressed. `now` drives the rate limit, `wall` is the
+  // Records the event, or keeps it as suppressed. `now` drives the rate limit, `wall` is the
   // event's time. Returns whether it was recorded.
   bool record(timing::Instant now, timing::WallTime wall, EventName name, std::string_view object,
               std::string_view message);
+
+  // Records what was suppressed last of each name and object whose second is over; its time is
+  // that of its happening. To be called now and then.
+  void tell_suppressed(timing::Instant now);
 
   // The oldest held events with a sequence number above `after`, at most `limit`, in order. `next`
   // is the last number given out, at most last_seq(); a `next` below `after` tells a reader that
@@ -90,15 +96,22 @@ class EventLog {
   struct Recent {
     timing::Instant last;
     uint64_t suppressed = 0;
+    timing::WallTime time;  // of the latest suppressed, if any
+    std::string message;
     std::list<Pair>::iterator place;  // in order_
   };
+  using Pairs = std::map<Pair, Recent>;
+
+  void tell(Pairs::iterator pair, timing::Instant now, timing::WallTime wall, std::string message,
+            uint64_t more);
 
   std::ostream* lines_;
   std::size_t kept_;
   uint64_t next_seq_ = 1;
   std::deque<Event> events_;
-  std::map<Pair, Recent> recent_;
+  Pairs recent_;
   std::list<Pair> order_;  // by time of the last recorded event, oldest first
+  std::set<std::pair<timing::Instant, Pair>> owed_;  // pairs with suppressed ones, by `last`
 };
 
 // {"seq", "time", "name", "object", "message"} as one line of JSON, without the line feed.

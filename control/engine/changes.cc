@@ -243,6 +243,7 @@ void Engine::watch() {
   const Instant now = clock_.now();
   if (now - watched_ < kWatchInterval) return;
   watched_ = now;
+  events_.tell_suppressed(now);
   recycle();
   watch_limits();
   watch_links(now);

@@ -271,6 +271,7 @@ class Replay final : private slowpath::Link {
   }
 
   void turn() {
+    events_.tell_suppressed(clock_.now());
     const auto take = [this] { core_->begin(*running_.snapshot, clock_.now()); };
     take();
     core_->drain(take);

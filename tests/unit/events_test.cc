@@ -88,12 +88,49 @@ TEST(EventLog, counts_what_was_suppressed_into_the_next_event) {
   EXPECT_EQ(page.events[2].message, "no port");
 }
 
+// A table that is full again within a second: nobody heard of it, ever.
+TEST(EventLog, tells_the_latest_suppressed_event_when_its_second_is_over) {
+  EventLog log(nullptr);
+  const auto record = [&](int ms, std::string_view object, std::string_view message) {
+    log.record(at_ms(ms), kNoon + timing::milliseconds(ms), EventName::kPersistTableHigh, object,
+               message);
+  };
+  record(0, "a", "a 1");
+  record(100, "b", "b 1");
+  record(200, "b", "b 2");
+  record(300, "a", "a 2");
+  record(400, "a", "a 3");
+  log.tell_suppressed(at_ms(999));
+  EXPECT_EQ(log.size(), 2u);
+  log.tell_suppressed(at_ms(1050));
+  log.tell_suppressed(at_ms(1060));
+  ASSERT_EQ(log.size(), 3u);
+  const Event told = log.after(2, 1).events[0];
+  EXPECT_EQ(told.message, "a 3 (1 more suppressed)");
+  EXPECT_EQ(told.time, kNoon + timing::milliseconds(400));
+  // It counts as one of its second; an event that comes first tells what is owed.
+  record(1900, "a", "a 4");
+  record(1950, "b", "b 3");
+  log.tell_suppressed(at_ms(5000));
+  log.tell_suppressed(at_ms(9000));
+  const EventPage page = log.after(3, 10);
+  ASSERT_EQ(page.events.size(), 2u);
+  EXPECT_EQ(page.events[0].message, "b 3 (1 more suppressed)");
+  EXPECT_EQ(page.events[1].message, "a 4");
+}
+
 TEST(EventLog, forgets_the_oldest_pair_when_too_many_are_remembered) {
   EventLog log(nullptr);
   for (std::size_t i = 0; i <= EventLog::kPairsMax; ++i)
     EXPECT_TRUE(log.record(at_ms(0), kNoon, EventName::kVsUp, std::to_string(i), ""));
   EXPECT_TRUE(log.record(at_ms(0), kNoon, EventName::kVsUp, "0", ""));
   EXPECT_FALSE(log.record(at_ms(0), kNoon, EventName::kVsUp, "2", ""));
+  // With what it owes.
+  EXPECT_TRUE(log.record(at_ms(1), kNoon, EventName::kVsDown, "", ""));
+  EXPECT_TRUE(log.record(at_ms(1), kNoon, EventName::kVsUp, "1", ""));
+  const uint64_t told = log.last_seq();
+  log.tell_suppressed(at_ms(2000));
+  EXPECT_EQ(log.last_seq(), told);
 }
 
 TEST(EventLog, writes_each_event_as_one_json_line) {
