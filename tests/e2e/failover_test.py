@@ -9,6 +9,7 @@ import unittest
 from failover_lab import GROUP, Connections, FailoverLab, Visitors
 from lab import wait_until
 from runner import main
+from standstill import standing_still, threads_named
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -27,8 +28,8 @@ class Failover(unittest.TestCase):
         self.lab.wait_until_synced()
         self.lab.wait_for_owner(0)
 
-    def group_events(self, i):
-        return [e["name"] for e in self.lab.running[i].events() if e["name"].startswith("GROUP_")]
+    def group_events(self, i, what="name"):
+        return [e[what] for e in self.lab.running[i].events() if e["name"].startswith("GROUP_")]
 
     def owners(self):
         return [i for i in (0, 1) if self.lab.running[i] and self.lab.group(i)[1] == "owner"]
@@ -73,6 +74,22 @@ class Translated(Failover):
         owner_mac = lab.running[0].api("GET", "/v1/status")["ports"][0]["mac"]
         neighbors = lab.client.ip("-j", "neigh", "show", "10.1.0.100").stdout
         self.assertEqual([n["lladdr"] for n in json.loads(neighbors)], [owner_mac])
+
+
+    def test_an_engine_whose_worker_stands_still_gives_its_group_up(self):
+        lab = self.lab
+        client = lab.clients["v4"][0]
+        server, _ = lab.curl(client)
+        lab.wait_until_equal()
+        worker = threads_named(lab.running[0].process.pid, ("rte-worker", "dpdk-worker"))[0]
+        with standing_still(worker):
+            lab.wait_for_owner(1, 20)
+            self.assertEqual(lab.group(0), (1, "standby"))
+            self.assertEqual(lab.curl(client)[0], server, "served by the other engine, not moved")
+        self.assertIn("a worker stands still", self.group_events(0, "message"))
+        wait_until(lambda: lab.group(0) == (1, "ready"), 20, "the engine to be ready again")
+        self.assertEqual(self.owners(), [1])
+        self.assertEqual(lab.curl(client)[0], server)
 
 
 class Preserved(Failover):
