@@ -24,19 +24,20 @@ THROUGHPUT_MIN = 0.97
 
 
 class Sizes:
-    def __init__(self, *, rates, resync_entries, fill_rate, busy_rate, busy_s, capture_flows, repeat):
+    def __init__(self, *, rates, resync_entries, fill_rate, busy_rate, busy_s, busy_runs, capture_flows,
+                 repeat):
         self.rates = rates  # [(entries a second, entries)]
         self.resync_entries, self.fill_rate = resync_entries, fill_rate
-        self.busy_rate, self.busy_s, self.capture_flows = busy_rate, busy_s, capture_flows
-        self.repeat = repeat
+        self.busy_rate, self.busy_s, self.busy_runs = busy_rate, busy_s, busy_runs
+        self.capture_flows, self.repeat = capture_flows, repeat
 
 
 FULL = Sizes(rates=[(10_000, 30_000), (50_000, 200_000), (200_000, 400_000)], resync_entries=1_000_000,
-             fill_rate=200_000, busy_rate=50_000, busy_s=4.0, capture_flows=65536, repeat=3)
+             fill_rate=200_000, busy_rate=50_000, busy_s=4.0, busy_runs=9, capture_flows=65536, repeat=3)
 QUICK = Sizes(rates=[(10_000, 10_000), (50_000, 100_000), (200_000, 200_000)], resync_entries=1_000_000,
-              fill_rate=200_000, busy_rate=50_000, busy_s=2.0, capture_flows=65536, repeat=1)
+              fill_rate=200_000, busy_rate=50_000, busy_s=2.0, busy_runs=1, capture_flows=65536, repeat=1)
 SMOKE = Sizes(rates=[(2_000, 400)], resync_entries=2_000, fill_rate=20_000, busy_rate=2_000, busy_s=0.2,
-              capture_flows=512, repeat=1)
+              busy_runs=1, capture_flows=512, repeat=1)
 
 
 def arguments():
@@ -151,6 +152,7 @@ def main():
     cores = [int(c) for c in options.cores.split(",")] if options.cores else allowed[:2]
     sizes = SMOKE if options.smoke else QUICK if options.quick else FULL
     sizes.repeat = options.repeat or sizes.repeat
+    sizes.busy_runs = options.repeat or sizes.busy_runs
     needed_mb = 1024 + (sizes.resync_entries * 2500 >> 20)
     wrong = missing() or (None if len(cores) == 2 else "two cores are needed")
     wrong = wrong or (None if available_mb() >= needed_mb else f"{needed_mb} MB of memory are needed, "

@@ -173,13 +173,15 @@ def throughput(cores, folder, sizes, say):
     path = os.path.join(folder, "capture.pcap")
     captures.write(path, captures.datagrams(flows, 2))
     values = {True: [], False: []}
-    for turn in range(sizes.repeat):
-        for mirroring in (False, True):
-            say(f"established flows beside {sizes.busy_rate:,} new entries/s, "
-                f"{'mirrored' if mirroring else 'alone'}, run {turn + 1} of {sizes.repeat}")
+    for turn in range(sizes.busy_runs):
+        # Each is first in every other run.
+        for mirroring in (turn % 2 == 1, turn % 2 == 0):
             with Engines(cores, entries=int(sizes.busy_rate * sizes.busy_s) + 1024, mirroring=mirroring,
                          capture=f"net_pcap0,rx_pcap={path},infinite_rx=1", capture_flows=flows) as pair:
                 pair.make(512, sizes.busy_rate)
                 time.sleep(SETTLE_S)
                 values[mirroring].append(established(pair, sizes))
+            say(f"established flows beside {sizes.busy_rate:,} new entries/s, "
+                f"{'mirrored' if mirroring else 'alone'}, run {turn + 1} of {sizes.busy_runs}: "
+                f"{values[mirroring][-1]:,.0f} packets/s")
     return statistics.median(values[True]), statistics.median(values[False])
