@@ -46,8 +46,10 @@ class Story:
             if engine is None:
                 continue
             print(f"   $ limpetctl peers        # se{i + 1}")
-            for line in engine.limpetctl("peers").stdout.rstrip("\n").split("\n"):
-                print("     " + line.replace(self.lab.name + "-", ""))
+            prefix = self.lab.name + "-"
+            heading, *rows = engine.limpetctl("peers").stdout.rstrip("\n").split("\n")
+            for line in (heading.replace(" " * len(prefix), "", 1), *rows):
+                print("     " + line.replace(prefix, ""))
 
 
 def begin(story, document):
