@@ -89,11 +89,17 @@ bool EventLog::record(timing::Instant now, timing::WallTime wall, EventName name
 }
 
 void EventLog::tell_suppressed(timing::Instant now) {
-  while (!owed_.empty() && now - owed_.begin()->first >= kInterval) {
-    const auto pair = recent_.find(owed_.begin()->second);
-    Recent& recent = pair->second;
-    tell(pair, now, recent.time, std::move(recent.message), recent.suppressed - 1);
-  }
+  while (!owed_.empty() && now - owed_.begin()->first >= kInterval) tell_first_owed(now);
+}
+
+void EventLog::tell_all_suppressed(timing::Instant now) {
+  while (!owed_.empty()) tell_first_owed(now);
+}
+
+void EventLog::tell_first_owed(timing::Instant now) {
+  const auto pair = recent_.find(owed_.begin()->second);
+  Recent& recent = pair->second;
+  tell(pair, now, recent.time, std::move(recent.message), recent.suppressed - 1);
 }
 
 void EventLog::tell(Pairs::iterator pair, timing::Instant now, timing::WallTime wall,

@@ -81,6 +81,9 @@ class EventLog {
   // that of its happening. To be called now and then.
   void tell_suppressed(timing::Instant now);
 
+  // Records all of that without waiting, before the log ends.
+  void tell_all_suppressed(timing::Instant now);
+
   // The oldest held events with a sequence number above `after`, at most `limit`, in order. `next`
   // is the last number given out, at most last_seq(); a `next` below `after` tells a reader that
   // the engine started anew since.
@@ -102,6 +105,7 @@ class EventLog {
   };
   using Pairs = std::map<Pair, Recent>;
 
+  void tell_first_owed(timing::Instant now);
   void tell(Pairs::iterator pair, timing::Instant now, timing::WallTime wall, std::string message,
             uint64_t more);
 

@@ -39,15 +39,8 @@ Engine::Engine(const config::Bootstrap& bootstrap, port::Eal eal)
 
 base::Result<std::unique_ptr<Engine>> Engine::start(const config::Bootstrap& bootstrap,
                                                     std::optional<std::string> document) {
-  const Limits limits = resolve_limits(bootstrap);
-  const auto workers = static_cast<uint32_t>(bootstrap.worker_cores.size());
-  const auto needs =
-      memory_needs(bootstrap, limits, workers * static_cast<uint32_t>(bootstrap.ports.size()));
-  const auto memory = port::check_memory(needs, bootstrap.memory.size_mb);
-  if (!memory.fits) {
-    return base::Error{"/memory/size_mb", fmt::format("{} MB do not hold what the limits need:\n{}",
-                                                      bootstrap.memory.size_mb, memory.table)};
-  }
+  if (auto status = check_memory(bootstrap); !status) return status.errors();
+  const auto needs = memory_needs(bootstrap, resolve_limits(bootstrap));
   port::EalOptions options;
   options.name = bootstrap.name;
   options.control_core = bootstrap.control_core;
@@ -242,6 +235,7 @@ void Engine::run() {
     tick();
   }
   shut_down();
+  events_.tell_all_suppressed(clock_.now());
 }
 
 void Engine::schedule_tick() {

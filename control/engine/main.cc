@@ -11,6 +11,7 @@
 #include "control/config/codec.h"
 #include "control/engine/engine.h"
 #include "control/engine/replay.h"
+#include "control/engine/sizing.h"
 
 namespace limpet::engine {
 namespace {
@@ -119,6 +120,10 @@ int run(const Options& options) {
   }
   if (!good) return kBadConfiguration;
   if (options.check) {
+    if (const auto memory = check_memory(bootstrap); !memory) {
+      print(file, memory.errors());
+      return kDevice;
+    }
     std::cout << file << ": good\n";
     return kDone;
   }

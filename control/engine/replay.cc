@@ -290,6 +290,7 @@ class Replay final : private slowpath::Link {
   }
 
   base::Status finish() {
+    events_.tell_all_suppressed(clock_.now());
     for (auto& writer : writers_) {
       if (!writer) continue;
       if (auto status = writer->finish(); !status) return status;

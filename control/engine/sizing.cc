@@ -88,8 +88,9 @@ Limits resolve_limits(const config::Bootstrap& bootstrap) {
   return out;
 }
 
-std::vector<port::MemoryNeed> memory_needs(const config::Bootstrap& bootstrap, const Limits& limits,
-                                           uint32_t queues) {
+std::vector<port::MemoryNeed> memory_needs(const config::Bootstrap& bootstrap,
+                                           const Limits& limits) {
+  const auto ports = static_cast<uint32_t>(bootstrap.ports.size());
   const auto workers = static_cast<uint32_t>(bootstrap.worker_cores.size());
   const auto rings = replication::Rings::Capacity::for_cores(workers);
   const uint32_t peers = peers_of(bootstrap);
@@ -109,9 +110,16 @@ std::vector<port::MemoryNeed> memory_needs(const config::Bootstrap& bootstrap, c
        workers * fixed_bytes_per_core()},
       {fmt::format("rings between {} workers", workers),
        worker::Wiring::bytes_for(workers) + replication::Rings::bytes_for(workers, rings)},
-      {"DPDK and its drivers",
-       port::eal_overhead_bytes(static_cast<uint32_t>(bootstrap.ports.size()), queues)},
+      {"DPDK and its drivers", port::eal_overhead_bytes(ports, workers * ports)},
   };
+}
+
+base::Status check_memory(const config::Bootstrap& bootstrap) {
+  const auto memory = port::check_memory(memory_needs(bootstrap, resolve_limits(bootstrap)),
+                                         bootstrap.memory.size_mb);
+  if (memory.fits) return base::Done{};
+  return base::Error{"/memory/size_mb", fmt::format("{} MB do not hold what the limits need:\n{}",
+                                                    bootstrap.memory.size_mb, memory.table)};
 }
 
 }  // namespace limpet::engine

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "common/base/result.h"
 #include "control/config/bootstrap.h"
 #include "dataplane/port/memory.h"
 #include "dataplane/port/pool.h"
@@ -23,9 +24,12 @@ struct Limits {
 // flows and entries, each at most what its default would be on a large machine.
 Limits resolve_limits(const config::Bootstrap& bootstrap);
 
-// One row a table; `queues` of all devices.
-std::vector<port::MemoryNeed> memory_needs(const config::Bootstrap& bootstrap, const Limits& limits,
-                                           uint32_t queues);
+// One row a table.
+std::vector<port::MemoryNeed> memory_needs(const config::Bootstrap& bootstrap,
+                                           const Limits& limits);
+
+// Whether memory.size_mb holds what resolve_limits() gives; the error lists what needs how much.
+base::Status check_memory(const config::Bootstrap& bootstrap);
 
 port::BufferPoolOptions pool_options(const config::Bootstrap& bootstrap, const Limits& limits);
 

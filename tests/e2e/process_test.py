@@ -12,6 +12,8 @@ from runner import LabTest, main
 
 SERVERS = {"v4": ["10.2.0.2", "10.2.0.3"], "v6": ["fd00:2::2"]}
 VIPS = {"v4": "10.1.0.100", "v6": "fd00:1::100"}
+TOO_LARGE = {"memory": {"hugepages": False, "size_mb": 64},
+             "limits": {"persistence_entries": 16777216, "flows_per_worker": 1048576, "packet_buffers": 65536}}
 
 
 def limpet_se(*arguments, **options):
@@ -75,6 +77,12 @@ class Check(unittest.TestCase):
     def test_a_document_that_is_not_there(self):
         self.assertEqual(self.check(self.good(document="absent.json")).returncode, 1)
 
+    def test_limits_that_do_not_fit_are_told_as_by_the_start(self):
+        done = self.check(self.good(**TOO_LARGE))
+        self.assertEqual(done.returncode, 3)
+        self.assertIn(f"{self.config}:/memory/size_mb: 64 MB do not hold", done.stderr)
+        self.assertIn("16777216 persistence_entries", done.stderr)
+
     def test_usage(self):
         self.assertEqual(limpet_se().returncode, 2)
         self.assertEqual(limpet_se("--no-such-option").returncode, 2)
@@ -97,8 +105,7 @@ class Start(unittest.TestCase):
         self.assertEqual(status, 3, log)
 
     def test_limits_that_do_not_fit_are_3_and_explained(self):
-        status, log = self.start(memory={"hugepages": False, "size_mb": 64}, limits={
-            "persistence_entries": 16777216, "flows_per_worker": 1048576, "packet_buffers": 65536})
+        status, log = self.start(**TOO_LARGE)
         self.assertEqual(status, 3, log)
         self.assertIn("persistence_entries", log)
 

@@ -119,6 +119,21 @@ TEST(EventLog, tells_the_latest_suppressed_event_when_its_second_is_over) {
   EXPECT_EQ(page.events[1].message, "a 4");
 }
 
+TEST(EventLog, tells_what_it_owes_before_it_ends) {
+  EventLog log(nullptr);
+  for (const char* object : {"a", "b"}) {
+    for (const char* message : {"1", "2", "3"})
+      log.record(at_ms(10), kNoon, EventName::kServerUp, object, message);
+  }
+  log.tell_all_suppressed(at_ms(20));
+  const EventPage page = log.after(2, 10);
+  ASSERT_EQ(page.events.size(), 2u);
+  EXPECT_EQ(page.events[0].object + page.events[0].message, "a3 (1 more suppressed)");
+  EXPECT_EQ(page.events[1].object + page.events[1].message, "b3 (1 more suppressed)");
+  log.tell_all_suppressed(at_ms(30));
+  EXPECT_EQ(log.size(), 4u);
+}
+
 TEST(EventLog, forgets_the_oldest_pair_when_too_many_are_remembered) {
   EventLog log(nullptr);
   for (std::size_t i = 0; i <= EventLog::kPairsMax; ++i)
