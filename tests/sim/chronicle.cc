@@ -356,8 +356,10 @@ void Chronicle::check_own(Member& m, const KeyId& local, Instant now) {
   }
   const auto known = m.known.find(key);
   if (e != nullptr || known == m.known.end()) return;
-  // Nor is there of what was deleted.
-  if (known->second.record.stamp <= killed(m, key) || m.was_under_way(local)) return;
+  // Nor is there of what was deleted, in this very stage or before.
+  const persist::Tombstones& tombstones = m.cores().core(home).replica().tombstones();
+  const Stamp deleted = std::max(killed(m, key), tombstones.of_key(slot, key.key));
+  if (known->second.record.stamp <= deleted || m.was_under_way(local)) return;
   const worker::Shared& shared = m.cores().shared();
   if (shared.bindings.count() + 2 >= shared.bindings.limit()) return;  // husks give way
   Record held = known->second.record;

@@ -91,6 +91,11 @@ const Session* Link::session(uint32_t side) const {
 }
 
 bool Link::is_quiet() const {
+  // A connection that is lost, and neither side has noticed, delivers nothing.
+  const auto half_open = [](const Connection& c) {
+    return c.lost && !(c.ends[0].over && c.ends[1].over);
+  };
+  if (std::any_of(connections_.begin(), connections_.end(), half_open)) return false;
   for (uint32_t side = 0; side < 2; ++side) {
     const Session* s = session(side);
     if (s == nullptr || s->state() != Session::State::kSynced || s->lag().entries != 0)
