@@ -264,8 +264,9 @@ enum class MetricType : uint8_t { kCounter, kGauge, kHistogram };
 
 // A metric of an owner the API knows nothing of. `name` is complete ("limpet_…", "_total" on
 // counters); label names are [a-zA-Z_][a-zA-Z0-9_]*, label values any text.
+using MetricLabels = std::vector<std::pair<std::string, std::string>>;
 struct MetricSample {
-  std::vector<std::pair<std::string, std::string>> labels;
+  MetricLabels labels;
   double value = 0;
   std::string suffix{};  // of a histogram's name: "_bucket", "_sum", "_count"
 };

@@ -256,6 +256,23 @@ void write_peers(Writer& writer, const MetricsView& view) {
 
 }  // namespace
 
+void add(MetricFamily* family, const MetricLabels& labels,
+         const telemetry::DurationHistogram& histogram) {
+  using Histogram = telemetry::DurationHistogram;
+  const auto bucket = [&](std::string bound, uint64_t count) {
+    MetricLabels all = labels;
+    all.emplace_back("le", std::move(bound));
+    family->samples.push_back({std::move(all), static_cast<double>(count), "_bucket"});
+  };
+  for (std::size_t i = 0; i < Histogram::kBoundsUs.size(); ++i)
+    bucket(fmt::format("{}", static_cast<double>(Histogram::kBoundsUs[i]) / 1e6),
+           histogram.up_to(i));
+  bucket("+Inf", histogram.count());
+  const double sum = std::chrono::duration<double>(histogram.sum()).count();
+  family->samples.push_back({labels, sum, "_sum"});
+  family->samples.push_back({labels, static_cast<double>(histogram.count()), "_count"});
+}
+
 std::string to_prometheus(const MetricsView& view) {
   Writer writer;
   write_engine(writer, view);

@@ -240,8 +240,9 @@ void Engine::run() {
 
 void Engine::schedule_tick() {
   timer_.expires_after(kTick);
-  timer_.async_wait([this](const boost::system::error_code& error) {
+  timer_.async_wait([this, due = clock_.now() + kTick](const boost::system::error_code& error) {
     if (error) return;
+    tick_delays_.observe(clock_.now() - due);
     telling_is_due_ = true;
     schedule_tick();
   });

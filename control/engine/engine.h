@@ -330,6 +330,7 @@ class Engine final : public api::Backend, private slowpath::Link, private mirror
   boost::asio::thread_pool helper_{1};  // prepares changes
   boost::asio::thread_pool disk_{1};    // writes: a slow disk must not delay a take-over
   boost::asio::steady_timer timer_{io_};
+  telemetry::DurationHistogram tick_delays_;
   boost::asio::signal_set signals_{io_};
   std::unique_ptr<api::Server> server_;
   std::unique_ptr<mirroring::Transport> transport_;  // with peers

@@ -7,6 +7,7 @@
 #include <random>
 #include <utility>
 
+#include "control/api/prometheus.h"
 #include "control/engine/engine.h"
 
 namespace limpet::engine {
@@ -58,23 +59,6 @@ bool is_synced(const mirroring::Session* session) {
   using State = mirroring::Session::State;
   return session != nullptr &&
          (session->state() == State::kSynced || session->state() == State::kLagging);
-}
-
-// A peer's histogram as Prometheus has them.
-void append(api::MetricFamily* family, const std::string& peer,
-            const telemetry::DurationHistogram& histogram) {
-  using Histogram = telemetry::DurationHistogram;
-  const auto bucket = [&](std::string bound, uint64_t count) {
-    family->samples.push_back(
-        {{{"peer", peer}, {"le", std::move(bound)}}, static_cast<double>(count), "_bucket"});
-  };
-  for (std::size_t i = 0; i < Histogram::kBoundsUs.size(); ++i)
-    bucket(fmt::format("{}", static_cast<double>(Histogram::kBoundsUs[i]) / 1e6),
-           histogram.up_to(i));
-  bucket("+Inf", histogram.count());
-  const double sum = std::chrono::duration<double>(histogram.sum()).count();
-  family->samples.push_back({{{"peer", peer}}, sum, "_sum"});
-  family->samples.push_back({{{"peer", peer}}, static_cast<double>(histogram.count()), "_count"});
 }
 
 }  // namespace
@@ -353,7 +337,7 @@ void Engine::mirroring_metrics(api::MetricsView* out) const {
     add(&resyncs, peer.name, "kind", "full", c.snapshots_full);
     add(&resyncs, peer.name, "kind", "resumed", c.snapshots_resumed);
     held.samples.push_back({{{"peer", peer.name}}, static_cast<double>(c.held_back)});
-    append(&lag, peer.name, peers_seen_[peer.index.value].lag);
+    api::add(&lag, {{"peer", peer.name}}, peers_seen_[peer.index.value].lag);
     for (const mirroring::Reason reason : kRefusals)
       add(&rejected, peer.name, "reason", mirroring::name_of(reason), c.ended[reason]);
     for (const mirroring::Reason reason : kOtherEnds)

@@ -1,6 +1,7 @@
 // Status and metrics: what the engine says of itself.
 #include <algorithm>
 
+#include "control/api/prometheus.h"
 #include "control/engine/engine.h"
 
 namespace limpet::engine {
@@ -234,6 +235,13 @@ api::MetricsView Engine::metrics_view() const {
                       "Memory of the persist tables of all workers and of the control thread.",
                       api::MetricType::kGauge,
                       {{{}, static_cast<double>(persistence_bytes)}}});
+  api::MetricFamily delays{"limpet_control_delay_seconds",
+                           "How late the control thread's timer of one millisecond came: what the "
+                           "thread did meanwhile, or who had its core.",
+                           api::MetricType::kHistogram,
+                           {}};
+  api::add(&delays, {}, tick_delays_);
+  out.more.push_back(std::move(delays));
   out.packet_buffers = pool_->size();
   out.packet_buffers_in_use = pool_->size() - std::min(pool_->available(), pool_->size());
   for (const auto& blocks : source_ports_) {

@@ -202,6 +202,25 @@ TEST(Prometheus, escapes_labels) {
             std::string::npos);
 }
 
+TEST(Prometheus, writes_histograms_as_cumulative_buckets_sum_and_count) {
+  telemetry::DurationHistogram histogram;
+  histogram.observe(timing::milliseconds(1));
+  histogram.observe(timing::milliseconds(3));
+  MetricFamily family{"limpet_late_seconds", "How late.", MetricType::kHistogram, {}};
+  add(&family, {{"peer", "se2"}}, histogram);
+  MetricsView view;
+  view.more.push_back(std::move(family));
+  const std::string text = to_prometheus(view);
+  for (const char* line : {"\n# TYPE limpet_late_seconds histogram\n"
+                           "limpet_late_seconds_bucket{peer=\"se2\",le=\"0.0001\"} 0\n",
+                           "\nlimpet_late_seconds_bucket{peer=\"se2\",le=\"0.001\"} 1\n",
+                           "\nlimpet_late_seconds_bucket{peer=\"se2\",le=\"0.003\"} 2\n",
+                           "\nlimpet_late_seconds_bucket{peer=\"se2\",le=\"+Inf\"} 2\n",
+                           "\nlimpet_late_seconds_sum{peer=\"se2\"} 0.004\n"
+                           "limpet_late_seconds_count{peer=\"se2\"} 2\n"})
+    EXPECT_NE(text.find(line), std::string::npos) << line;
+}
+
 TEST(Prometheus, has_no_family_twice_and_total_on_all_counters) {
   MetricsView view;
   view.more = {{"limpet_events_total", "Events.", MetricType::kCounter, {{{{"name", "x"}}, 2.5}}}};
