@@ -211,7 +211,12 @@ void Chronicle::check_lineage(Member& m, uint32_t core, const GlobalKey& key, co
   if (it == over->second.end() || it->second.epoch != s.record.epoch) return;
   // Not over by the clock of a core that has stood still in its turn, or by a newer document.
   const ScopeDocument* scope = m.scope_of(key.scope);
-  if (scope == nullptr || m.true_time(m.cores().now(core)) <= end_of(*scope, it->second.last)) {
+  // Nor while another core has a copy, which that one has given out: it may be in use.
+  const AtHome home = at_home(m, key);
+  const bool given_out =
+      home.entry != nullptr && m.cores().core(core).table().home(*home.entry).copies != 0;
+  if (scope == nullptr || given_out ||
+      m.true_time(m.cores().now(core)) <= end_of(*scope, it->second.last)) {
     over->second.erase(it);
     return;
   }
