@@ -117,9 +117,12 @@ class Table {
   }
 
   // For a walk over records, `ahead` of them at a time: asks for what record_at(home) will read,
-  // and for the Home that the call after it will need for that.
+  // for the record's activity, and for the Home that the call after it will need for that.
   void prefetch_record(uint32_t home, uint32_t ahead) const {
-    if (home < homes_high_water_) base::prefetch(&entries_[homes_[home].entry]);
+    if (home < homes_high_water_) {
+      base::prefetch(&entries_[homes_[home].entry]);
+      if (!activities_.empty()) base::prefetch(&activities_[home]);
+    }
     if (home + ahead < homes_high_water_) base::prefetch(&homes_[home + ahead]);
   }
 
