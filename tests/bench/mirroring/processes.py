@@ -13,14 +13,17 @@ import subprocess
 import tempfile
 import time
 
+import captures
 import documents
 from lab import UnixConnection, build_folder, engine_binary
 from machine import undisturbed_on
 
 START_TIMEOUT_S = 120
-VIP, PORT_ADDRESS = "10.0.1.1", "10.0.0.1/24"
-PORT_MAC, SERVER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:03"
-SERVERS = [f"10.0.0.{10 + i}" for i in range(4)]
+VIP, LOCAL_VIP, PORT_ADDRESS = "10.3.1.1", "10.3.1.2", "10.3.0.1/24"
+PORT_MAC, SERVER_MAC = captures.PORT_MAC, captures.SERVER_MAC
+SERVERS = [f"10.3.0.{10 + i}" for i in range(4)]
+HUGEPAGE_MB = 2
+CONVERSATION = 4  # packets of each flow in the capture
 CLI_CONNECTIONS = 4  # more commands at once are dearer for HAProxy, fewer are slower
 CLI_COMMANDS = 150   # in a line
 CLI_AHEAD = 4000     # commands without an answer
@@ -148,19 +151,40 @@ class Pair:
 # ── limpet-se ───────────────────────────────────────────────────────────────────────────────────
 
 
+def services(names, servers, vip, **profile):
+    """A document in which pools, services and their profile have names of their own."""
+    made = documents.document({"v4": servers}, {"v4": vip}, timeout_s=3600, udp_idle_s=3600, tcp_idle_s=3600,
+                              preserve_client_ip=True, profile=profile)
+    return json.loads(json.dumps(made).replace("v4", names).replace("sticky", f"sticky-{names}"))
+
+
+def engine_limits(which, entries, capture_flows):
+    first, entries = which == "first", entries + capture_flows
+    return {"persistence_entries": entries + 4096, "flows_per_worker": 1024 + (entries if first else 0),
+            "packet_buffers": 32768 + CONVERSATION * capture_flows if first else 4096}
+
+
+def memory_mb(limits):
+    """In whole hugepages."""
+    needed = 160 + (limits["persistence_entries"] * 850 + limits["flows_per_worker"] * 200
+                    + limits["packet_buffers"] * 2600 >> 20)
+    return -(-needed // HUGEPAGE_MB) * HUGEPAGE_MB
+
+
 class Engines(Pair):
     """Two engines and a traffic program at the first one's device.
 
     mirroring: whether they know of one another. capture: a device that the first one's worker, which
-    then never rests, receives from as well.
+    then never rests, receives from as well; then there is a service, at LOCAL_VIP, whose bindings are
+    not mirrored. hugepages: there are memory_mb() of them for each.
     """
 
     # "b" has the clients: the engine that is restarted connects, and does so at once.
     NAMES = {"first": "b", "second": "a"}
 
-    def __init__(self, cores, *, entries, mirroring=True, capture=None, capture_flows=0):
+    def __init__(self, cores, *, entries, mirroring=True, capture=None, capture_flows=0, hugepages=False):
         super().__init__(cores)
-        self.entries, self.mirroring = entries, mirroring
+        self.entries, self.mirroring, self.hugepages = entries, mirroring, hugepages
         self.capture, self.capture_flows = capture, capture_flows
         self.port = dict(zip(("first", "second"), free_ports(2)))
         self.connections = {}
@@ -171,25 +195,23 @@ class Engines(Pair):
 
     def bootstrap(self, which):
         first = which == "first"
+        limits = engine_limits(which, self.entries, self.capture_flows)
         busy = self.capture is not None
         memif = f"net_memif0,role=client,rsize=13,socket-abstract=no,socket={self.path('memif.sock')}"
         ports = {"clients": (memif if first else "net_null0,no-rx=1", [PORT_ADDRESS])}
-        flows = self.entries + self.capture_flows + 1024 if first else 1024
         if first and busy:
-            ports["capture"] = (self.capture, ["10.3.0.1/24"])
+            ports["capture"] = (self.capture, [captures.PORT_ADDRESS])
         # A busy worker has a core of its own; the others share what is left.
         control, worker = self.cores if first else reversed(self.cores)
         if busy and not first:
             worker = control = self.cores[0]
-        entries = self.entries + self.capture_flows + 4096
-        buffers = 32768 + 2 * self.capture_flows if first else 4096
         made = documents.bootstrap(
             self.name(which), ports, control_core=control, worker_cores=(worker,),
             idle_sleep_us=0 if first and busy else 20, document="document.json",
-            memory={"hugepages": False, "size_mb": 160 + (entries * 850 + flows * 200 + buffers * 2600 >> 20)},
-            neighbors=[{"address": a, "mac": SERVER_MAC, "port": "clients"} for a in SERVERS],
-            limits={"persistence_entries": entries, "flows_per_worker": flows,
-                    "packet_buffers": buffers},
+            memory={"hugepages": self.hugepages, "size_mb": memory_mb(limits)},
+            neighbors=[{"address": a, "mac": SERVER_MAC, "port": port} for port, addresses in
+                       (("clients", SERVERS), ("capture", captures.SERVERS[:1])) if port in ports for a in addresses],
+            limits=limits,
             api={"listen": f"unix:{self.path(which + '.sock')}"})
         for port in made["ports"]:
             port["mac"] = PORT_MAC
@@ -203,11 +225,15 @@ class Engines(Pair):
     def start(self):
         with open(self.path("cluster.key"), "wb") as file:
             file.write(os.urandom(64))
-        document = documents.document({"v4": SERVERS}, {"v4": VIP}, timeout_s=3600, udp_idle_s=3600,
-                                      preserve_client_ip=True)
+        document = services("clients", SERVERS, VIP)
+        if self.capture is not None:
+            for more in (services("captured", captures.SERVERS[:1], captures.VIP),
+                         services("local", SERVERS, LOCAL_VIP, ha_persistence_mirroring_enabled=False)):
+                for kind in ("ApplicationPersistenceProfile", "Pool", "VsVip", "VirtualService"):
+                    document[kind] += more[kind]
         with open(self.path("document.json"), "w", encoding="utf-8") as file:
             json.dump(document, file)
-        traffic = self.spawn("traffic", [traffic_binary(), self.path("memif.sock"), VIP,
+        traffic = self.spawn("traffic", [traffic_binary(), self.path("memif.sock"),
                                          str(documents.ECHO_PORT), PORT_MAC],
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if traffic.child.stdout.readline() != "listening\n":
@@ -260,10 +286,10 @@ class Engines(Pair):
         metrics = self.metrics(which) or {}
         return sum(v for name, v in metrics.items() if name.startswith("limpet_persistence_records{"))
 
-    def make(self, count, rate):
+    def make(self, count, rate, vip=VIP):
         """New clients; (seconds until all were answered, datagrams that had to be sent again)"""
         child = self.processes["traffic"].child
-        child.stdin.write(f"{self.clients + 1_000_000} {count} {rate}\n")
+        child.stdin.write(f"{self.clients + 1_000_000} {count} {rate} {vip}\n")
         child.stdin.flush()
         self.clients += count
         answer = child.stdout.readline().split()

@@ -14,8 +14,9 @@ import threading
 import time
 
 import captures
-from machine import undisturbed_on
-from processes import Cli, Engines, channel_binary, free_ports, set_command, table_key
+from machine import Hugepages, undisturbed_on
+from processes import (Cli, Engines, LOCAL_VIP, VIP, channel_binary, engine_limits, free_ports, memory_mb,
+                       set_command, table_key, until)
 
 SAMPLE_EVERY_S = 0.005
 CAPTURE_FLOWS = 65536
@@ -148,13 +149,14 @@ def channel(cores, folder, sizes):
     return json.loads(done.stdout)["seconds"]
 
 
-def established(pair, sizes):
-    """Packets per second of the worker's CPU time, from its established flows, while new clients come."""
+def established(pair, sizes, vip):
+    """(packets of established flows per second of the worker's CPU time, new clients per second beside)"""
+    count = int(sizes.busy_rate * sizes.busy_s)
     before, began = pair.metrics("first"), worker_seconds(pair)
-    pair.make(int(sizes.busy_rate * sizes.busy_s), sizes.busy_rate)
+    seconds, _ = pair.make(count, sizes.busy_rate, vip)
     after, ended = pair.metrics("first"), worker_seconds(pair)
     name = 'limpet_packets_total{port="capture",direction="tx"}'
-    return (after[name] - before[name]) / (ended - began)
+    return (after[name] - before[name]) / (ended - began), count / seconds
 
 
 def worker_seconds(pair):
@@ -167,21 +169,34 @@ def worker_seconds(pair):
     raise RuntimeError("the engine has no worker")
 
 
-def throughput(cores, folder, sizes, say):
-    """(packets/s that are mirrored beside, packets/s without mirroring), medians."""
+def throughput(cores, folder, sizes, reserve_hugepages, say):
+    """([(packets/s, packets/s)] of turns: beside new clients of a service whose bindings are mirrored,
+    and of one whose are not; new clients/s).
+
+    In the same processes, in turns that are short: what else goes on on the machine, and where
+    memory is, makes a larger difference than mirroring does.
+    """
     flows = min(CAPTURE_FLOWS, sizes.capture_flows)
     path = os.path.join(folder, "capture.pcap")
-    captures.write(path, captures.datagrams(flows, 2))
-    values = {True: [], False: []}
-    for turn in range(sizes.busy_runs):
-        # Each is first in every other run.
-        for mirroring in (turn % 2 == 1, turn % 2 == 0):
-            with Engines(cores, entries=int(sizes.busy_rate * sizes.busy_s) + 1024, mirroring=mirroring,
-                         capture=f"net_pcap0,rx_pcap={path},infinite_rx=1", capture_flows=flows) as pair:
-                pair.make(512, sizes.busy_rate)
-                time.sleep(SETTLE_S)
-                values[mirroring].append(established(pair, sizes))
-            say(f"established flows beside {sizes.busy_rate:,} new entries/s, "
-                f"{'mirrored' if mirroring else 'alone'}, run {turn + 1} of {sizes.busy_runs}: "
-                f"{values[mirroring][-1]:,.0f} packets/s")
-    return statistics.median(values[True]), statistics.median(values[False])
+    captures.write(path, captures.conversations(flows))
+    entries = 2 * int(sizes.busy_rate * sizes.busy_s * sizes.busy_turns) + 1024
+    needed_mb = sum(memory_mb(engine_limits(which, entries, flows)) for which in ("first", "second"))
+    turns, rates = [], []
+    with Hugepages(needed_mb, reserve_hugepages) as hugepages:
+        say("throughput: " + ("hugepages" if hugepages else "no hugepages: small pages"))
+        with Engines(cores, entries=entries, hugepages=hugepages, capture_flows=flows,
+                     capture=f"net_pcap0,rx_pcap={path},infinite_rx=1") as pair:
+            time.sleep(1)  # every conversation has begun
+            for turn in range(sizes.busy_turns):
+                values = [0.0, 0.0]
+                # Each is first in every other turn.
+                for i in (0, 1) if turn % 2 == 0 else (1, 0):
+                    time.sleep(SETTLE_S)
+                    values[i], rate = established(pair, sizes, (VIP, LOCAL_VIP)[i])
+                    rates.append(rate)
+                turns.append(values)
+                say(f"established flows, turn {turn + 1} of {sizes.busy_turns}: {values[0]:,.0f} packets/s beside "
+                    f"mirrored clients, {values[1]:,.0f} beside others, {values[0] / values[1]:.3f}")
+            mirrored = flows + sizes.busy_turns * int(sizes.busy_rate * sizes.busy_s)
+            until(lambda: pair.held("second") == mirrored, "mirroring of one service's clients and not the other's")
+    return turns, statistics.median(rates)

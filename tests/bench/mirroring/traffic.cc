@@ -1,9 +1,9 @@
 // traffic: clients and servers for an engine, at the other end of its memif device: new clients at
 // a given rate, each with one datagram, which its server echoes, so that its binding is confirmed.
 //
-//   bench_mirroring_traffic SOCKET VIP PORT ENGINE_MAC
+//   bench_mirroring_traffic SOCKET PORT ENGINE_MAC
 //
-// Reads lines "FIRST COUNT RATE" and says, for each, when every client was answered:
+// Reads lines "FIRST COUNT RATE VIP" and says, for each, when every client was answered:
 // "SECONDS LOST". Client n has the address 100.64.0.0 + n. Datagrams that get lost are sent again.
 //
 // It rests for 50 microseconds when it has nothing to do, so that engines on the same cores can
@@ -81,8 +81,7 @@ static_assert(sizeof(Frame) == kFrameBytes);
 
 class Traffic {
  public:
-  Traffic(const char* socket, uint32_t vip, uint16_t port, std::array<uint8_t, 6> engine)
-      : vip_(vip), port_(port) {
+  Traffic(const char* socket, uint16_t port, std::array<uint8_t, 6> engine) : port_(port) {
     const std::string device =
         std::string("--vdev=net_memif0,role=server,rsize=13,socket-abstract=no,socket=") + socket;
     std::vector<std::string> words = {
@@ -99,7 +98,6 @@ class Traffic {
         rte_eth_tx_queue_setup(0, 0, kRing, kAnySocket, nullptr) != 0 || rte_eth_dev_start(0) != 0)
       fail("no device");
     pattern_.to = engine;
-    pattern_.destination = vip;
     pattern_.destination_port = port;
   }
 
@@ -114,8 +112,9 @@ class Traffic {
   }
 
   // (seconds until all were answered, datagrams that had to be sent again)
-  std::pair<double, uint64_t> run(uint32_t first, uint32_t count, double rate) {
+  std::pair<double, uint64_t> run(uint32_t first, uint32_t count, double rate, uint32_t vip) {
     first_ = first;
+    pattern_.destination = vip;
     answered_.assign(count, false);
     answers_ = 0;
     const auto begin = Clock::now();
@@ -192,7 +191,7 @@ class Traffic {
     auto* frame = rte_pktmbuf_mtod(m, Frame*);
     if (m->data_len < sizeof(Frame) || frame->type != uint16_t{0x0800} || frame->protocol != 17)
       return rte_pktmbuf_free(m);
-    if (frame->source == vip_ && frame->source_port == port_) {
+    if (frame->source == pattern_.destination && frame->source_port == port_) {
       const uint32_t client = uint32_t{frame->destination} - kFirstClient - first_;
       if (client < answered_.size() && !answered_[client]) {
         answered_[client] = true;
@@ -212,7 +211,6 @@ class Traffic {
     put(m);
   }
 
-  const uint32_t vip_;
   const uint16_t port_;
   rte_mempool* pool_ = nullptr;
   Frame pattern_;
@@ -228,24 +226,26 @@ class Traffic {
 
 int main(int argc, char** argv) {
   using namespace limpet;
-  if (argc != 5) return 2;
+  if (argc != 4) return 2;
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   prctl(PR_SET_TIMERSLACK, 1000);
-  const auto vip = net::Address::parse(argv[2]);
   std::array<uint8_t, 6> mac{};
-  if (!vip || std::sscanf(argv[4], "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &mac[0], &mac[1], &mac[2],
-                          &mac[3], &mac[4], &mac[5]) != 6)
+  if (std::sscanf(argv[3], "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &mac[0], &mac[1], &mac[2], &mac[3],
+                  &mac[4], &mac[5]) != 6)
     return 2;
-  bench::Traffic traffic(argv[1], net::Be32::from_raw(vip->v4_word()),
-                         static_cast<uint16_t>(std::atoi(argv[3])), mac);
+  bench::Traffic traffic(argv[1], static_cast<uint16_t>(std::atoi(argv[2])), mac);
   std::printf("listening\n");
   std::fflush(stdout);
   traffic.wait_for_link();
   uint32_t first = 0;
   uint32_t count = 0;
   double rate = 0;
-  while (std::scanf("%u %u %lf", &first, &count, &rate) == 3) {
-    const auto [seconds, again] = traffic.run(first, count, rate);
+  std::array<char, 16> text{};
+  while (std::scanf("%u %u %lf %15s", &first, &count, &rate, text.data()) == 4) {
+    const auto vip = net::Address::parse(text.data());
+    if (!vip) return 2;
+    const auto [seconds, again] =
+        traffic.run(first, count, rate, net::Be32::from_raw(vip->v4_word()));
     std::printf("%.6f %llu\n", seconds, static_cast<unsigned long long>(again));
     std::fflush(stdout);
   }
