@@ -361,7 +361,8 @@ void Ledger::removed(uint32_t core, uint32_t serial, const Counts& why, bool exp
         life.key, {serial, 0});
   if (witness_ != nullptr && life.confirmed)
     witness_->ended(life.key, engine_.now(core),
-                    may_be_forced  ? Witness::Ending::kForced
+                    may_be_forced
+                        ? why.expired > 0 ? Witness::Ending::kUnclear : Witness::Ending::kForced
                     : only_expired ? Witness::Ending::kExpired
                                    : Witness::Ending::kEvicted);
   if (may_be_forced) return;

@@ -28,7 +28,8 @@ struct Version {
 // Who wants to know what a ledger sees: of a cluster.
 class Witness {
  public:
-  enum class Ending : uint8_t { kExpired, kEvicted, kForced };
+  // kUnclear: forced, or by its time: both happened to some in that stage.
+  enum class Ending : uint8_t { kExpired, kEvicted, kForced, kUnclear };
   virtual ~Witness() = default;
   // A client used the binding, or its last packet ended a connection.
   virtual void active(const KeyId& key, timing::Instant now, bool confirmed) = 0;
