@@ -86,6 +86,7 @@ void Cluster::run(uint32_t steps) {
     const uint32_t until = step_ + steps / rounds;
     for (; step_ < until; ++step_) step();
     if (nodes_.size() > 2 && chance(random_, 60)) rest_apart();
+    if (nodes_.size() > 2 && chance(random_, 30)) die_speaking(any_node());
     heal();
     rest("after trouble");
     calm();
@@ -348,19 +349,15 @@ void Cluster::trouble_with_engines() {
     return;
   }
   if (alive().size() < 2) return;
-  if (node.serving && chance(random_, 30)) {
-    last_words(n);
-    crash(n, true);
-  } else {
-    crash(n, chance(random_, 50));
-  }
+  if (node.serving && chance(random_, 30)) return die_speaking(n);
+  crash(n, chance(random_, 50));
   node.serving = false;
 }
 
 // What it says last reaches one other only, and waits there for cores that stand still.
-void Cluster::last_words(uint32_t n) {
+void Cluster::die_speaking(uint32_t n) {
   const uint32_t heir = any_node();
-  if (heir == n || !nodes_[heir].member) return;
+  if (!nodes_[n].member || heir == n || !nodes_[heir].member) return;
   for (Wire& w : wires_) {
     const uint32_t other = w.a == n ? w.b : w.a;
     if ((w.a == n || w.b == n) && other != heir)
@@ -371,6 +368,8 @@ void Cluster::last_words(uint32_t n) {
     traffic();
     pass(kSlice, false);
   }
+  crash(n, true);
+  nodes_[n].serving = false;
 }
 
 void Cluster::change_document() {
@@ -515,6 +514,13 @@ void Cluster::rest_apart() {
   }
   start_all();
   apart.link->cut();
+  // Perhaps for so long that what is used at one of its ends only is over at the other, where its
+  // client may come back.
+  const uint32_t slices = chance(random_, 60) ? random_.below(1000) : 0;
+  for (uint32_t i = 0; i < slices; ++i) {
+    if (chance(random_, 10)) traffic();
+    pass(kSlice, true);
+  }
   uint32_t quiet = 0;
   for (uint32_t i = 0; i < 100 && quiet < 3; ++i) {
     pass(kSlice, true);
