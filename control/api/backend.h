@@ -262,9 +262,10 @@ struct PeerMetrics {
 
 enum class MetricType : uint8_t { kCounter, kGauge, kHistogram };
 
+using MetricLabels = std::vector<std::pair<std::string, std::string>>;
+
 // A metric of an owner the API knows nothing of. `name` is complete ("limpet_…", "_total" on
 // counters); label names are [a-zA-Z_][a-zA-Z0-9_]*, label values any text.
-using MetricLabels = std::vector<std::pair<std::string, std::string>>;
 struct MetricSample {
   MetricLabels labels;
   double value = 0;
