@@ -195,6 +195,17 @@ void Cluster::step_core() {
   });
 }
 
+// A turn of each of its cores that runs.
+void Cluster::turn(uint32_t n, bool all) {
+  act_as(n, [&](Member& m) {
+    for (uint32_t c = 0; c < nodes_[n].shape.cores; ++c) {
+      if (!all && nodes_[n].stalled_until[c] > step_) continue;
+      do m.step_core(c, step_);
+      while (m.cores().stage(c) != Stage::kReceive);
+    }
+  });
+}
+
 void Cluster::control(uint32_t n, bool all) {
   act_as(n, [&](Member& m) {
     const bool changed = m.control(step_, all);
@@ -222,6 +233,7 @@ void Cluster::control(uint32_t n, bool all) {
     }
   });
   poll_takeover(n);
+  if (!all) delete_again(n);
 }
 
 void Cluster::move_links() {
@@ -268,13 +280,7 @@ void Cluster::pass(Duration by, bool all) {
     for (uint32_t n = 0; n < nodes_.size(); ++n) {
       Node& node = nodes_[n];
       if (!node.member || (!all && node.paused_until > time_.now())) continue;
-      act_as(n, [&](Member& m) {
-        for (uint32_t c = 0; c < node.shape.cores; ++c) {
-          if (!all && node.stalled_until[c] > step_) continue;
-          do m.step_core(c, step_);
-          while (m.cores().stage(c) != Stage::kReceive);
-        }
-      });
+      turn(n, all);
       control(n, all);
     }
   }
@@ -370,6 +376,26 @@ void Cluster::die_speaking(uint32_t n) {
   }
   crash(n, true);
   nodes_[n].serving = false;
+}
+
+// While the tombstone of a key waits to be forgotten, its client comes back, here and elsewhere,
+// and is deleted once more: the new tombstone must not go in the place of the old.
+void Cluster::delete_again(uint32_t n) {
+  const auto key = member(n)->forgetting();
+  if (!key || !chance(random_, 40)) return;
+  const uint32_t other = any_node();
+  if (other != n && nodes_[other].member)
+    act_as(other, [&](Member& elsewhere) { elsewhere.come(*key); });
+  std::optional<net::Address> client;
+  act_as(n, [&](Member& m) {
+    client = m.come(*key);
+    // What the homes tell of these fills their rings, so that forgetting has to wait.
+    for (uint32_t others = random_.below(6); others > 0; --others) m.traffic().act();
+  });
+  if (!client) return;
+  for (uint32_t turns = 1 + random_.below(3); turns > 0; --turns) turn(n, false);
+  ++happened_["deleted while forgetting"];
+  act_as(n, [&](Member& m) { m.start_deletion(step_, *client); });
 }
 
 void Cluster::change_document() {

@@ -53,8 +53,10 @@ class Cluster {
   void start(uint32_t n, bool with_disk);
   void crash(uint32_t n, bool noticed);
   void die_speaking(uint32_t n);
+  void delete_again(uint32_t n);
   void step();
   void step_core();
+  void turn(uint32_t n, bool all);
   void control(uint32_t n, bool all);
   void move_links();
   void traffic();

@@ -203,13 +203,25 @@ void Member::send_jobs(const worker::Job& like) {
 
 // As control/engine/entries.cc: of some clients or servers, or of whole scopes.
 bool Member::start_deletion(uint32_t step) {
-  if (deletion_ != nullptr || !is_up_to_date()) return false;
   auto filter = random_filter();
-  const bool whole = chance(random_, 50);
   const net::Family f =
       world_->clients(net::Family::kV4).empty() ? net::Family::kV6 : net::Family::kV4;
   const auto& clients = world_->clients(f);
-  if (!whole) filter.client = clients[random_.below(static_cast<uint32_t>(clients.size()))];
+  if (chance(random_, 50))
+    filter.client = clients[random_.below(static_cast<uint32_t>(clients.size()))];
+  return start_deletion(step, std::move(filter));
+}
+
+bool Member::start_deletion(uint32_t step, const net::Address& client) {
+  worker::EntryFilter filter;
+  filter.scopes.assign(world_->scopes().size(), true);
+  filter.client = client;
+  return start_deletion(step, std::move(filter));
+}
+
+bool Member::start_deletion(uint32_t step, worker::EntryFilter filter) {
+  if (deletion_ != nullptr || !is_up_to_date()) return false;
+  const bool whole = !filter.client;
   const auto tombstones = static_cast<uint32_t>(filter.scopes.size());
   if (!exchange_.list().room_for_tombstones(tombstones)) return false;
   ++deletions_;
@@ -224,6 +236,34 @@ bool Member::start_deletion(uint32_t step) {
               .what = whole ? "scopes to be deleted" : "client to be deleted",
               .now_ns = now().ns});
   return true;
+}
+
+std::optional<net::Address> Member::come(const GlobalKey& key) {
+  const auto& services = world_->services();
+  for (uint32_t i = 0; i < services.size(); ++i) {
+    const ServiceDocument& vs = services[i];
+    if (!vs.present || vs.scope == UINT32_MAX || world_->scopes()[vs.scope].id != key.scope)
+      continue;
+    const snapshot::Scope* scope = engine_.newest().scope(snapshot::ScopeSlot{vs.scope});
+    for (const net::Address& client : world_->clients(vs.family)) {
+      if (scope == nullptr || persist::Key::of(scope->key_of(client)) != key.key) continue;
+      traffic_->open(i, client);
+      return client;
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<GlobalKey> Member::forgetting() {
+  std::optional<GlobalKey> out;
+  for (const auto& ring : engine_.shared().rings.merges) {
+    ring.peek([&](const Merge& m) {
+      const ScopeDocument& scope = world_->scopes()[m.scope.value];
+      if (m.kind == Merge::Kind::kForget && scope.state == ScopeDocument::State::kLive)
+        out = GlobalKey{scope.id, m.key};
+    });
+  }
+  return out;
 }
 
 // A tombstone of each scope, above all that any home has made.

@@ -92,6 +92,12 @@ class Member final : public mirroring::Home, public mirroring::HomeRings, public
   bool is_up_to_date() const;
   // False: it is busy with another deletion, or there is no room for the tombstones.
   bool start_deletion(uint32_t step);
+  // Of the bindings of this client alone.
+  bool start_deletion(uint32_t step, const net::Address& client);
+  // A client with this key opens a connection; none: nobody has it, or no service uses the scope.
+  std::optional<net::Address> come(const GlobalKey& key);
+  // A tombstone that is about to be forgotten: its home has not been reached.
+  std::optional<GlobalKey> forgetting();
   bool is_idle() const { return deletion_ == nullptr; }
   void stop_clients();
   DiskCopy write_disk() const;
@@ -163,6 +169,7 @@ class Member final : public mirroring::Home, public mirroring::HomeRings, public
   };
 
   worker::EntryFilter random_filter() const;
+  bool start_deletion(uint32_t step, worker::EntryFilter filter);
   void send_jobs(const worker::Job& like);
   void kill_scopes();
   void show();  // whose events the trace gets

@@ -77,9 +77,11 @@ void Traffic::open() {
   const auto& services = world_.services();
   const uint32_t service = random_.below(static_cast<uint32_t>(services.size()));
   const auto& clients = world_.clients(services[service].family);
-  connections_.push_back({.service = service,
-                          .client = clients[random_.below(static_cast<uint32_t>(clients.size()))],
-                          .tcp = chance(random_, 70)});
+  open(service, clients[random_.below(static_cast<uint32_t>(clients.size()))]);
+}
+
+void Traffic::open(uint32_t service, const net::Address& client) {
+  connections_.push_back({.service = service, .client = client, .tcp = chance(random_, 70)});
   const auto connection = static_cast<uint32_t>(connections_.size() - 1);
   active_.push_back(connection);
   from_client(connection, kTcpSyn);

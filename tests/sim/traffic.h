@@ -32,6 +32,8 @@ class Traffic {
 
   // A client does something.
   void act();
+  // This client opens a connection.
+  void open(uint32_t service, const net::Address& client);
   // A frame has left the engine: whoever gets it reacts.
   void left(const Leaving& frame);
   // Clients end what they have open; nothing new.
