@@ -541,10 +541,13 @@ void Cluster::rest_apart() {
   start_all();
   apart.link->cut();
   // Perhaps for so long that what is used at one of its ends only is over at the other, where its
-  // client may come back.
+  // client may come back; and with moves at the beginning, which only the third hears of.
   const uint32_t slices = chance(random_, 60) ? random_.below(1000) : 0;
+  if (chance(random_, 50)) nodes_[apart.a].serving = nodes_[apart.b].serving = true;
   for (uint32_t i = 0; i < slices; ++i) {
-    if (chance(random_, 10)) traffic();
+    const bool busy = i < slices / 4;
+    if (busy && chance(random_, changes_ / 4)) change_document();
+    if (chance(random_, busy ? 60 : 10)) traffic();
     pass(kSlice, true);
   }
   uint32_t quiet = 0;
