@@ -313,9 +313,15 @@ void Chronicle::delivered(Member& m, const mirroring::Arrival& arrival) {
 void Chronicle::crashes(Member& m) {
   std::erase(alive_, &m);
   tombstones_refused_ = tombstones_refused_ || m.has_refused_tombstones();
+  // What it did in its last moments nobody need have heard of.
+  for (auto& [key, uses] : held_)
+    std::erase_if(uses, [&](const Use& use) {
+      return use.rank == m.place().rank && use.at > time_.now() - kLag;
+    });
   for (const auto& [key, s] : table(m)) {
     const auto local = m.local(key);
-    if (local && m.ledger().is_open(*local)) active(m, *local, m.now(), m.ledger().is_held(*local));
+    if (local && m.ledger().is_open(*local))
+      active(m, *local, m.now(), m.ledger().is_held(*local, m.now() - kLag));
   }
 }
 
@@ -324,7 +330,7 @@ void Chronicle::active(Member& m, const KeyId& key, Instant now, bool confirmed)
   Instant& last = last_active_[global];
   last = std::max(last, m.true_time(now));
   used_by_[global][m.place().rank] = m.true_time(now);
-  if (confirmed) held_[global].push_back(m.true_time(now));
+  if (confirmed) held_[global].push_back({m.true_time(now), m.place().rank});
 }
 
 void Chronicle::ended(Member& m, const KeyId& local, Instant now, Witness::Ending ending) {
@@ -404,9 +410,9 @@ void Chronicle::check_others(Member& m, const GlobalKey& key) {
   const Instant known = time_.now() - kLag;
   Instant last{};
   bool quiet = true;
-  for (const Instant t : held_[key]) {
-    if (t <= known) last = std::max(last, t);
-    quiet = quiet && t <= known;
+  for (const Use& use : held_[key]) {
+    if (use.at <= known) last = std::max(last, use.at);
+    quiet = quiet && use.at <= known;
   }
   for (Member* other : members_) {
     if (other->has_lost_for_room()) return;

@@ -111,8 +111,12 @@ class Chronicle {
       lineages_;
   // Of the key's other lineages those that were over when this one began, as they were then.
   std::unordered_map<persist::Stamp, std::unordered_map<persist::Stamp, Lineage>> over_;
-  // When clients used confirmed bindings, oldest first.
-  std::unordered_map<GlobalKey, std::vector<timing::Instant>, GlobalKeyHash> held_;
+  // When clients used confirmed bindings, oldest first, and whose.
+  struct Use {
+    timing::Instant at;
+    uint32_t rank = 0;
+  };
+  std::unordered_map<GlobalKey, std::vector<Use>, GlobalKeyHash> held_;
   bool tombstones_refused_ = false;  // by anybody, ever
   timing::Instant well_since_ = timing::Instant::never();
   std::vector<Member*> members_;

@@ -182,10 +182,10 @@ bool Ledger::is_open(const KeyId& key) const {
   return false;
 }
 
-bool Ledger::is_held(const KeyId& key) const {
+bool Ledger::is_held(const KeyId& key, Instant then) const {
   for (const auto& flows : flows_) {
     for (const FlowSeen& f : flows) {
-      if (!f.counted || f.lost || f.serial == 0) continue;
+      if (!f.counted || f.lost || f.serial == 0 || f.opened > then) continue;
       const Life& life = lives_.at(f.serial);
       if (life.key == key && life.confirmed) return true;
     }
@@ -234,7 +234,12 @@ void Ledger::compare_flows(uint32_t core) {
     if (s.counted && !same) closed(core, s);
     if (counted && !same) {
       // A binding that came and went within a stage was never seen.
-      s = {true, !lives_.contains(f.entry_serial), f.entry_serial, f.client_port, f.source_port};
+      s = {.counted = true,
+           .lost = !lives_.contains(f.entry_serial),
+           .serial = f.entry_serial,
+           .client_port = f.client_port,
+           .source_port = f.source_port,
+           .opened = engine_.now(core)};
       check_opening(core, f, i);
     }
     s.counted = counted;

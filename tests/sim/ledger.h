@@ -55,9 +55,9 @@ class Ledger {
 
   // UPDATEs and REFUSEs that this core has taken and not judged by yet.
   const std::vector<replication::Down>& heard(uint32_t core) const { return heard_[core]; }
-  // Whether connections are open that count in a binding; in a confirmed one.
+  // Whether connections are open that count in a binding; in a confirmed one, and were open then.
   bool is_open(const KeyId& key) const;
-  bool is_held(const KeyId& key) const;
+  bool is_held(const KeyId& key, timing::Instant then = timing::Instant::never()) const;
   uint64_t openings() const { return openings_count_; }
   uint64_t removals() const { return removals_count_; }
 
@@ -79,6 +79,7 @@ class Ledger {
     uint32_t serial = 0;
     uint16_t client_port = 0;
     uint16_t source_port = 0;
+    timing::Instant opened;
   };
   struct Opening {
     uint32_t flow = 0;
