@@ -107,7 +107,8 @@ Chronicle::Seen Chronicle::seen(Member& m, uint32_t core, const Entry& record) {
   return {.record = replica.record_of(record),
           .act_at = replica.table().activity(record).act_at,
           .confirmed = record.confirmed,
-          .husk = record.husk};
+          .husk = record.husk,
+          .used = record.last != persist::kNoActivity || record.open > 0};
 }
 
 Chronicle::Table Chronicle::table(Member& m) {
@@ -151,11 +152,14 @@ bool Chronicle::is_dead(Stamp lineage, Stamp deleted) const {
 
 void Chronicle::look(Member& m, uint32_t core) {
   persist::Table& table = m.cores().core(core).table();
+  m.looks.resize(m.cores().cores());
+  const uint64_t last_look = m.looks[core]++;
   for (uint32_t i = 0; i < table.home_places(); ++i) {
     const Entry* e = table.record_at(i);
     if (e == nullptr) continue;
     const Seen s = seen(m, core, *e);
     const GlobalKey key = m.global({e->scope.value, e->key});
+    if (std::exchange(m.seen_in[key], m.looks[core]) != last_look) check_arrived(m, core, key, s);
     const Instant act_time = m.true_time(s.act_at);
     const bool active = act_time_[key].try_emplace(s.record.act, act_time).second;
     if (active) own_news(m, key, s);
@@ -177,6 +181,17 @@ Instant Chronicle::end_of(const ScopeDocument& scope, Instant last) const {
   return last + std::max(scope.profile.timeout, scope.timeout_before) +
          std::max(scope.profile.update_interval, scope.update_interval_before) + offset_error_ +
          kMargin;
+}
+
+// B3: what was over when it was heard of does not come into a table that has nothing of the key.
+void Chronicle::check_arrived(Member& m, uint32_t core, const GlobalKey& key, const Seen& s) {
+  const ScopeDocument* scope = m.scope_of(key.scope);
+  if (scope == nullptr || !scope->profile.mirrored || !s.confirmed || s.husk || s.used) return;
+  const Duration slack = std::max(scope->profile.update_interval, scope->update_interval_before);
+  const Instant over = s.act_at + std::max(scope->profile.timeout, scope->timeout_before) +
+                       (s.record.held ? slack : Duration::zero());
+  if (m.cores().now(core) > over)
+    fail(m, "P5", "a binding that had ended is taken from a peer: " + text(s.record), key);
 }
 
 void Chronicle::note_lineage(Member& m, const GlobalKey& key, const Seen& s) {

@@ -73,9 +73,11 @@ class Chronicle {
     timing::Instant act_at;  // by its own clock
     bool confirmed = false;
     bool husk = false;
+    bool used = false;  // by a client of this engine
   };
   using Table = std::unordered_map<GlobalKey, Seen, GlobalKeyHash>;
 
+  void check_arrived(Member& m, uint32_t core, const GlobalKey& key, const Seen& s);
   void check_own(Member& m, const KeyId& local, timing::Instant now);
   void check_heard_of(Member& m, const KeyId& local, timing::Instant now);
   void check_others(Member& m, const GlobalKey& key);

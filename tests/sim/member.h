@@ -148,6 +148,9 @@ class Member final : public mirroring::Home, public mirroring::HomeRings, public
   };
   std::unordered_map<GlobalKey, Known, GlobalKeyHash> known;
   std::unordered_set<persist::Stamp> deleted_lineages;
+  // How often its homes were looked at, and in which look a key was last there, husks included.
+  std::vector<uint64_t> looks;
+  std::unordered_map<GlobalKey, uint64_t, GlobalKeyHash> seen_in;
 
   // mirroring::Home
   bool deliver(const mirroring::Arrival& arrival) override;
