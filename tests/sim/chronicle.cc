@@ -187,6 +187,8 @@ Instant Chronicle::end_of(const ScopeDocument& scope, Instant last) const {
 void Chronicle::check_arrived(Member& m, uint32_t core, const GlobalKey& key, const Seen& s) {
   const ScopeDocument* scope = m.scope_of(key.scope);
   if (scope == nullptr || !scope->profile.mirrored || !s.confirmed || s.husk || s.used) return;
+  // What came first in this stage may have been alive, and released by what came next.
+  if (m.under_way(*m.local(key)) > 1) return;
   const Duration slack = std::max(scope->profile.update_interval, scope->update_interval_before);
   const Instant over = s.act_at + std::max(scope->profile.timeout, scope->timeout_before) +
                        (s.record.held ? slack : Duration::zero());
@@ -385,7 +387,7 @@ void Chronicle::check_own(Member& m, const KeyId& local, Instant now) {
   // Nor is there of what was deleted, in this very stage or before.
   const persist::Tombstones& tombstones = m.cores().core(home).replica().tombstones();
   const Stamp deleted = std::max(killed(m, key), tombstones.of_key(slot, key.key));
-  if (known->second.record.stamp <= deleted || m.was_under_way(local)) return;
+  if (known->second.record.stamp <= deleted || m.under_way(local) > 0) return;
   const worker::Shared& shared = m.cores().shared();
   if (shared.bindings.count() + 2 >= shared.bindings.limit()) return;  // husks give way
   Record held = known->second.record;
@@ -408,7 +410,7 @@ void Chronicle::check_heard_of(Member& m, const KeyId& local, Instant now) {
     m.heard.erase(it);
     return;
   }
-  if (m.was_under_way(local)) return;
+  if (m.under_way(local) > 0) return;
   fail(m, "P7 early",
        "a binding expired " + std::to_string((until - now).count() / 1'000'000) +
            " ms before the time that a peer's news gave it: " + text(h.latest),

@@ -120,9 +120,9 @@ class Member final : public mirroring::Home, public mirroring::HomeRings, public
   bool has_lost_for_room() const;
   // There was no room for what administrators deleted, here or elsewhere.
   bool has_refused_tombstones() const;
-  // News of it was on its way to its home when the stage in hand began.
-  bool was_under_way(const KeyId& key) const {
-    return std::find(under_way_.begin(), under_way_.end(), key) != under_way_.end();
+  // So much news of it was on its way to its home when the stage in hand began.
+  std::ptrdiff_t under_way(const KeyId& key) const {
+    return std::count(under_way_.begin(), under_way_.end(), key);
   }
   // The stage in hand has carried out an administrator's deletion, which may be of this key.
   bool is_deleting(uint32_t core, const KeyId& key) const;
