@@ -28,7 +28,7 @@ REPLICAS = [HOME, COPY, ANNOUNCE, MERGE, "dataplane/worker/core.cc"]
 MUTATIONS = [
     (1, "expiry in one step: GONE to all at the deadline",
      [(HOME, "  if (!end_if_due(record)) recall(record, home);",
-       "  if (!end_if_due(record)) forget(record, counters_.expired);")], []),
+       "  if (!end_if_due(record)) forget(record, counters_.expired, {});")], []),
     (2, "`regranted` ignored: a YES clears the copy although an UPDATE followed the RECALL",
      [(HOME, "} else if ((home.regranted & bit) == 0) {", "} else {")], []),
     (3, "the answer's serial is not checked",
@@ -80,7 +80,7 @@ MUTATIONS = [
     (15, "eviction without recall: GONE to all",
      [(HOME, "    if (home.copies == 0) {\n      if (end_if_due(victim))",
        "    if (home.copies != 0)\n"
-       "      return forget(victim, counters_.evicted_idle) ? Outcome::kDone : Outcome::kWait;\n"
+       "      return forget(victim, counters_.evicted_idle, {}) ? Outcome::kDone : Outcome::kWait;\n"
        "    if (home.copies == 0) {\n      if (end_if_due(victim))")], []),
     (16, "UPDATE does not release the pen",
      [(WAITING, "  if (slot != nullptr) heard_.push_back",
