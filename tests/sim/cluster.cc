@@ -199,9 +199,7 @@ void Cluster::step_core() {
 void Cluster::turn(uint32_t n, bool all) {
   act_as(n, [&](Member& m) {
     for (uint32_t c = 0; c < nodes_[n].shape.cores; ++c) {
-      if (!all && nodes_[n].stalled_until[c] > step_) continue;
-      do m.step_core(c, step_);
-      while (m.cores().stage(c) != Stage::kReceive);
+      if (all || nodes_[n].stalled_until[c] <= step_) m.finish_turn(c, step_);
     }
   });
 }

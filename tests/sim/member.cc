@@ -128,11 +128,13 @@ void Member::step_core(uint32_t core, uint32_t step) {
   if (chance(random_, 10)) check_invariants(engine_, *world_, ledger_, mirror_);
 }
 
+void Member::finish_turn(uint32_t core, uint32_t step) {
+  do step_core(core, step);
+  while (engine_.stage(core) != Stage::kReceive);
+}
+
 void Member::turn(uint32_t step) {
-  for (uint32_t core = 0; core < engine_.cores(); ++core) {
-    do step_core(core, step);
-    while (engine_.stage(core) != Stage::kReceive);
-  }
+  for (uint32_t core = 0; core < engine_.cores(); ++core) finish_turn(core, step);
 }
 
 bool Member::read_news(bool all) {

@@ -79,7 +79,8 @@ class Member final : public mirroring::Home, public mirroring::HomeRings, public
   timing::Instant true_time(timing::Instant mine) const { return mine - place_.skew; }
   // The next stage of a core.
   void step_core(uint32_t core, uint32_t step);
-  // All of a turn of every core.
+  // What is left of a core's turn; of all cores'.
+  void finish_turn(uint32_t core, uint32_t step);
   void turn(uint32_t step);
   // What the control thread does besides its links. `all`: reads all news there are. True when the
   // update list has changed.
