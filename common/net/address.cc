@@ -8,8 +8,11 @@
 namespace limpet::net {
 namespace {
 
+// Strict: one number has one spelling, since names of servers are compared as texts ("080" is not
+// 80, and an octal number to some).
 template <class Integer>
 std::optional<Integer> parse_decimal(std::string_view text, unsigned max) {
+  if (text.size() > 1 && text.front() == '0') return std::nullopt;
   unsigned value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc{} || end != text.data() + text.size() || value > max) return std::nullopt;
@@ -20,6 +23,7 @@ std::optional<Integer> parse_decimal(std::string_view text, unsigned max) {
 
 std::optional<Address> Address::parse(std::string_view text) {
   if (text.size() >= INET6_ADDRSTRLEN) return std::nullopt;
+  if (text.find('\0') != std::string_view::npos) return std::nullopt;  // inet_pton() ends there
   const std::string copy(text);
   std::array<uint8_t, 16> raw{};
   if (inet_pton(AF_INET, copy.c_str(), raw.data()) == 1) return v4(raw.data());

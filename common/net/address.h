@@ -111,7 +111,7 @@ struct Prefix {
   Address address;
   uint8_t length = 0;
 
-  // "10.0.0.1/24"; without a slash the whole address. Nothing for anything else.
+  // "10.0.0.1/24"; without a slash the whole address. Nothing for anything else, "/024" included.
   static std::optional<Prefix> parse(std::string_view text);
   std::string to_string() const;
 
@@ -160,6 +160,7 @@ struct Endpoint {
   uint16_t port = 0;  // host order
 
   std::string to_string() const;  // "10.0.0.1:80", "[::1]:80"
+  // Nothing for anything else, ports with leading zeros ("080") included.
   static std::optional<Endpoint> parse(std::string_view text);
 
   friend constexpr auto operator<=>(const Endpoint&, const Endpoint&) = default;

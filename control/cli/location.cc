@@ -8,9 +8,10 @@ namespace limpet::cli {
 namespace {
 
 std::optional<uint16_t> parse_port(std::string_view text) {
+  if (text.starts_with('0')) return std::nullopt;
   uint16_t port = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
-  if (error != std::errc() || end != text.data() + text.size() || port == 0) return std::nullopt;
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return port;
 }
 

@@ -26,8 +26,8 @@ TEST(Location, reads_http_https_and_unix) {
 }
 
 TEST(Location, refuses_everything_else) {
-  for (const char* bad : {"", "se1", "se1:9080", "ftp://se1", "http://", "http://:80",
-                          "unix:", "http://se1:0", "http://se1:65536", "http://se1:x",
+  for (const char* bad : {"", "se1", "se1:9080", "ftp://se1", "http://", "http://:80", "unix:",
+                          "http://se1:0", "http://se1:65536", "http://se1:x", "http://se1:080",
                           "http://se1/v1", "http://[fd00::1", "http://[fd00::1]x", "http://u@se1"})
     EXPECT_FALSE(parse_location(bad)) << bad;
 }

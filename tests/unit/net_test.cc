@@ -33,6 +33,31 @@ TEST(Prefix, ContainsOnlyItsOwnFamily) {
   EXPECT_FALSE(Prefix::parse("10.0.0.0/33"));
 }
 
+TEST(Address, EndsWhereItsTextEnds) {
+  EXPECT_FALSE(Address::parse(std::string_view("10.1.0.1\0", 9)));
+  EXPECT_FALSE(Address::parse(std::string_view("fd00::1\0x", 9)));
+}
+
+TEST(Address, RefusesLeadingZeros) {
+  for (const char* text : {"10.1.0.01", "010.1.0.1", "10.1.00.1"})
+    EXPECT_FALSE(Address::parse(text)) << text;
+}
+
+TEST(Prefix, RefusesLengthsWithLeadingZeros) {
+  EXPECT_EQ(Prefix::parse("10.0.0.0/0")->length, 0);
+  EXPECT_FALSE(Prefix::parse("10.0.0.0/08"));
+  EXPECT_FALSE(Prefix::parse("10.0.0.0/00"));
+  EXPECT_FALSE(Prefix::parse("fd00::/064"));
+}
+
+TEST(Endpoint, RefusesPortsWithLeadingZerosSignsAndSpaces) {
+  EXPECT_EQ(Endpoint::parse("10.0.0.1:0")->port, 0);
+  for (const char* text :
+       {"10.0.0.1:080", "10.0.0.1:00", "[fd00::1]:080", "10.0.0.1:+80", "10.0.0.1:-1",
+        "10.0.0.1: 80", "10.0.0.1:80 ", "10.0.0.1:0x50", "10.0.0.1:", "010.0.0.1:80"})
+    EXPECT_FALSE(Endpoint::parse(text)) << text;
+}
+
 TEST(Endpoint, BracketsIpv6Only) {
   EXPECT_EQ(Endpoint::parse("[fd00::1]:80")->to_string(), "[fd00::1]:80");
   EXPECT_EQ(Endpoint::parse("10.0.0.1:80")->to_string(), "10.0.0.1:80");
