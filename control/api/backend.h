@@ -242,6 +242,15 @@ struct LookupCounts {
   uint64_t moved = 0;    // the entry went to another server
   uint64_t created = 0;  // a new entry ("new")
   uint64_t refused = 0;  // the policy, or a full table, turned the client away
+
+  LookupCounts& operator+=(const LookupCounts& other) {
+    hit += other.hit;
+    miss += other.miss;
+    moved += other.moved;
+    created += other.created;
+    refused += other.refused;
+    return *this;
+  }
 };
 
 struct WorkerMetrics {

@@ -1,6 +1,5 @@
 // An answer of DPDK telemetry is bounded (256 members of a dictionary, names of letters, digits,
-// "_" and "/", 16 KiB in all), so virtual services and servers are given by number here and by name
-// only in the HTTP API.
+// "_" and "/", 16 KiB in all), so virtual services are counted here and named only in the HTTP API.
 #include "control/api/telemetry.h"
 
 #include <fmt/format.h>
@@ -14,26 +13,21 @@
 namespace limpet::api {
 namespace {
 
-struct Views {
-  StatusView status;
-  MetricsView metrics;
-};
-
 class Board {
  public:
-  void publish(std::shared_ptr<const Views> views) {
+  void publish(std::shared_ptr<const TelemetryView> view) {
     const std::lock_guard lock(mutex_);
-    views_.swap(views);
-  }  // the old views are freed after the lock
+    view_.swap(view);
+  }  // the old view is freed after the lock
 
-  std::shared_ptr<const Views> views() const {
+  std::shared_ptr<const TelemetryView> view() const {
     const std::lock_guard lock(mutex_);
-    return views_;
+    return view_;
   }
 
  private:
   mutable std::mutex mutex_;
-  std::shared_ptr<const Views> views_ = std::make_shared<const Views>();
+  std::shared_ptr<const TelemetryView> view_ = std::make_shared<const TelemetryView>();
 };
 
 // DPDK's callbacks carry no argument, so what they answer has to be found from nowhere.
@@ -101,19 +95,18 @@ void add_counts(rte_tel_data* answer, const char* name, const std::vector<Reason
 }
 
 int answer_status(const char*, const char*, rte_tel_data* answer) {
-  const auto views = board().views();
-  const StatusView& status = views->status;
+  const auto view = board().view();
   rte_tel_data_start_dict(answer);
-  add_text(answer, "name", status.name);
-  add_text(answer, "version", status.version);
-  rte_tel_data_add_dict_u64(answer, "generation", status.generation);
-  rte_tel_data_add_dict_u64(answer, "uptime_s", status.uptime_s);
+  add_text(answer, "name", view->name);
+  add_text(answer, "version", view->version);
+  rte_tel_data_add_dict_u64(answer, "generation", view->generation);
+  rte_tel_data_add_dict_u64(answer, "uptime_s", view->uptime_s);
 
   Dictionary ports;
-  for (const PortStatus& port : status.ports) {
+  for (const TelemetryPort& port : view->ports) {
     Dictionary one;
     one.text("mac", port.mac);
-    one.text("link", port.link);
+    one.text("link", port.link_up ? "up" : "down");
     one.number("rx_packets", port.rx_packets);
     one.number("tx_packets", port.tx_packets);
     ports.dictionary(port.name, one);
@@ -121,7 +114,7 @@ int answer_status(const char*, const char*, rte_tel_data* answer) {
   ports.add_to(answer, "ports");
 
   Dictionary workers;
-  for (const WorkerStatus& worker : status.workers) {
+  for (const WorkerStatus& worker : view->workers) {
     Dictionary one;
     one.number("busy_percent", static_cast<uint64_t>(worker.busy_percent));
     one.number("flows", worker.flows);
@@ -130,52 +123,35 @@ int answer_status(const char*, const char*, rte_tel_data* answer) {
   }
   workers.add_to(answer, "workers");
 
-  uint64_t up = 0;
-  uint64_t connections = 0;
-  for (const VirtualServiceStatus& service : status.virtual_services) {
-    connections += service.connections;
-    if (service.oper_status == "OPER_UP") ++up;
-  }
-  rte_tel_data_add_dict_u64(answer, "virtual_services", status.virtual_services.size());
-  rte_tel_data_add_dict_u64(answer, "virtual_services_up", up);
-  rte_tel_data_add_dict_u64(answer, "connections", connections);
+  rte_tel_data_add_dict_u64(answer, "virtual_services", view->virtual_services);
+  rte_tel_data_add_dict_u64(answer, "virtual_services_up", view->virtual_services_up);
+  rte_tel_data_add_dict_u64(answer, "connections", view->connections);
   return 0;
 }
 
 int answer_drops(const char*, const char*, rte_tel_data* answer) {
-  const auto views = board().views();
+  const auto view = board().view();
   rte_tel_data_start_dict(answer);
   std::size_t members = 0;
-  for (const ReasonCount& drop : views->metrics.drops)
+  for (const ReasonCount& drop : view->drops)
     if (members++ < kMembersMax)
       rte_tel_data_add_dict_u64(answer, name_of(drop.reason).c_str(), drop.count);
   return 0;
 }
 
 int answer_persistence(const char*, const char*, rte_tel_data* answer) {
-  const auto views = board().views();
-  const MetricsView& metrics = views->metrics;
+  const auto view = board().view();
   rte_tel_data_start_dict(answer);
-  uint64_t entries = 0;
-  for (const VirtualServiceMetrics& service : metrics.virtual_services) entries += service.entries;
-  LookupCounts sum;
-  for (const WorkerMetrics& worker : metrics.workers) {
-    sum.hit += worker.lookups.hit;
-    sum.miss += worker.lookups.miss;
-    sum.moved += worker.lookups.moved;
-    sum.created += worker.lookups.created;
-    sum.refused += worker.lookups.refused;
-  }
-  rte_tel_data_add_dict_u64(answer, "entries", entries);
-  rte_tel_data_add_dict_u64(answer, "entries_max", metrics.persistence_entries_max);
-  rte_tel_data_add_dict_u64(answer, "entry_bytes", metrics.persistence_entry_bytes);
+  rte_tel_data_add_dict_u64(answer, "entries", view->entries);
+  rte_tel_data_add_dict_u64(answer, "entries_max", view->entries_max);
+  rte_tel_data_add_dict_u64(answer, "entry_bytes", view->entry_bytes);
   add_counts(answer, "lookups",
-             {{"hit", sum.hit},
-              {"miss", sum.miss},
-              {"moved", sum.moved},
-              {"new", sum.created},
-              {"refused", sum.refused}});
-  add_counts(answer, "evictions", metrics.persistence_evictions);
+             {{"hit", view->lookups.hit},
+              {"miss", view->lookups.miss},
+              {"moved", view->lookups.moved},
+              {"new", view->lookups.created},
+              {"refused", view->lookups.refused}});
+  add_counts(answer, "evictions", view->evictions);
   return 0;
 }
 
@@ -200,8 +176,8 @@ base::Status register_telemetry() {
   return base::Done{};
 }
 
-void publish_telemetry(StatusView status, MetricsView metrics) {
-  board().publish(std::make_shared<const Views>(Views{std::move(status), std::move(metrics)}));
+void publish_telemetry(TelemetryView view) {
+  board().publish(std::make_shared<const TelemetryView>(std::move(view)));
 }
 
 }  // namespace limpet::api

@@ -257,7 +257,7 @@ void Engine::watch() {
         all == 0 ? 0 : static_cast<double>(busy - busy_[w].busy_ns) / static_cast<double>(all);
     busy_[w] = {busy, idle, ratio};
   }
-  api::publish_telemetry(status_view(), metrics_view());
+  api::publish_telemetry(telemetry_view());
 }
 
 // What was announced while a link was down nobody heard.

@@ -28,6 +28,7 @@
 #include "common/telemetry/histogram.h"
 #include "control/api/backend.h"
 #include "control/api/server.h"
+#include "control/api/telemetry.h"
 #include "control/engine/configurator.h"
 #include "control/engine/home_rings.h"
 #include "control/engine/sizing.h"
@@ -209,6 +210,7 @@ class Engine final : public api::Backend, private slowpath::Link, private mirror
                       bool tcp, api::Explanation* out) const;
   api::StatusView status_view() const;
   api::MetricsView metrics_view() const;
+  api::TelemetryView telemetry_view() const;
   void replication_metrics(api::MetricsView* out) const;
   void mirroring_status(api::StatusView* out) const;
   void mirroring_metrics(api::MetricsView* out) const;

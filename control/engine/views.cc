@@ -254,6 +254,31 @@ api::MetricsView Engine::metrics_view() const {
   return out;
 }
 
+api::TelemetryView Engine::telemetry_view() const {
+  const api::StatusView status = status_view();
+  const api::MetricsView metrics = metrics_view();
+  api::TelemetryView out;
+  out.name = status.name;
+  out.version = status.version;
+  out.generation = status.generation;
+  out.uptime_s = status.uptime_s;
+  for (const api::PortStatus& p : status.ports)
+    out.ports.push_back({p.name, p.mac, p.link == "up", p.rx_packets, p.tx_packets});
+  out.workers = status.workers;
+  out.virtual_services = status.virtual_services.size();
+  for (const api::VirtualServiceStatus& vs : status.virtual_services) {
+    out.connections += vs.connections;
+    out.virtual_services_up += vs.oper_status == "OPER_UP" ? 1 : 0;
+  }
+  out.drops = metrics.drops;
+  for (const api::VirtualServiceMetrics& vs : metrics.virtual_services) out.entries += vs.entries;
+  out.entries_max = metrics.persistence_entries_max;
+  out.entry_bytes = metrics.persistence_entry_bytes;
+  for (const api::WorkerMetrics& w : metrics.workers) out.lookups += w.lookups;
+  out.evictions = metrics.persistence_evictions;
+  return out;
+}
+
 // What the cores say to each other about bindings, and how bindings end.
 void Engine::replication_metrics(api::MetricsView* out) const {
   api::MetricFamily messages{"limpet_replication_messages_total",
