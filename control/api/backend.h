@@ -15,7 +15,8 @@
 //    system takes longer than a step of the control loop may.
 //
 // Names (virtual services, pools, ports) are as written in the documents; servers are "ip:port" or
-// "[ip]:port".
+// "[ip]:port", with "*" for a port that is the one the client used. Names of objects are unique per
+// model, tenant and cloud only, so requests may say which tenant, or give a uuid instead.
 #pragma once
 
 #include <cstdint>
@@ -71,6 +72,7 @@ struct ServerFilter {
 struct EntryFilter {
   std::optional<std::string> virtual_service;  // name or uuid
   std::optional<std::string> pool;             // name or uuid
+  std::optional<std::string> tenant;           // of the pool
   std::optional<ClientFilter> client;
   std::optional<ServerFilter> server;
 };
@@ -108,6 +110,7 @@ struct EntriesRemoved {
 struct ExplainRequest {
   std::string virtual_service;  // name or uuid
   net::Address client;
+  std::optional<std::string> tenant;  // absent: any; needed when several have this name
 };
 
 enum class Decision : uint8_t { kForward, kReset, kUnreachable, kDrop };
@@ -334,7 +337,8 @@ class Backend {
   // Answers when every core has forgotten the entries.
   virtual void delete_entries(EntryFilter filter, Answer<Outcome<EntriesRemoved>> answer) = 0;
 
-  // Changes nothing. An unknown virtual service: 404, "/query/virtual_service".
+  // Changes nothing. An unknown virtual service, or a name that several have (the message lists
+  // their tenants): 404, "/query/virtual_service".
   virtual void explain(ExplainRequest request, Answer<Outcome<Explanation>> answer) = 0;
 
   virtual void status(Answer<StatusView> answer) = 0;

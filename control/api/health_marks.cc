@@ -71,12 +71,14 @@ base::Result<std::vector<HealthMark>> read_health_marks(const json& marks,
       continue;
     }
     for (const auto& [name, value] : mark.items())
-      if (name != "pool" && name != "server" && name != "oper_status" && name != "reason")
+      if (name != "pool" && name != "server" && name != "oper_status" && name != "reason" &&
+          name != "tenant")
         errors.push_back({path + "/" + pointer_token(name), "unknown field"});
     result.push_back({.pool = string_field(mark, "pool", true, path, errors),
                       .server = string_field(mark, "server", true, path, errors),
                       .up = oper_status(mark, path, errors),
-                      .reason = string_field(mark, "reason", false, path, errors)});
+                      .reason = string_field(mark, "reason", false, path, errors),
+                      .tenant = string_field(mark, "tenant", false, path, errors)});
   }
   if (!errors.empty()) return errors;
   return result;

@@ -14,14 +14,15 @@ namespace limpet::api {
 
 struct HealthMark {
   std::string pool;        // name or uuid
-  std::string server;      // "ip:port", or "ip"; parse_server() (control/api/query.h) reads it
+  std::string server;      // "ip:port", "ip:*", "ip", uuid or external_uuid
   std::optional<bool> up;  // absent: take the mark back
   std::string reason;
+  std::string tenant{};  // of the pool; empty: any
 };
 
-// Reads a JSON array of {"pool", "server", "oper_status", "reason"}; only "reason" may be absent.
-// Errors, all at once: not JSON, wrong types, unknown fields, unknown oper_status. `base` is put
-// before each path. Whether pools and servers exist is not looked at.
+// Reads a JSON array of {"pool", "server", "oper_status", "reason", "tenant"}; "reason" and
+// "tenant" may be absent. Errors, all at once: not JSON, wrong types, unknown fields, unknown
+// oper_status. `base` is put before each path. Whether pools and servers exist is not looked at.
 base::Result<std::vector<HealthMark>> parse_health_marks(std::string_view body);
 base::Result<std::vector<HealthMark>> read_health_marks(const nlohmann::json& marks,
                                                         const std::string& base = "");

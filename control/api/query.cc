@@ -77,6 +77,12 @@ base::Result<Target> parse_target(std::string_view text) {
 }
 
 std::optional<ServerFilter> parse_server(std::string_view text) {
+  if (text.ends_with(":*")) {
+    // With some port in its place it is an endpoint, brackets and all.
+    const auto endpoint = net::Endpoint::parse(std::string(text.substr(0, text.size() - 1)) + "0");
+    if (!endpoint) return std::nullopt;
+    return ServerFilter{endpoint->address, std::nullopt};
+  }
   if (const auto address = net::Address::parse(text)) return ServerFilter{*address, std::nullopt};
   if (const auto endpoint = net::Endpoint::parse(text))
     return ServerFilter{endpoint->address, endpoint->port};
@@ -140,6 +146,7 @@ EntryFilter QueryReader::entry_filter() {
   EntryFilter filter;
   filter.virtual_service = text("virtual_service");
   filter.pool = text("pool");
+  filter.tenant = text("tenant");
   if (const auto client = text("client")) {
     const auto prefix = net::Prefix::parse(*client);
     if (!prefix) {

@@ -32,7 +32,8 @@ base::Result<Target> parse_target(std::string_view text);
 // hexadecimal digits.
 std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space);
 
-// "10.2.0.3", "10.2.0.3:80", "fd00::3", "[fd00::3]", "[fd00::3]:80"; nothing for anything else.
+// "10.2.0.3", "10.2.0.3:80", "10.2.0.3:*", "fd00::3", "[fd00::3]", "[fd00::3]:80", "[fd00::3]:*";
+// nothing for anything else. "*" is any port: listings print it for a server that has no own.
 std::optional<ServerFilter> parse_server(std::string_view text);
 
 // Takes parameters out of a query, each at most once, and collects what is wrong.
@@ -47,7 +48,9 @@ class QueryReader {
   std::string required_text(std::string_view name);
   // A decimal number in [min, max], or `absent`.
   uint64_t number(std::string_view name, uint64_t min, uint64_t max, uint64_t absent);
-  // The four filters of a persistence table.
+  // "true" or "false"; absent: false.
+  bool flag(std::string_view name);
+  // The five filters of a persistence table.
   EntryFilter entry_filter();
   net::Address required_address(std::string_view name);
 

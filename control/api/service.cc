@@ -56,7 +56,8 @@ bool may_be_json(std::string_view content_type) {
 base::Errors read_query(const Target& target, Route& route) {
   switch (route.endpoint) {
     case Endpoint::kListEntries: {
-      QueryReader query(target, {"virtual_service", "pool", "client", "server", "limit", "cursor"});
+      QueryReader query(
+          target, {"virtual_service", "pool", "tenant", "client", "server", "limit", "cursor"});
       route.filter = query.entry_filter();
       route.page.limit =
           static_cast<uint32_t>(query.number("limit", 1, kPageRowsMax, kPageRowsDefault));
@@ -64,15 +65,16 @@ base::Errors read_query(const Target& target, Route& route) {
       return query.errors();
     }
     case Endpoint::kDeleteEntries: {
-      QueryReader query(target, {"virtual_service", "pool", "client", "server"});
+      QueryReader query(target, {"virtual_service", "pool", "tenant", "client", "server"});
       query.refuse_empty();
       route.filter = query.entry_filter();
       return query.errors();
     }
     case Endpoint::kExplain: {
-      QueryReader query(target, {"virtual_service", "client"});
+      QueryReader query(target, {"virtual_service", "client", "tenant"});
       route.explain.virtual_service = query.required_text("virtual_service");
       route.explain.client = query.required_address("client");
+      route.explain.tenant = query.text("tenant");
       return query.errors();
     }
     case Endpoint::kEvents: {

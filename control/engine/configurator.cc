@@ -98,7 +98,8 @@ Outcome set_marks(const Configuration& current, const SetMarks& set, const Surro
   if (!marks) return Refused{400, marks.errors()};
   std::vector<health::MarkRequest> requests;
   for (api::HealthMark& m : marks.value())
-    requests.push_back({std::move(m.pool), std::move(m.server), m.up, std::move(m.reason)});
+    requests.push_back(
+        {std::move(m.pool), std::move(m.server), m.up, std::move(m.reason), std::move(m.tenant)});
   Prepared prepared;
   prepared.next = current;
   prepared.marks = requests.size();

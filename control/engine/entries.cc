@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <set>
 
 #include "control/engine/engine.h"
 
@@ -98,6 +99,9 @@ std::optional<api::Refusal> Engine::resolve(const api::EntryFilter& filter,
   const auto named = [](const auto& object, const std::string& text) {
     return object.name == text || object.uuid == text;
   };
+  std::set<std::string_view> pools_of_tenant;
+  for (const config::Pool& pool : document.pools)
+    if (filter.tenant == pool.tenant) pools_of_tenant.insert(pool.uuid);
   if (filter.virtual_service &&
       std::none_of(document.virtual_services.begin(), document.virtual_services.end(),
                    [&](const auto& vs) { return named(vs, *filter.virtual_service); })) {
@@ -110,7 +114,9 @@ std::optional<api::Refusal> Engine::resolve(const api::EntryFilter& filter,
   out->scopes.assign(s.scopes.size(), false);
   for (const snapshot::Scope& scope : s.scopes) {
     if (!scope.live) continue;
-    if (filter.pool && !named(s.pools[scope.pool.value], *filter.pool)) continue;
+    const snapshot::Pool& pool = s.pools[scope.pool.value];
+    if (filter.tenant && !pools_of_tenant.contains(pool.uuid)) continue;
+    if (filter.pool && !named(pool, *filter.pool)) continue;
     if (filter.virtual_service &&
         std::none_of(s.virtual_services.begin(), s.virtual_services.end(), [&](const auto& vs) {
           return vs.scope == scope.slot && named(vs, *filter.virtual_service);

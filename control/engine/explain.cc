@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "control/config/names.h"
 #include "control/engine/engine.h"
 
 namespace limpet::engine {
@@ -39,12 +40,12 @@ const char* reason_text(Reason reason) {
 }
 
 // The record of the virtual service that this client would meet, TCP before UDP.
-const snapshot::Listener* listener_for(const snapshot::Snapshot& s, const std::string& name,
+const snapshot::Listener* listener_for(const snapshot::Snapshot& s, const std::string& uuid,
                                        net::Family family) {
   const snapshot::Listener* found = nullptr;
   for (const snapshot::Listener& l : s.listeners) {
     const auto& vs = s.virtual_services[l.virtual_service];
-    if (vs.name != name && vs.uuid != name) continue;
+    if (vs.uuid != uuid) continue;
     if (l.address.family() != family) continue;
     if (found == nullptr || l.protocol < found->protocol) found = &l;
   }
@@ -79,16 +80,15 @@ void Engine::explain(api::ExplainRequest request,
                      api::Answer<api::Outcome<api::Explanation>> answer) {
   const snapshot::Snapshot& s = *running_.snapshot;
   const auto& configured = running_.document->document.virtual_services;
-  const auto vs = std::find_if(configured.begin(), configured.end(), [&](const auto& v) {
-    return v.name == request.virtual_service || v.uuid == request.virtual_service;
-  });
-  if (vs == configured.end())
-    return answer(api::Refusal{404, {{"/query/virtual_service", "no such virtual service"}}});
+  const config::Names<config::VirtualService> names(configured, "virtual service");
+  const auto found = names.find(request.virtual_service, request.tenant.value_or(""));
+  if (!found)
+    return answer(api::Refusal{404, {{"/query/virtual_service", found.errors().front().message}}});
+  const config::VirtualService* vs = found.value();
   api::Explanation out;
   out.virtual_service = vs->name;
   out.client = request.client.to_string();
-  const snapshot::Listener* listener =
-      listener_for(s, request.virtual_service, request.client.family());
+  const snapshot::Listener* listener = listener_for(s, vs->uuid, request.client.family());
   if (listener == nullptr) {
     out.decision = api::Decision::kDrop;
     out.reason = vs->served ? "no_service" : "not_served";

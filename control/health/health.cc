@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <string_view>
+#include <algorithm>
 #include <unordered_set>
 #include <utility>
+
+#include "control/config/names.h"
 
 namespace limpet::health {
 namespace {
@@ -19,73 +21,86 @@ struct Found {
   const Server* server = nullptr;
 };
 
-// Finds pools and servers by the names that requests use. The index lives for one request: a
-// request may carry as many marks as there are servers, and then a search for each would be too
-// slow.
+// "*": the port is the one that the client used.
+std::string port_text(uint16_t port) {
+  return port == 0 ? "*" : std::to_string(port);
+}
+
+std::string endpoint_name(const net::Endpoint& endpoint) {
+  if (endpoint.port != 0) return endpoint.to_string();
+  const std::string address = endpoint.address.to_string();
+  return (endpoint.address.is_v4() ? address : "[" + address + "]") + ":*";
+}
+
+// Addresses have several spellings; requests may use any.
+std::string canonical(const std::string& name) {
+  if (const auto address = net::Address::parse(name)) return address->to_string();
+  if (name.ends_with(":*")) {
+    const auto any_port = net::Endpoint::parse(name.substr(0, name.size() - 1) + "0");
+    return any_port ? endpoint_name(*any_port) : name;
+  }
+  if (const auto endpoint = net::Endpoint::parse(name)) return endpoint_name(*endpoint);
+  return name;
+}
+
+// Finds pools and servers by the names that requests use. The index lives for one request.
 class Directory {
  public:
-  explicit Directory(const Document& document) {
-    for (const Pool& pool : document.pools) {
-      by_uuid_[pool.uuid] = &pool;
-      ++by_name_[pool.name].count;
-      by_name_[pool.name].pool = &pool;
-    }
-  }
+  explicit Directory(const Document& document) : pools_(document.pools, "pool") {}
 
-  base::Result<const Pool*> pool(const std::string& name) const {
-    if (const auto it = by_uuid_.find(name); it != by_uuid_.end()) return it->second;
-    const auto it = by_name_.find(name);
-    if (it == by_name_.end()) return error("no pool is named '{}'", name);
-    if (it->second.count > 1)
-      return error("several tenants have a pool named '{}': use its uuid", name);
-    return it->second.pool;
+  base::Result<const Pool*> pool(const MarkRequest& mark) const {
+    return pools_.find(mark.pool, mark.tenant);
   }
 
   base::Result<const Server*> server(const Pool& pool, const std::string& name) {
     const auto [it, fresh] = servers_.try_emplace(&pool);
     if (fresh) index(pool, it->second);
     const auto found = it->second.find(canonical(name));
-    if (found == it->second.end()) return error("pool '{}' has no server '{}'", pool.name, name);
-    if (found->second.count > 1)
-      return error("pool '{}' has several servers '{}': add the port", pool.name, name);
-    return found->second.server;
+    if (found == it->second.end())
+      return base::Error{"", fmt::format("pool '{}' has no server '{}'", pool.name, name)};
+    if (found->second.size() > 1) return several(pool, name, found->second);
+    return found->second.front();
+  }
+
+  // A name that means this server and no other of its pool.
+  std::string unique_name(const Pool& pool, const Server& server) {
+    for (const std::string& name : {server_name(server), server.uuid, server.external_uuid}) {
+      const auto found = this->server(pool, name);
+      if (found && found.value() == &server) return name;
+    }
+    return server_name(server);
   }
 
  private:
-  struct NamedPool {
-    const Pool* pool = nullptr;
-    int count = 0;
-  };
-  struct NamedServer {
-    const Server* server = nullptr;
-    int count = 0;
-  };
-  using Servers = std::unordered_map<std::string, NamedServer>;
+  using Named = std::vector<const Server*>;
+  using Servers = std::unordered_map<std::string, Named>;
 
-  template <class... Args>
-  static base::Error error(fmt::format_string<Args...> text, Args&&... args) {
-    return {"", fmt::format(text, std::forward<Args>(args)...)};
-  }
-
-  // Addresses have several spellings; requests may use any.
-  static std::string canonical(const std::string& name) {
-    if (const auto address = net::Address::parse(name)) return address->to_string();
-    if (const auto endpoint = net::Endpoint::parse(name)) return endpoint->to_string();
-    return name;
+  static base::Error several(const Pool& pool, const std::string& name, const Named& found) {
+    std::vector<std::string> names;
+    std::vector<std::string> uuids;
+    for (const Server* server : found) {
+      names.push_back(server_name(*server));
+      uuids.push_back(server->uuid.empty() ? server->external_uuid : server->uuid);
+    }
+    const bool one_name = std::equal(names.begin() + 1, names.end(), names.begin());
+    return {"", fmt::format("pool '{}' has several servers '{}': {} ({})", pool.name, name,
+                            one_name ? "give a uuid instead" : "add the port",
+                            config::listed(one_name ? uuids : names))};
   }
 
   static void index(const Pool& pool, Servers& servers) {
     for (const Server& server : pool.servers) {
       for (const std::string& name :
-           {server_name(server), server.dns ? server.hostname : server.address.to_string()}) {
-        ++servers[name].count;
-        servers[name].server = &server;
+           {server_name(server), server.dns ? server.hostname : server.address.to_string(),
+            server.uuid, server.external_uuid}) {
+        if (name.empty()) continue;
+        Named& named = servers[name];
+        if (named.empty() || named.back() != &server) named.push_back(&server);
       }
     }
   }
 
-  std::unordered_map<std::string_view, const Pool*> by_uuid_;
-  std::unordered_map<std::string_view, NamedPool> by_name_;
+  config::Names<Pool> pools_;
   std::unordered_map<const Pool*, Servers> servers_;
 };
 
@@ -112,8 +127,8 @@ const char* to_string(Source source) {
 }
 
 std::string server_name(const Server& server) {
-  if (server.dns) return fmt::format("{}:{}", server.hostname, server.port);
-  return net::Endpoint{server.address, server.port}.to_string();
+  if (server.dns) return server.hostname + ":" + port_text(server.port);
+  return endpoint_name({server.address, server.port});
 }
 
 base::Result<std::vector<Transition>> Health::apply(const Document& document,
@@ -124,7 +139,7 @@ base::Result<std::vector<Transition>> Health::apply(const Document& document,
   std::vector<Found> found;
   found.reserve(marks.size());
   for (std::size_t i = 0; i < marks.size(); ++i) {
-    const auto pool = directory.pool(marks[i].pool);
+    const auto pool = directory.pool(marks[i]);
     if (!pool) {
       errors.push_back({fmt::format("{}/{}/pool", path, i), pool.errors().front().message});
       continue;
@@ -190,12 +205,14 @@ void Health::retain(const Document& document) {
 
 std::vector<MarkRequest> Health::marks(const Document& document) const {
   std::vector<MarkRequest> out;
+  if (marks_.empty()) return out;
+  Directory directory(document);
   for (const Pool& pool : document.pools) {
     for (const Server& server : pool.servers) {
       const auto it = marks_.find(server.id);
       if (it == marks_.end()) continue;
       out.push_back({.pool = pool.uuid,
-                     .server = server_name(server),
+                     .server = directory.unique_name(pool, server),
                      .up = it->second.up,
                      .reason = it->second.reason});
     }

@@ -39,9 +39,11 @@ struct State {
 // One mark as it is asked for.
 struct MarkRequest {
   std::string pool;        // name or uuid
-  std::string server;      // "ip:port", or "ip" (a DNS-type server's name) when that is unique
+  std::string server;      // "ip:port" (server_name()), or what is unique in the pool: "ip" (a
+                           // DNS-type server's name), uuid, external_uuid
   std::optional<bool> up;  // absent: take the mark back
   std::string reason;
+  std::string tenant{};  // of the pool; empty: any, if only one has a pool of this name
 };
 
 // A server that became up or down: SERVER_UP or SERVER_DOWN.
@@ -59,8 +61,8 @@ class Health {
  public:
   // Sets or takes back marks; the last of several for one server wins. Returns the servers whose
   // state became another, in the order of their first mark. Errors, all at once: unknown or
-  // ambiguous pools and servers, with the path "<path>/<i>/pool" or "<path>/<i>/server"; then
-  // nothing has changed.
+  // ambiguous pools and servers, with the path "<path>/<i>/pool" or "<path>/<i>/server", which say
+  // what tells the ambiguous ones apart; then nothing has changed.
   base::Result<std::vector<Transition>> apply(const config::Document& document,
                                               std::span<const MarkRequest> marks,
                                               const std::string& path = "");
@@ -92,7 +94,8 @@ class Health {
 };
 
 // How listings and requests name a server: "10.2.0.2:80", "[fd00::2]:80"; a DNS-type server
-// "name:80". Port 0 is the port the client used.
+// "name:80". One whose port is that of the client's connection (use_service_port) has "*" for it:
+// "10.2.0.2:*", "[fd00::2]:*".
 std::string server_name(const config::Server& server);
 
 }  // namespace limpet::health

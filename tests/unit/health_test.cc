@@ -66,7 +66,8 @@ TEST(Health, AddressOfSeveralServersIsRefused) {
       health.apply(web(), std::vector<MarkRequest>{{"web", "10.2.0.3", false, ""}});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.errors()[0].path, "/0/server");
-  EXPECT_EQ(refused.errors()[0].message, "pool 'web' has several servers '10.2.0.3': add the port");
+  EXPECT_EQ(refused.errors()[0].message,
+            "pool 'web' has several servers '10.2.0.3': add the port (10.2.0.3:443, 10.2.0.3:80)");
 }
 
 TEST(Health, OneUnknownNameRefusesTheWholeRequestAndIsNamed) {
@@ -91,7 +92,99 @@ TEST(Health, PoolNameOfSeveralTenantsIsRefused) {
   const auto refused =
       health.apply(d, std::vector<MarkRequest>{{"web", "10.2.0.2", false, ""}}, "/x");
   ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.errors()[0].path, "/x/0/pool");
+  EXPECT_EQ(refused.errors(),
+            (base::Errors{{"/x/0/pool",
+                           "several tenants have a pool named 'web': say which (a, b), or give its "
+                           "uuid"}}));
+  ASSERT_TRUE(health.apply(d, std::vector<MarkRequest>{{"web", "10.2.0.2", false, "", "b"}}));
+  EXPECT_TRUE(health.state(d.pools[0].servers[0]).up);
+  EXPECT_FALSE(health.state(d.pools[1].servers[0]).up);
+  const auto nobody =
+      health.apply(d, std::vector<MarkRequest>{{"web", "10.2.0.2", false, "", "c"},
+                                               {d.pools[0].uuid, "10.2.0.2", false, "", "b"}});
+  ASSERT_FALSE(nobody);
+  EXPECT_EQ(nobody.errors()[0], (base::Error{"/0/pool", "no pool of tenant 'c' is named 'web'"}));
+  EXPECT_EQ(nobody.errors()[1].path, "/1/pool");
+}
+
+// Two clouds of one tenant may have pools of one name.
+TEST(Health, PoolsOfOneTenantAndNameAreToldApartByUuid) {
+  config::Document d = web();
+  d.pools.push_back(d.pools[0]);
+  d.pools[1].uuid = "pool-2";
+  Health health;
+  const auto refused =
+      health.apply(d, std::vector<MarkRequest>{{"web", "10.2.0.2", false, "", "admin"}});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.errors()[0].message,
+            "tenant 'admin' has several pools named 'web': give a uuid instead (pool-1, pool-2)");
+  EXPECT_TRUE(health.apply(d, std::vector<MarkRequest>{{"pool-2", "10.2.0.2", false, ""}}));
+}
+
+constexpr const char* kTwinA =
+    R"({"ip": {"addr": "10.2.0.2", "type": "V4"}, "external_uuid": "vm-1"})";
+constexpr const char* kTwinB =
+    R"({"ip": {"addr": "10.2.0.2", "type": "V4"}, "external_uuid": "vm-2"})";
+
+// Of two servers at one address and port a document may say which is which.
+TEST(Health, ServersOfOneAddressAndPortAreMarkedByUuid) {
+  config::Document d =
+      document(R"({"name": "web", "uuid": "pool-1", )" + servers({kTwinA}) +
+               R"(}, {"name": "other", "uuid": "pool-2", )" + servers({kTwinB}) + "}");
+  d.pools[0].servers.push_back(d.pools[1].servers[0]);
+  d.pools.pop_back();
+  Health health;
+  const auto refused = health.apply(d, std::vector<MarkRequest>{{"web", "10.2.0.2:80", false, ""}});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.errors()[0].message,
+            "pool 'web' has several servers '10.2.0.2:80': give a uuid instead (vm-1, vm-2)");
+  ASSERT_TRUE(health.apply(d, std::vector<MarkRequest>{{"web", "vm-2", false, "off"}}));
+  EXPECT_TRUE(state_of(health, d, 0).up);
+  EXPECT_FALSE(state_of(health, d, 1).up);
+
+  // What is kept over a restart names the same server.
+  Health again;
+  ASSERT_TRUE(again.apply(d, health.marks(d)));
+  EXPECT_TRUE(state_of(again, d, 0).up);
+  EXPECT_EQ(state_of(again, d, 1), (State{false, Source::kApi, "off"}));
+}
+
+// One virtual machine with servers on several ports has one external_uuid for them.
+TEST(Health, UuidOfSeveralServersNeedsThePort) {
+  config::Document d = web();
+  d.pools[0].servers[1].external_uuid = "vm-3";
+  d.pools[0].servers[2].external_uuid = "vm-3";
+  Health health;
+  const auto refused = health.apply(d, std::vector<MarkRequest>{{"web", "vm-3", false, ""}});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.errors()[0].message,
+            "pool 'web' has several servers 'vm-3': add the port (10.2.0.3:443, 10.2.0.3:80)");
+}
+
+// use_service_port: the server has no port of its own.
+TEST(Health, ServerOnTheClientsPortIsNamedWithAStar) {
+  const auto d =
+      document(R"({"name": "web", "use_service_port": true, )" + servers({kTwo, kSix}) + "}");
+  EXPECT_EQ(server_name(d.pools[0].servers[0]), "10.2.0.2:*");
+  EXPECT_EQ(server_name(d.pools[0].servers[1]), "[fd00:2::6]:*");
+  for (const char* name : {"10.2.0.2:*", "10.2.0.2", "10.2.0.2:0"}) {
+    Health health;
+    const auto changed = health.apply(d, std::vector<MarkRequest>{{"web", name, false, ""}});
+    ASSERT_TRUE(changed) << name;
+    EXPECT_EQ(changed.value()[0].server, "10.2.0.2:*");
+    EXPECT_FALSE(state_of(health, d, 0).up);
+  }
+  Health health;
+  ASSERT_TRUE(health.apply(d, std::vector<MarkRequest>{{"web", "[FD00:2:0::6]:*", false, ""}}));
+  EXPECT_FALSE(state_of(health, d, 1).up);
+  EXPECT_FALSE(health.apply(d, std::vector<MarkRequest>{{"web", "10.2.0.2:80", false, ""}}));
+  EXPECT_FALSE(health.apply(web(), std::vector<MarkRequest>{{"web", "10.2.0.2:*", false, ""}}));
+}
+
+// The port of a name has one spelling.
+TEST(Health, PortWithALeadingZeroIsNoServersName) {
+  Health health;
+  EXPECT_FALSE(health.apply(web(), std::vector<MarkRequest>{{"web", "10.2.0.2:080", false, ""}}));
 }
 
 TEST(Health, NullTakesTheMarkBack) {
