@@ -219,17 +219,25 @@ struct PortMetrics {
   uint64_t tx_bytes = 0;
 };
 
+// A virtual service's uuid is printed only where its tenant and name are those of another, too.
 struct VirtualServiceMetrics {
   std::string name;
+  std::string tenant;
+  std::string uuid;
   bool up = false;
   uint64_t connections = 0;        // open now
   uint64_t connections_total = 0;  // since start
   uint64_t entries = 0;
 };
 
+// The uuids are printed only where needed to tell two apart: the pool's where its tenant and name
+// are those of another pool, the server's where its name is that of another in the pool.
 struct ServerMetrics {
+  std::string tenant;  // of the pool
   std::string pool;
+  std::string pool_uuid;
   std::string server;
+  std::string uuid;  // `uuid` as the document has it, else `external_uuid`; may be empty
   bool up = false;
   uint64_t connections = 0;
   uint64_t connections_total = 0;

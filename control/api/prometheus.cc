@@ -4,10 +4,14 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <cmath>
 #include <initializer_list>
 #include <iterator>
+#include <span>
 #include <string_view>
+#include <unordered_map>
+#include <unordered_set>
 
 namespace limpet::api {
 namespace {
@@ -67,6 +71,24 @@ void append_number(std::string& out, uint64_t value) {
   fmt::format_to(std::back_inserter(out), "{}", value);
 }
 
+// "{port=\"front\",direction=\"rx\"}"; nothing for no labels. `labels` is any range of pairs of
+// texts.
+template <class Labels>
+std::string label_text(const Labels& labels) {
+  std::string out;
+  char separator = '{';
+  for (const auto& [label, text] : labels) {
+    out += separator;
+    out += label;
+    out += "=\"";
+    append_escaped(out, text, true);
+    out += '"';
+    separator = ',';
+  }
+  if (separator == ',') out += '}';
+  return out;
+}
+
 class Writer {
  public:
   void family(std::string_view name, MetricType type, std::string_view help) {
@@ -85,34 +107,25 @@ class Writer {
     family(name, MetricType::kGauge, help);
   }
 
-  // One line of the family begun last. `labels` is any range of pairs of texts.
-  template <class Labels, class Number>
-  void sample(const Labels& labels, Number value, std::string_view suffix = {}) {
+  // One line of the family begun last. `labels`: as label_text() makes them.
+  template <class Number>
+  void sample(std::string_view labels, Number value, std::string_view suffix = {}) {
     out_ += name_;
     out_ += suffix;
-    char separator = '{';
-    for (const auto& [label, text] : labels) {
-      out_ += separator;
-      out_ += label;
-      out_ += "=\"";
-      append_escaped(out_, text, true);
-      out_ += '"';
-      separator = ',';
-    }
-    if (separator == ',') out_ += '}';
+    out_ += labels;
     out_ += ' ';
     append_number(out_, value);
     out_ += '\n';
   }
   template <class Number>
   void sample(std::initializer_list<Label> labels, Number value) {
-    sample<std::initializer_list<Label>, Number>(labels, value);
+    sample(label_text(labels), value);
   }
   // A gauge without labels, whole.
   template <class Number>
   void single(std::string_view name, std::string_view help, Number value) {
     gauge(name, help);
-    sample({}, value);
+    sample(std::string_view(), value);
   }
 
   std::string take() { return std::move(out_); }
@@ -161,10 +174,94 @@ void write_ports(Writer& writer, const MetricsView& view) {
   for (const ReasonCount& drop : view.drops) writer.sample({{"reason", drop.reason}}, drop.count);
 }
 
+// The labels of objects that are named by texts of documents. Names may repeat (in two tenants, two
+// clouds, two ports of one server), series may not: Prometheus refuses the whole scrape then. So a
+// uuid is added where the names before it repeat, and what then still has the labels of an earlier
+// object has none: it is not written.
+using ObjectLabels = std::vector<std::string>;
+
+// How often each text occurs.
+class Occurrences {
+ public:
+  void count(std::string text) { ++counts_[std::move(text)]; }
+  bool repeat(const std::string& text) const {
+    const auto found = counts_.find(text);
+    return found != counts_.end() && found->second > 1;
+  }
+
+ private:
+  std::unordered_map<std::string, uint32_t> counts_;
+};
+
+void clear_repeated(ObjectLabels* labels) {
+  std::unordered_set<std::string_view> seen;
+  for (std::string& text : *labels)
+    if (!seen.insert(text).second) text.clear();
+}
+
+ObjectLabels labels_of(std::span<const VirtualServiceMetrics> services) {
+  const auto short_labels = [](const VirtualServiceMetrics& s) {
+    return std::vector<Label>{{"tenant", s.tenant}, {"virtual_service", s.name}};
+  };
+  Occurrences names;
+  for (const VirtualServiceMetrics& s : services) names.count(label_text(short_labels(s)));
+  ObjectLabels out;
+  out.reserve(services.size());
+  for (const VirtualServiceMetrics& s : services) {
+    std::vector<Label> labels = short_labels(s);
+    std::string text = label_text(labels);
+    if (names.repeat(text)) {
+      labels.emplace_back("uuid", s.uuid);
+      text = label_text(labels);
+    }
+    out.push_back(std::move(text));
+  }
+  clear_repeated(&out);
+  return out;
+}
+
+ObjectLabels labels_of(std::span<const ServerMetrics> servers) {
+  const auto pool_labels = [](const ServerMetrics& s) {
+    return std::vector<Label>{{"tenant", s.tenant}, {"pool", s.pool}};
+  };
+  std::unordered_set<std::string> pools_seen;
+  Occurrences pools;
+  Occurrences names;
+  for (const ServerMetrics& s : servers) {
+    std::vector<Label> labels = pool_labels(s);
+    std::string pool = label_text(labels);
+    labels.emplace_back("pool_uuid", s.pool_uuid);
+    if (pools_seen.insert(label_text(labels)).second) pools.count(std::move(pool));
+    labels.emplace_back("server", s.server);
+    names.count(label_text(labels));
+  }
+  ObjectLabels out;
+  out.reserve(servers.size());
+  for (const ServerMetrics& s : servers) {
+    std::vector<Label> labels = pool_labels(s);
+    const bool twin_pool = pools.repeat(label_text(labels));
+    labels.emplace_back("pool_uuid", s.pool_uuid);
+    labels.emplace_back("server", s.server);
+    if (names.repeat(label_text(labels))) labels.emplace_back("uuid", s.uuid);
+    if (!twin_pool) labels.erase(labels.begin() + 2);
+    out.push_back(label_text(labels));
+  }
+  clear_repeated(&out);
+  return out;
+}
+
+// One line for each object that has labels.
+template <class Objects, class ValueOf>
+void write_each(Writer& writer, const Objects& objects, const ObjectLabels& labels,
+                ValueOf&& value_of) {
+  for (std::size_t i = 0; i < objects.size(); ++i)
+    if (!labels[i].empty()) writer.sample(labels[i], value_of(objects[i]));
+}
+
 void write_virtual_services(Writer& writer, const MetricsView& view) {
+  const ObjectLabels labels = labels_of(view.virtual_services);
   const auto each = [&](auto&& value_of) {
-    for (const VirtualServiceMetrics& service : view.virtual_services)
-      writer.sample({{"virtual_service", service.name}}, value_of(service));
+    write_each(writer, view.virtual_services, labels, value_of);
   };
   writer.gauge("limpet_virtual_service_up", "1 while the virtual service can take clients.");
   each([](const auto& service) { return number(service.up); });
@@ -177,10 +274,8 @@ void write_virtual_services(Writer& writer, const MetricsView& view) {
 }
 
 void write_servers(Writer& writer, const MetricsView& view) {
-  const auto each = [&](auto&& value_of) {
-    for (const ServerMetrics& server : view.servers)
-      writer.sample({{"pool", server.pool}, {"server", server.server}}, value_of(server));
-  };
+  const ObjectLabels labels = labels_of(view.servers);
+  const auto each = [&](auto&& value_of) { write_each(writer, view.servers, labels, value_of); };
   writer.gauge("limpet_server_up", "1 while the server may be used.");
   each([](const auto& server) { return number(server.up); });
   writer.gauge("limpet_server_connections", "Open connections of the server.");
@@ -254,6 +349,16 @@ void write_peers(Writer& writer, const MetricsView& view) {
   for (const PeerMetrics& peer : view.peers) writer.sample({{"peer", peer.name}}, peer.lag_entries);
 }
 
+void write_family(Writer& writer, const MetricFamily& family) {
+  writer.family(family.name, family.type, family.help);
+  std::unordered_set<std::string> seen;
+  for (const MetricSample& sample : family.samples) {
+    const std::string labels = label_text(sample.labels);
+    if (seen.insert(sample.suffix + labels).second)
+      writer.sample(labels, sample.value, sample.suffix);
+  }
+}
+
 }  // namespace
 
 void add(MetricFamily* family, const MetricLabels& labels,
@@ -282,11 +387,7 @@ std::string to_prometheus(const MetricsView& view) {
   write_persistence(writer, view);
   write_workers(writer, view);
   write_peers(writer, view);
-  for (const MetricFamily& family : view.more) {
-    writer.family(family.name, family.type, family.help);
-    for (const MetricSample& sample : family.samples)
-      writer.sample(sample.labels, sample.value, sample.suffix);
-  }
+  for (const MetricFamily& family : view.more) write_family(writer, family);
   return writer.take();
 }
 

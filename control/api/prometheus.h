@@ -16,7 +16,9 @@ void add(MetricFamily* family, const MetricLabels& labels,
          const telemetry::DurationHistogram& histogram);
 
 // Every family with its HELP and TYPE lines, also those without samples. Label values are escaped;
-// what is not UTF-8 in them becomes "?" (Prometheus refuses the whole scrape otherwise).
+// what is not UTF-8 in them becomes "?" (Prometheus refuses the whole scrape otherwise). No series
+// is written twice, for the same reason: uuids tell virtual services, pools and servers of one name
+// apart; of what is the same in all labels the first is written.
 std::string to_prometheus(const MetricsView& view);
 
 }  // namespace limpet::api

@@ -171,6 +171,8 @@ api::MetricsView Engine::metrics_view() const {
   for (const config::VirtualService& vs : document.virtual_services) {
     api::VirtualServiceMetrics m;
     m.name = vs.name;
+    m.tenant = vs.tenant;
+    m.uuid = vs.uuid;
     m.up = vs_up(vs);
     std::vector<uint32_t> scopes;
     for (const snapshot::VirtualService& record : snapshot.virtual_services) {
@@ -189,8 +191,11 @@ api::MetricsView Engine::metrics_view() const {
     const auto statuses = server_statuses(pool);
     for (std::size_t i = 0; i < statuses.size(); ++i) {
       api::ServerMetrics m;
+      m.tenant = pool.tenant;
       m.pool = pool.name;
+      m.pool_uuid = pool.uuid;
       m.server = statuses[i].server;
+      m.uuid = pool.servers[i].uuid.empty() ? pool.servers[i].external_uuid : pool.servers[i].uuid;
       m.up = statuses[i].oper_status == "OPER_UP";
       m.connections = statuses[i].connections;
       m.entries = statuses[i].entries;
