@@ -47,10 +47,18 @@ using Outcome = std::variant<T, Refusal>;
 template <class T>
 using Answer = std::function<void(T)>;
 
+struct PutOptions {
+  // Refused with 409 and the path "" when the document serves none of its virtual services although
+  // the running one serves some.
+  bool if_serving = false;
+};
+
 // PUT /v1/config, once applied on all cores and stored.
 struct ConfigApplied {
   uint64_t generation = 0;
   std::vector<base::Error> warnings;
+  uint64_t served = 0;  // of the document's virtual services
+  uint64_t virtual_services = 0;
 };
 
 // POST /v1/health-marks.
@@ -160,6 +168,8 @@ enum class StateSource : uint8_t { kApi, kMonitor, kDefault };
 struct ServerStatus {
   std::string server;
   std::string oper_status;
+  std::optional<std::string> reason;  // of a server that is down: the mark's or monitor's, or why
+                                      // it cannot be used: "no route to it"
   StateSource source = StateSource::kDefault;
   bool enabled = true;
   uint64_t connections = 0;
@@ -168,6 +178,10 @@ struct ServerStatus {
 
 struct VirtualServiceStatus {
   std::string name;
+  std::string tenant;
+  std::string uuid;                   // the document's, or derived from model, tenant and name
+  bool serving = false;               // clients are answered by this engine, now
+  std::optional<std::string> reason;  // why not; absent: it serves
   std::string oper_status;
   uint64_t connections = 0;
   std::string pool;
@@ -329,7 +343,8 @@ class Backend {
   virtual ~Backend() = default;
 
   // `body` is the request's body as it came, up to base::kRequestBodyBytesMax bytes.
-  virtual void put_config(std::string body, Answer<Outcome<ConfigApplied>> answer) = 0;
+  virtual void put_config(std::string body, PutOptions options,
+                          Answer<Outcome<ConfigApplied>> answer) = 0;
 
   // The running document as it was sent, with "generation": JSON text, never null. Shared, because
   // it may be 64 MiB.

@@ -134,6 +134,12 @@ uint64_t QueryReader::number(std::string_view name, uint64_t min, uint64_t max, 
   return number;
 }
 
+bool QueryReader::flag(std::string_view name) {
+  const auto value = text(name);
+  if (value && *value != "true" && *value != "false") fail(name, "must be true or false");
+  return value == "true";
+}
+
 net::Address QueryReader::required_address(std::string_view name) {
   const std::string value = required_text(name);
   if (value.empty()) return {};

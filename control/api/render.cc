@@ -94,13 +94,18 @@ Json worker_json(const WorkerStatus& worker) {
 }
 
 Json server_json(const ServerStatus& server) {
-  return {{"server", server.server},           {"oper_status", server.oper_status},
-          {"source", name_of(server.source)},  {"enabled", server.enabled},
-          {"connections", server.connections}, {"entries", server.entries}};
+  return {{"server", server.server},          {"oper_status", server.oper_status},
+          {"reason", or_null(server.reason)}, {"source", name_of(server.source)},
+          {"enabled", server.enabled},        {"connections", server.connections},
+          {"entries", server.entries}};
 }
 
 Json virtual_service_json(const VirtualServiceStatus& service) {
   return {{"name", service.name},
+          {"tenant", service.tenant},
+          {"uuid", service.uuid},
+          {"serving", service.serving},
+          {"reason", or_null(service.reason)},
           {"oper_status", service.oper_status},
           {"connections", service.connections},
           {"pool", service.pool},
@@ -147,8 +152,10 @@ std::string to_json(const base::Errors& errors) {
 }
 
 std::string to_json(const ConfigApplied& applied) {
-  return print(
-      {{"generation", applied.generation}, {"warnings", array_of(applied.warnings, error_json)}});
+  return print({{"generation", applied.generation},
+                {"served", applied.served},
+                {"virtual_services", applied.virtual_services},
+                {"warnings", array_of(applied.warnings, error_json)}});
 }
 
 std::string to_json(const MarksApplied& applied) {

@@ -83,7 +83,11 @@ base::Errors read_query(const Target& target, Route& route) {
       route.events_limit = query.number("limit", 1, kPageRowsMax, kPageRowsDefault);
       return query.errors();
     }
-    case Endpoint::kPutConfig:
+    case Endpoint::kPutConfig: {
+      QueryReader query(target, {"if_serving"});
+      route.put.if_serving = query.flag("if_serving");
+      return query.errors();
+    }
     case Endpoint::kGetConfig:
     case Endpoint::kHealthMarks:
     case Endpoint::kStatus:
@@ -182,7 +186,8 @@ Answer<Outcome<T>> Service::printed(Respond respond) {
 void Service::serve(Route route, std::string body, Respond respond) {
   switch (route.endpoint) {
     case Endpoint::kPutConfig:
-      return backend_.put_config(std::move(body), printed<ConfigApplied>(std::move(respond)));
+      return backend_.put_config(std::move(body), route.put,
+                                 printed<ConfigApplied>(std::move(respond)));
     case Endpoint::kGetConfig:
       return backend_.get_config([respond](std::shared_ptr<const std::string> text) {
         respond({.status = 200,

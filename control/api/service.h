@@ -74,6 +74,7 @@ enum class Endpoint : uint8_t {
 struct Route {
   Endpoint endpoint = Endpoint::kStatus;
   bool takes_body = false;
+  PutOptions put;                // kPutConfig
   EntryFilter filter;            // kListEntries, kDeleteEntries
   PageRequest page;              // kListEntries
   ExplainRequest explain;        // kExplain

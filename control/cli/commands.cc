@@ -63,6 +63,8 @@ struct Asked {
   int exit_status = kDone;
   std::string raw;
   Json body;
+  unsigned refused_with = 0;      // the HTTP status of a refusal
+  bool refused_as_whole = false;  // the first error has no path
 
   bool ok() const { return exit_status == kDone; }
 };
@@ -76,7 +78,14 @@ Asked ask(const Context& context, const HttpRequest& request) {
   if (answer.value().status >= 400) {
     if (context.json) print(answer.value().body + "\n");
     print_errors(answer.value());
-    return {.exit_status = kRefused, .raw = "", .body = {}};
+    const Json refusal = Json::parse(answer.value().body, nullptr, false);
+    const Json& errors = member(refusal, "errors");
+    return {.exit_status = kRefused,
+            .raw = "",
+            .body = {},
+            .refused_with = answer.value().status,
+            .refused_as_whole =
+                errors.is_array() && !errors.empty() && member(errors.front(), "path") == ""};
   }
   Json body = Json::parse(answer.value().body, nullptr, false);
   if (body.is_discarded() || answer.value().status != 200) {
@@ -95,7 +104,7 @@ std::string with_query(std::string target, const Filters& filters) {
   return target;
 }
 
-// "10.2.0.3:80" → address and port; "[fd00::3]:80" → without the brackets.
+// "10.2.0.3:80" → address and port; "[fd00::3]:80" → without the brackets; "10.2.0.3:*" → "*".
 std::pair<std::string, std::string> split_server(const std::string& server) {
   const auto colon = server.rfind(':');
   if (colon == std::string::npos) return {server, "-"};
@@ -147,16 +156,31 @@ void add_workers(std::string& out, const Json& status) {
   out += "\n" + table.take();
 }
 
+// " (tenant blue)" for objects of other tenants than the one that everybody has.
+std::string tenant_note(const Json& object) {
+  const Json& tenant = member(object, "tenant");
+  if (!tenant.is_string() || tenant == "admin") return "";
+  return fmt::format(" (tenant {})", printable(text(tenant)));
+}
+
+std::string serving_text(const Json& service) {
+  const Json& serving = member(service, "serving");
+  if (!serving.is_boolean()) return "-";
+  if (serving.get<bool>()) return "serving";
+  return "not serving: " + printable(text(service, "reason"));
+}
+
 void add_virtual_services(std::string& out, const Json& status) {
   for (const Json& service : member(status, "virtual_services")) {
-    out += fmt::format("\n{}  {}  connections {}  pool {}\n", printable(text(service, "name")),
-                       printable(text(service, "oper_status")), text(service, "connections"),
-                       printable(text(service, "pool")));
-    Table table({"SERVER", "STATE", "SOURCE", "ENABLED", "CONNECTIONS", "ENTRIES"});
+    out += fmt::format("\n{}{}  {}  {}  connections {}  pool {}\n",
+                       printable(text(service, "name")), tenant_note(service),
+                       printable(text(service, "oper_status")), serving_text(service),
+                       text(service, "connections"), printable(text(service, "pool")));
+    Table table({"SERVER", "STATE", "SOURCE", "ENABLED", "CONNECTIONS", "ENTRIES", "REASON"});
     for (const Json& server : member(service, "servers"))
       table.add({text(server, "server"), text(server, "oper_status"), text(server, "source"),
                  yes_no(member(server, "enabled")), text(server, "connections"),
-                 text(server, "entries")});
+                 text(server, "entries"), text(server, "reason")});
     out += table.take(2);
   }
 }
@@ -261,8 +285,13 @@ int clear_entries(const Context& context, const Filters& filters) {
   return kDone;
 }
 
-int apply_document(const Context& context, const std::string& document) {
-  const Asked asked = ask(context, {"PUT", "/v1/config", document});
+int apply_document(const Context& context, const ApplyRequest& request) {
+  const std::string target =
+      request.serving_none_is_meant ? "/v1/config" : "/v1/config?if_serving=true";
+  const Asked asked = ask(context, {"PUT", target, request.document});
+  // Refused as a whole, for what it does rather than for a field: the document would serve nobody.
+  if (asked.refused_with == 409 && asked.refused_as_whole)
+    print_error("--yes applies it all the same\n");
   if (!asked.ok()) return asked.exit_status;
   if (context.json) {
     print(asked.raw + "\n");
@@ -272,6 +301,8 @@ int apply_document(const Context& context, const std::string& document) {
   for (const Json& warning : member(asked.body, "warnings"))
     out += fmt::format("warning: {}\n", path_and_message(warning));
   out += fmt::format("applied generation {}\n", text(asked.body, "generation"));
+  out += fmt::format("{} of {} virtual services are served\n", text(asked.body, "served"),
+                     text(asked.body, "virtual_services"));
   print(out);
   return kDone;
 }
@@ -280,6 +311,7 @@ int mark_server(const Context& context, const MarkRequest& request) {
   Json mark = {{"pool", request.pool}, {"server", request.server}};
   mark["oper_status"] = request.oper_status ? Json(*request.oper_status) : Json(nullptr);
   if (!request.reason.empty()) mark["reason"] = request.reason;
+  if (request.tenant) mark["tenant"] = *request.tenant;
   const std::string body = Json::array({mark}).dump(-1, ' ', false, Json::error_handler_t::replace);
   const Asked asked = ask(context, {"POST", "/v1/health-marks", body});
   if (!asked.ok()) return asked.exit_status;
@@ -289,11 +321,10 @@ int mark_server(const Context& context, const MarkRequest& request) {
   return kDone;
 }
 
-int explain(const Context& context, const std::string& virtual_service, const std::string& client) {
-  const Asked asked = ask(
-      context,
-      {"GET", with_query("/v1/explain", {{"virtual_service", virtual_service}, {"client", client}}),
-       ""});
+int explain(const Context& context, const ExplainRequest& request) {
+  Filters query = {{"virtual_service", request.virtual_service}, {"client", request.client}};
+  if (request.tenant) query.emplace_back("tenant", *request.tenant);
+  const Asked asked = ask(context, {"GET", with_query("/v1/explain", query), ""});
   if (!asked.ok()) return asked.exit_status;
   if (context.json) {
     print(asked.raw + "\n");

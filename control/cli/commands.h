@@ -30,7 +30,13 @@ int show_peers(const Context& context);
 int list_entries(const Context& context, const Filters& filters, std::optional<uint64_t> limit);
 int clear_entries(const Context& context, const Filters& filters);
 
-int apply_document(const Context& context, const std::string& document);
+// A document that serves none of its virtual services while some are served now is refused unless
+// `serving_none_is_meant`.
+struct ApplyRequest {
+  std::string document;
+  bool serving_none_is_meant = false;
+};
+int apply_document(const Context& context, const ApplyRequest& request);
 
 // `oper_status`: OPER_UP, OPER_DOWN, or nothing to take the mark back.
 struct MarkRequest {
@@ -38,10 +44,16 @@ struct MarkRequest {
   std::string server;
   std::optional<std::string> oper_status;
   std::string reason;
+  std::optional<std::string> tenant;  // of the pool
 };
 int mark_server(const Context& context, const MarkRequest& request);
 
-int explain(const Context& context, const std::string& virtual_service, const std::string& client);
+struct ExplainRequest {
+  std::string virtual_service;
+  std::string client;
+  std::optional<std::string> tenant;  // of the virtual service
+};
+int explain(const Context& context, const ExplainRequest& request);
 
 // With `follow` it goes on until the process is ended or the engine cannot be reached.
 int show_events(const Context& context, uint64_t after, bool follow);

@@ -28,8 +28,10 @@ constexpr const char* kUsageText = R"(usage: limpetctl [options] COMMAND
   status                                    the engine, its ports, workers, virtual services
   get persistence-tables [filters]          persistence entries
   clear persistence-tables [filters]        forget entries; without filters: all
-  apply FILE                                replace the configuration ("-": standard input)
-  mark POOL SERVER up|down|clear            set or take back a server's health mark
+  apply FILE                                replace the configuration ("-": standard input); what
+                                            would leave nothing served needs --yes
+  mark POOL SERVER up|down|clear            set or take back a server's health mark; SERVER is as
+                                            status prints it, an address or a uuid
   explain VIRTUAL_SERVICE CLIENT            what would happen to a new connection
   events                                    what happened
   peers                                     the mirroring peers
@@ -60,10 +62,13 @@ po::options_description make_options() {
   add("pool", text()->value_name("NAME"), "get, clear: filter");
   add("client", text()->value_name("ADDRESS|PREFIX"), "get, clear: filter");
   add("server", text()->value_name("IP[:PORT]"), "get, clear: filter");
+  add("tenant", text()->value_name("NAME"),
+      "get, clear, mark, explain: whose pool or virtual service");
   add("limit", text()->value_name("N"), "get: at most so many entries");
   add("after", text()->value_name("N"), "events: only those after number N");
   add("follow", "events: go on as they happen");
   add("reason", text()->value_name("TEXT"), "mark: why");
+  add("yes", "apply: also a document that leaves nothing served");
   add("help", "this text");
   add("version", "the version");
   return options;
@@ -91,6 +96,12 @@ class Arguments {
   std::optional<std::string> text(const std::string& name) const {
     return has(name) ? std::optional(values_[name].as<std::string>()) : std::nullopt;
   }
+  // A script's empty variable must not widen what a command is about.
+  std::optional<std::string> text_or_nothing(const std::string& name) const {
+    auto value = text(name);
+    if (value && value->empty()) throw UsageError{fmt::format("--{} must not be empty", name)};
+    return value;
+  }
   std::optional<uint64_t> number(const std::string& name, uint64_t min) const {
     const auto value = text(name);
     if (!value) return std::nullopt;
@@ -102,8 +113,8 @@ class Arguments {
   }
   // Refuses options that another command has.
   void allow(std::initializer_list<const char*> allowed) const {
-    for (const char* name :
-         {"virtual-service", "pool", "client", "server", "limit", "after", "follow", "reason"})
+    for (const char* name : {"virtual-service", "pool", "tenant", "client", "server", "limit",
+                             "after", "follow", "reason", "yes"})
       if (has(name) && std::none_of(allowed.begin(), allowed.end(),
                                     [&](const char* a) { return std::string(a) == name; }))
         throw UsageError{fmt::format("\"{}\" has no option --{}", words.front(), name)};
@@ -112,9 +123,9 @@ class Arguments {
     Filters filters;
     for (const auto& [option, parameter] :
          {std::pair("virtual-service", "virtual_service"), std::pair("pool", "pool"),
-          std::pair("client", "client"), std::pair("server", "server")}) {
-      const auto value = text(option);
-      if (value && value->empty()) throw UsageError{fmt::format("--{} must not be empty", option)};
+          std::pair("tenant", "tenant"), std::pair("client", "client"),
+          std::pair("server", "server")}) {
+      const auto value = text_or_nothing(option);
       if (value) filters.emplace_back(parameter, *value);
     }
     return filters;
@@ -166,7 +177,8 @@ MarkRequest mark_of(const Arguments& arguments) {
   MarkRequest request{.pool = arguments.words[1],
                       .server = arguments.words[2],
                       .oper_status = std::nullopt,
-                      .reason = arguments.text("reason").value_or("")};
+                      .reason = arguments.text("reason").value_or(""),
+                      .tenant = arguments.text_or_nothing("tenant")};
   const std::string& state = arguments.words[3];
   if (state == "up") {
     request.oper_status = "OPER_UP";
@@ -192,24 +204,27 @@ int run_command(const Context& context, const Arguments& arguments) {
     return show_peers(context);
   }
   if (is("get", 2) && words[1] == "persistence-tables") {
-    arguments.allow({"virtual-service", "pool", "client", "server", "limit"});
+    arguments.allow({"virtual-service", "pool", "tenant", "client", "server", "limit"});
     return list_entries(context, arguments.filters(), arguments.number("limit", 1));
   }
   if (is("clear", 2) && words[1] == "persistence-tables") {
-    arguments.allow({"virtual-service", "pool", "client", "server"});
+    arguments.allow({"virtual-service", "pool", "tenant", "client", "server"});
     return clear_entries(context, arguments.filters());
   }
   if (is("apply", 2)) {
-    arguments.allow({});
-    return apply_document(context, read_document(words[1]));
+    arguments.allow({"yes"});
+    return apply_document(context, {.document = read_document(words[1]),
+                                    .serving_none_is_meant = arguments.has("yes")});
   }
   if (is("mark", 4)) {
-    arguments.allow({"reason"});
+    arguments.allow({"reason", "tenant"});
     return mark_server(context, mark_of(arguments));
   }
   if (is("explain", 3)) {
-    arguments.allow({});
-    return explain(context, words[1], words[2]);
+    arguments.allow({"tenant"});
+    return explain(context, {.virtual_service = words[1],
+                             .client = words[2],
+                             .tenant = arguments.text_or_nothing("tenant")});
   }
   if (is("events", 1)) {
     arguments.allow({"after", "follow"});

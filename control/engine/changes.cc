@@ -20,10 +20,15 @@ constexpr uint32_t kTableLowPercent = 85;
 
 }  // namespace
 
-void Engine::put_config(std::string body, api::Answer<api::Outcome<api::ConfigApplied>> answer) {
+void Engine::put_config(std::string body, api::PutOptions,
+                        api::Answer<api::Outcome<api::ConfigApplied>> answer) {
   operations_.push_back({PutDocument{std::move(body)},
                          [answer](const Prepared& p) {
-                           answer(api::ConfigApplied{p.next.generation, p.warnings});
+                           const auto& all = p.next.document->document.virtual_services;
+                           const auto served = std::count_if(
+                               all.begin(), all.end(), [](const auto& vs) { return vs.served; });
+                           answer(api::ConfigApplied{p.next.generation, p.warnings,
+                                                     static_cast<uint64_t>(served), all.size()});
                          },
                          [answer](const Refused& r) {
                            answer(api::Refusal{r.http_status, r.errors});

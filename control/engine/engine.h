@@ -58,7 +58,8 @@ class Engine final : public api::Backend, private slowpath::Link, private mirror
   void run();
 
   // api::Backend
-  void put_config(std::string body, api::Answer<api::Outcome<api::ConfigApplied>> answer) override;
+  void put_config(std::string body, api::PutOptions options,
+                  api::Answer<api::Outcome<api::ConfigApplied>> answer) override;
   void get_config(api::Answer<std::shared_ptr<const std::string>> answer) override;
   void health_marks(std::string body, api::Answer<api::Outcome<api::MarksApplied>> answer) override;
   void list_entries(api::EntryFilter filter, api::PageRequest page,

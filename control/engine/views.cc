@@ -68,6 +68,7 @@ std::vector<api::ServerStatus> Engine::server_statuses(const config::Pool& pool)
     status.server = health::server_name(server);
     status.enabled = pool.enabled && server.enabled;
     status.oper_status = state.up ? "OPER_UP" : "OPER_DOWN";
+    if (!state.up && !state.reason.empty()) status.reason = state.reason;
     status.source = state.source == health::Source::kApi       ? api::StateSource::kApi
                     : state.source == health::Source::kMonitor ? api::StateSource::kMonitor
                                                                : api::StateSource::kDefault;
@@ -83,6 +84,10 @@ std::vector<api::ServerStatus> Engine::server_statuses(const config::Pool& pool)
 api::VirtualServiceStatus Engine::vs_status(const config::VirtualService& vs) const {
   api::VirtualServiceStatus out;
   out.name = vs.name;
+  out.tenant = vs.tenant;
+  out.uuid = vs.uuid;
+  out.serving = vs.served;
+  if (!vs.served) out.reason = vs.why_not;
   out.oper_status = !vs.served ? "OPER_DISABLED" : (vs_up(vs) ? "OPER_UP" : "OPER_DOWN");
   for (const snapshot::VirtualService& record : running_.snapshot->virtual_services) {
     if (record.uuid != vs.uuid) continue;

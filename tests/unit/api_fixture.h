@@ -51,9 +51,12 @@ class FakeBackend : public Backend {
   explicit FakeBackend(boost::asio::io_context& io) : io_(io) {}
 
   std::size_t rows = 1;
+  std::string row_server = "10.2.0.3:80";
   std::string config_text = R"({"generation":3})";
   std::size_t last_body_bytes = 0;
+  PutOptions last_put;
   EntryFilter last_filter;
+  ExplainRequest last_explain;
   PageRequest last_page;
   std::vector<HealthMark> marks;
   bool hold_answers = false;  // keeps put_config's answers instead of giving them
@@ -70,8 +73,10 @@ class FakeBackend : public Backend {
                                  .rejected = 5}};
   std::vector<ReasonCount> strangers{{"tls", 3}};
 
-  void put_config(std::string body, Answer<Outcome<ConfigApplied>> answer) override {
+  void put_config(std::string body, PutOptions options,
+                  Answer<Outcome<ConfigApplied>> answer) override {
     last_body_bytes = body.size();
+    last_put = options;
     if (hold_answers) return held.push_back(std::move(answer));
     if (body.find("bad") != std::string::npos)
       return later(std::move(answer),
@@ -81,8 +86,15 @@ class FakeBackend : public Backend {
     if (body.find("older") != std::string::npos)
       return later(std::move(answer),
                    Outcome<ConfigApplied>(Refusal{409, {{"/generation", "older than running"}}}));
+    if (options.if_serving && body.find("serves none") != std::string::npos)
+      return later(std::move(answer),
+                   Outcome<ConfigApplied>(
+                       Refusal{409,
+                               {{"",
+                                 "the document serves none of its 2 virtual services; 1 are served "
+                                 "now"}}}));
     later(std::move(answer),
-          Outcome<ConfigApplied>(ConfigApplied{7, {{"/Pool/0/color", "unknown field"}}}));
+          Outcome<ConfigApplied>(ConfigApplied{7, {{"/Pool/0/color", "unknown field"}}, 1, 2}));
   }
   void get_config(Answer<std::shared_ptr<const std::string>> answer) override {
     answer(std::make_shared<const std::string>(config_text));
@@ -108,9 +120,11 @@ class FakeBackend : public Backend {
                    Outcome<EntryPage>(Refusal{404, {{"/query/virtual_service", "unknown"}}}));
     EntryPage result{.count = rows, .rows = {}, .next = std::nullopt};
     std::size_t i = page.cursor.empty() ? 0 : std::stoul(page.cursor.substr(1));
-    for (; i < rows && result.rows.size() < page.limit; ++i)
+    for (; i < rows && result.rows.size() < page.limit; ++i) {
       result.rows.push_back(
           sample_row("10.1." + std::to_string(i / 256) + "." + std::to_string(i % 256)));
+      result.rows.back().server = row_server;
+    }
     if (i < rows) result.next = "&" + std::to_string(i);  // a cursor that needs encoding
     later(std::move(answer), Outcome<EntryPage>(std::move(result)));
   }
@@ -119,6 +133,7 @@ class FakeBackend : public Backend {
     later(std::move(answer), Outcome<EntriesRemoved>(EntriesRemoved{rows}));
   }
   void explain(ExplainRequest request, Answer<Outcome<Explanation>> answer) override {
+    last_explain = request;
     if (request.virtual_service != "web")
       return later(std::move(answer),
                    Outcome<Explanation>(Refusal{404, {{"/query/virtual_service", "unknown"}}}));
@@ -135,24 +150,36 @@ class FakeBackend : public Backend {
                                  .steps = {"the client's key is on core 1", "its entry is used"}}));
   }
   void status(Answer<StatusView> answer) override {
-    later(
-        std::move(answer),
-        StatusView{
-            .name = "se1",
-            .version = "0.1.0",
-            .generation = 3,
-            .uptime_s = 61,
-            .ports = {{"front", "02:00:00:00:00:01", "up", 10, 20, {{"truncated", 2}}}},
-            .workers = {{1, 12.5, 5, 1}},
-            .virtual_services = {{"web",
-                                  "OPER_UP",
-                                  5,
-                                  "web-pool",
-                                  {{"10.2.0.2:80", "OPER_DOWN", StateSource::kApi, true, 0, 0},
-                                   {"10.2.0.3:80", "OPER_UP", StateSource::kDefault, true, 5, 1}}}},
-            .groups = {{"group", "se1", "ACTIVE"}},
-            .peers = peers,
-            .strangers = strangers});
+    later(std::move(answer),
+          StatusView{.name = "se1",
+                     .version = "0.1.0",
+                     .generation = 3,
+                     .uptime_s = 61,
+                     .ports = {{"front", "02:00:00:00:00:01", "up", 10, 20, {{"truncated", 2}}}},
+                     .workers = {{1, 12.5, 5, 1}},
+                     .virtual_services = {{.name = "web",
+                                           .tenant = "admin",
+                                           .uuid = "virtualservice-1",
+                                           .serving = true,
+                                           .reason = std::nullopt,
+                                           .oper_status = "OPER_UP",
+                                           .connections = 5,
+                                           .pool = "web-pool",
+                                           .servers = {{"10.2.0.2:80", "OPER_DOWN", "planned work",
+                                                        StateSource::kApi, true, 0, 0},
+                                                       {"10.2.0.3:80", "OPER_UP", std::nullopt,
+                                                        StateSource::kDefault, true, 5, 1}}},
+                                          {.name = "shop",
+                                           .tenant = "blue",
+                                           .uuid = "virtualservice-2",
+                                           .serving = false,
+                                           .reason = "TCP proxy is not built yet",
+                                           .oper_status = "OPER_DISABLED",
+                                           .pool = "shop-pool",
+                                           .servers = {}}},
+                     .groups = {{"group", "se1", "owner"}},
+                     .peers = peers,
+                     .strangers = strangers});
   }
   void metrics(Answer<MetricsView> answer) override {
     MetricsView view;

@@ -1,7 +1,10 @@
 // The API apart from sockets: targets and queries, health marks, JSON and Prometheus texts.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
 
 #include "control/api/health_marks.h"
 #include "control/api/prometheus.h"
@@ -47,8 +50,17 @@ TEST(ParseServer, takes_addresses_and_endpoints_of_both_families) {
   EXPECT_EQ(parse_server("fd00::3")->port, std::nullopt);
   EXPECT_EQ(parse_server("[fd00::3]")->address, *net::Address::parse("fd00::3"));
   EXPECT_EQ(parse_server("[fd00::3]:443")->port, 443);
-  for (const char* bad : {"", "web", "10.2.0.3:", "10.2.0.3:65536", "[10.2.0.3]", "[fd00::3"})
+  for (const char* bad :
+       {"", "web", "10.2.0.3:", "10.2.0.3:65536", "10.2.0.3:080", "[10.2.0.3]", "[fd00::3",
+        "fd00::3:*", "[10.2.0.3]:*", "web:*", ":*", "10.2.0.3:**", "10.2.0.3:8*"})
     EXPECT_FALSE(parse_server(bad)) << bad;
+}
+
+TEST(ParseServer, takes_a_star_for_any_port) {
+  EXPECT_EQ(parse_server("10.2.0.3:*")->address, *net::Address::parse("10.2.0.3"));
+  EXPECT_EQ(parse_server("10.2.0.3:*")->port, std::nullopt);
+  EXPECT_EQ(parse_server("[fd00::3]:*")->address, *net::Address::parse("fd00::3"));
+  EXPECT_EQ(parse_server("[fd00::3]:*")->port, std::nullopt);
 }
 
 TEST(QueryReader, reports_unknown_repeated_and_wrong_parameters_together) {
@@ -85,24 +97,27 @@ TEST(QueryReader, treats_an_empty_filter_as_absent) {
 TEST(HealthMarks, reads_up_down_and_take_back) {
   const auto marks = parse_health_marks(R"([
     {"pool": "p", "server": "10.2.0.3:80", "oper_status": "OPER_DOWN", "reason": "planned"},
-    {"pool": "p", "server": "10.2.0.4", "oper_status": "OPER_UP"},
+    {"pool": "p", "server": "10.2.0.4", "oper_status": "OPER_UP", "tenant": "blue"},
     {"pool": "p", "server": "10.2.0.5", "oper_status": null}])");
   ASSERT_TRUE(marks.ok());
   ASSERT_EQ(marks.value().size(), 3u);
   EXPECT_EQ(marks.value()[0].up, false);
   EXPECT_EQ(marks.value()[0].reason, "planned");
+  EXPECT_EQ(marks.value()[0].tenant, "");
   EXPECT_EQ(marks.value()[1].up, true);
+  EXPECT_EQ(marks.value()[1].tenant, "blue");
   EXPECT_EQ(marks.value()[2].up, std::nullopt);
 }
 
 TEST(HealthMarks, finds_every_error_with_its_path) {
   const auto marks = parse_health_marks(R"([
-    {"server": 5, "oper_status": "UP", "reason": 1, "a/b~": 1}, 7, {"pool": "", "server": "s"}])");
+    {"server": 5, "oper_status": "UP", "reason": 1, "tenant": [], "a/b~": 1}, 7, {"pool": "", "server": "s"}])");
   ASSERT_FALSE(marks.ok());
   std::vector<std::string> paths;
   for (const base::Error& error : marks.errors()) paths.push_back(error.path);
   EXPECT_EQ(paths, (std::vector<std::string>{"/0/a~1b~0", "/0/pool", "/0/server", "/0/oper_status",
-                                             "/0/reason", "/1", "/2/pool", "/2/oper_status"}));
+                                             "/0/reason", "/0/tenant", "/1", "/2/pool",
+                                             "/2/oper_status"}));
 }
 
 TEST(HealthMarks, refuses_what_is_not_an_array) {
@@ -125,7 +140,8 @@ TEST(Render, prints_an_entry_as_specified) {
 TEST(Render, prints_small_answers_as_objects) {
   EXPECT_EQ(to_json(EntriesRemoved{3}), R"({"removed":3})");
   EXPECT_EQ(to_json(MarksApplied{2}), R"({"applied":2})");
-  EXPECT_EQ(to_json(ConfigApplied{7, {}}), R"({"generation":7,"warnings":[]})");
+  EXPECT_EQ(to_json(ConfigApplied{7, {}, 1, 2}),
+            R"({"generation":7,"served":1,"virtual_services":2,"warnings":[]})");
   EXPECT_EQ(to_json(base::Errors{{"/a", "b"}}), R"({"errors":[{"path":"/a","message":"b"}]})");
   EXPECT_EQ(to_json(base::Errors{}), R"({"errors":[]})");
   EXPECT_EQ(to_json(telemetry::EventPage{{}, 9}), R"({"events":[],"next":9})");
@@ -142,8 +158,19 @@ TEST(Render, prints_all_fields_of_the_status) {
   view.ports = {{"front", "02:00:00:00:00:01", "up", 1, 2, {{"truncated", 3}}}};
   view.workers = {{1, 12.5, 4, 5}};
   view.virtual_services = {
-      {"web", "OPER_UP", 6, "p", {{"10.2.0.2:80", "OPER_UP", StateSource::kMonitor, true, 7, 8}}}};
-  view.groups = {{"g", "se1", "ACTIVE"}};
+      {.name = "web",
+       .tenant = "blue",
+       .uuid = "virtualservice-1",
+       .serving = true,
+       .reason = std::nullopt,
+       .oper_status = "OPER_UP",
+       .connections = 6,
+       .pool = "p",
+       .servers = {{"10.2.0.2:80", "OPER_UP", std::nullopt, StateSource::kMonitor, true, 7, 8},
+                   {"10.2.0.3:*", "OPER_DOWN", "no route to it", StateSource::kDefault, true, 0,
+                    0}}},
+      {.name = "off", .serving = false, .reason = "disabled", .servers = {}}};
+  view.groups = {{"g", "se1", "owner"}};
   view.peers = {{"se2", "synced", true, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18}};
   view.strangers = {{"tls", 19}};
   EXPECT_EQ(json::parse(to_json(view)), json::parse(R"({"name": "se1", "version": "",
@@ -151,10 +178,16 @@ TEST(Render, prints_all_fields_of_the_status) {
     "ports": [{"name": "front", "mac": "02:00:00:00:00:01", "link": "up", "rx_packets": 1,
                "tx_packets": 2, "drops": {"truncated": 3}}],
     "workers": [{"core": 1, "busy_percent": 12.5, "flows": 4, "entries": 5}],
-    "virtual_services": [{"name": "web", "oper_status": "OPER_UP", "connections": 6, "pool": "p",
-      "servers": [{"server": "10.2.0.2:80", "oper_status": "OPER_UP", "source": "monitor",
-                   "enabled": true, "connections": 7, "entries": 8}]}],
-    "groups": [{"name": "g", "owner": "se1", "state": "ACTIVE"}],
+    "virtual_services": [
+      {"name": "web", "tenant": "blue", "uuid": "virtualservice-1", "serving": true,
+       "reason": null, "oper_status": "OPER_UP", "connections": 6, "pool": "p",
+       "servers": [{"server": "10.2.0.2:80", "oper_status": "OPER_UP", "reason": null,
+                    "source": "monitor", "enabled": true, "connections": 7, "entries": 8},
+                   {"server": "10.2.0.3:*", "oper_status": "OPER_DOWN", "reason": "no route to it",
+                    "source": "default", "enabled": true, "connections": 0, "entries": 0}]},
+      {"name": "off", "tenant": "", "uuid": "", "serving": false, "reason": "disabled",
+       "oper_status": "", "connections": 0, "pool": "", "servers": []}],
+    "groups": [{"name": "g", "owner": "se1", "state": "owner"}],
     "peers": [{"name": "se2", "state": "synced", "synced": true, "lag_entries": 9,
                "lag_ms": 10, "bytes_received": 11, "bytes_sent": 12, "updates_received": 13,
                "updates_sent": 14, "resyncs": {"full": 15, "resumed": 16}, "held_back": 17,
@@ -236,6 +269,91 @@ TEST(Prometheus, has_no_family_twice_and_total_on_all_counters) {
   EXPECT_EQ(names.back(), "limpet_events_total");
 }
 
+// The series of an exposition, "name{labels}" without the value, in order.
+std::vector<std::string> series_of(const std::string& text) {
+  std::vector<std::string> series;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);)
+    if (!line.starts_with("#")) series.push_back(line.substr(0, line.rfind(' ')));
+  return series;
+}
+
+testing::AssertionResult no_series_twice(const std::vector<std::string>& series) {
+  std::set<std::string> seen;
+  for (const std::string& one : series)
+    if (!seen.insert(one).second) return testing::AssertionFailure() << one << " is there twice";
+  return testing::AssertionSuccess();
+}
+
+TEST(Prometheus, tells_virtual_services_of_one_name_apart) {
+  MetricsView view;
+  view.virtual_services = {{.name = "web", .tenant = "blue", .uuid = "vs-1"},
+                           {.name = "web", .tenant = "red", .uuid = "vs-2"},
+                           {.name = "dns", .tenant = "red", .uuid = "vs-3"},
+                           {.name = "dns", .tenant = "red", .uuid = "vs-4"}};
+  const auto series = series_of(to_prometheus(view));
+  EXPECT_TRUE(no_series_twice(series));
+  for (const char* one :
+       {"limpet_connections{tenant=\"blue\",virtual_service=\"web\"}",
+        "limpet_connections_total{tenant=\"red\",virtual_service=\"web\"}",
+        "limpet_virtual_service_up{tenant=\"red\",virtual_service=\"dns\",uuid=\"vs-3\"}",
+        "limpet_persistence_entries{tenant=\"red\",virtual_service=\"dns\",uuid=\"vs-4\"}"})
+    EXPECT_EQ(std::count(series.begin(), series.end(), one), 1) << one;
+}
+
+TEST(Prometheus, tells_servers_of_one_name_apart) {
+  MetricsView view;
+  const auto server = [](const char* tenant, const char* pool, const char* name,
+                         const char* uuid = "") {
+    return ServerMetrics{
+        .tenant = tenant, .pool = "p", .pool_uuid = pool, .server = name, .uuid = uuid};
+  };
+  view.servers = {server("blue", "pool-1", "10.2.0.2:80"),
+                  server("red", "pool-2", "10.2.0.2:80", "vm-0"),
+                  server("green", "pool-3", "10.2.0.2:80"),  // two clouds' pools of one name
+                  server("green", "pool-4", "10.2.0.2:80"),
+                  server("green", "pool-4", "10.2.0.3:80", "vm-1"),  // and twins in the second
+                  server("green", "pool-4", "10.2.0.3:80", "vm-2"),
+                  server("black", "pool-5", "10.2.0.3:80", "vm-1"),
+                  server("black", "pool-5", "10.2.0.3:80", "vm-2")};
+  const auto series = series_of(to_prometheus(view));
+  EXPECT_TRUE(no_series_twice(series));
+  for (const char* one :
+       {"limpet_server_up{tenant=\"blue\",pool=\"p\",server=\"10.2.0.2:80\"}",
+        "limpet_server_up{tenant=\"red\",pool=\"p\",server=\"10.2.0.2:80\"}",
+        "limpet_server_up{tenant=\"green\",pool=\"p\",pool_uuid=\"pool-3\",server=\"10.2.0.2:80\"}",
+        "limpet_server_up{tenant=\"green\",pool=\"p\",pool_uuid=\"pool-4\",server=\"10.2.0.3:80\","
+        "uuid=\"vm-2\"}",
+        "limpet_server_up{tenant=\"black\",pool=\"p\",server=\"10.2.0.3:80\",uuid=\"vm-1\"}"})
+    EXPECT_EQ(std::count(series.begin(), series.end(), one), 1) << one;
+  EXPECT_EQ(std::count_if(series.begin(), series.end(),
+                          [](const auto& s) { return s.starts_with("limpet_server_up{"); }),
+            8);
+}
+
+// Prometheus takes nothing of a scrape with a series that is there twice.
+TEST(Prometheus, writes_what_is_the_same_in_everything_once) {
+  MetricsView view;
+  view.virtual_services = {{.name = "web", .tenant = "t", .uuid = "u", .connections = 1},
+                           {.name = "web", .tenant = "t", .uuid = "u", .connections = 2}};
+  view.servers = {{.tenant = "t", .pool = "p", .pool_uuid = "u", .server = "s", .uuid = ""},
+                  {.tenant = "t", .pool = "p", .pool_uuid = "u", .server = "s", .uuid = ""}};
+  // Different bytes, but none of them UTF-8: the same label.
+  view.virtual_services.push_back({.name = "\xfe", .tenant = "t", .uuid = "v"});
+  view.virtual_services.push_back({.name = "\xff", .tenant = "t", .uuid = "w"});
+  view.more = {{"limpet_group_owner",
+                "Groups.",
+                MetricType::kGauge,
+                {{{{"group", "g"}}, 1}, {{{"group", "g"}}, 0}, {{{"group", "h"}}, 0}}}};
+  const std::string text = to_prometheus(view);
+  EXPECT_TRUE(no_series_twice(series_of(text)));
+  for (const char* line :
+       {"\nlimpet_connections{tenant=\"t\",virtual_service=\"web\",uuid=\"u\"} 1\n",
+        "\nlimpet_connections{tenant=\"t\",virtual_service=\"?\",uuid=\"w\"} 0\n",
+        "\nlimpet_group_owner{group=\"g\"} 1\n", "\nlimpet_group_owner{group=\"h\"} 0\n"})
+    EXPECT_NE(text.find(line), std::string::npos) << line;
+}
+
 class RouteTest : public testing::Test {
  protected:
   unsigned status_of(const RequestHead& head) {
@@ -300,6 +418,31 @@ TEST_F(RouteTest, requires_both_parameters_of_explain) {
   const Route r =
       route({.method = "GET", .target = "/v1/explain?virtual_service=web&client=10.1.0.2"});
   EXPECT_EQ(r.explain.client.to_string(), "10.1.0.2");
+  EXPECT_EQ(r.explain.tenant, std::nullopt);
+  EXPECT_EQ(route({.method = "GET",
+                   .target = "/v1/explain?virtual_service=web&client=10.1.0.2&tenant=blue"})
+                .explain.tenant,
+            "blue");
+}
+
+TEST_F(RouteTest, takes_a_tenant_where_names_of_documents_are) {
+  for (const char* method : {"GET", "DELETE"})
+    EXPECT_EQ(route({.method = method, .target = "/v1/persistence-tables?pool=p&tenant=blue"})
+                  .filter.tenant,
+              "blue");
+  EXPECT_EQ(status_of({.method = "DELETE", .target = "/v1/persistence-tables?pool=p&tenant="}),
+            400u);
+}
+
+TEST_F(RouteTest, knows_when_a_document_has_to_serve) {
+  EXPECT_FALSE(route({.method = "PUT", .target = "/v1/config"}).put.if_serving);
+  EXPECT_FALSE(route({.method = "PUT", .target = "/v1/config?if_serving=false"}).put.if_serving);
+  EXPECT_TRUE(route({.method = "PUT", .target = "/v1/config?if_serving=true"}).put.if_serving);
+  for (const char* bad : {"1", "yes", "True", "true%00"})
+    EXPECT_EQ(status_of({.method = "PUT", .target = std::string("/v1/config?if_serving=") + bad}),
+              400u)
+        << bad;
+  EXPECT_EQ(status_of({.method = "GET", .target = "/v1/config?if_serving=true"}), 400u);
 }
 
 TEST_F(RouteTest, refuses_types_that_cannot_be_json) {

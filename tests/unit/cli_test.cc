@@ -86,8 +86,12 @@ TEST_F(LimpetctlTest, shows_the_status_for_people) {
   const Outcome r = ctl("status");
   EXPECT_EQ(r.status, 0);
   for (const char* part : {"se1  version 0.1.0  generation 3  up 1m 1s", "truncated 2",
-                           "web  OPER_UP  connections 5  pool web-pool", "10.2.0.3:80",
-                           "PEER  STATE   SYNCED  LAG_ENTRIES  LAG(ms)"})
+                           "\nweb  OPER_UP  serving  connections 5  pool web-pool\n",
+                           "\nshop (tenant blue)  OPER_DISABLED  not serving: TCP proxy is not "
+                           "built yet  connections 0  pool shop-pool\n",
+                           "10.2.0.2:80  OPER_DOWN  api      yes      0            0        "
+                           "planned work\n",
+                           "group  se1    owner", "PEER  STATE   SYNCED  LAG_ENTRIES  LAG(ms)"})
     EXPECT_NE(r.out.find(part), std::string::npos) << part << "\n" << r.out;
 }
 
@@ -106,6 +110,17 @@ TEST_F(LimpetctlTest, lists_entries_as_nsx_does) {
   api_.on_loop([this] {
     EXPECT_EQ(api_.backend.last_filter.virtual_service, "web");
     EXPECT_TRUE(api_.backend.last_filter.client.has_value());
+  });
+}
+
+TEST_F(LimpetctlTest, lists_the_port_of_the_client_as_a_star) {
+  api_.on_loop([this] { api_.backend.row_server = "[fd00::3]:*"; });
+  EXPECT_EQ(ctl("get persistence-tables --tenant blue --server '[fd00::3]:*'").out,
+            "KEY       DADDR    DPORT  LIFE_TIME(s)  NUM_SESSIONS\n"
+            "10.1.0.0  fd00::3  *      -             1\n");
+  api_.on_loop([this] {
+    EXPECT_EQ(api_.backend.last_filter.tenant, "blue");
+    EXPECT_EQ(api_.backend.last_filter.server->port, std::nullopt);
   });
 }
 
@@ -138,8 +153,25 @@ TEST_F(LimpetctlTest, does_not_clear_everything_for_an_empty_filter) {
 TEST_F(LimpetctlTest, applies_a_file_and_prints_its_warnings) {
   const Outcome r = ctl("apply " + folder_.write("good.json", "{}"));
   EXPECT_EQ(r.status, 0);
-  EXPECT_EQ(r.out, "warning: /Pool/0/color: unknown field\napplied generation 7\n");
+  EXPECT_EQ(r.out,
+            "warning: /Pool/0/color: unknown field\napplied generation 7\n"
+            "1 of 2 virtual services are served\n");
   EXPECT_EQ(ctl("apply - < " + folder_.file("good.json")).status, 0);
+}
+
+TEST_F(LimpetctlTest, applies_what_leaves_nothing_served_only_when_it_is_meant) {
+  const std::string file = folder_.write("none.json", R"({"name": "serves none"})");
+  const Outcome refused = ctl("apply " + file);
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_EQ(refused.out,
+            "error: the document serves none of its 2 virtual services; 1 are served now\n"
+            "--yes applies it all the same\n");
+  EXPECT_TRUE(api_.on_loop([this] { return api_.backend.last_put.if_serving; }));
+  EXPECT_EQ(ctl("apply --yes " + file).status, 0);
+  EXPECT_FALSE(api_.on_loop([this] { return api_.backend.last_put.if_serving; }));
+  const Outcome older = ctl("apply " + folder_.write("older.json", "older"));
+  EXPECT_EQ(older.status, 1);
+  EXPECT_EQ(older.out, "error: /generation: older than running\n");
 }
 
 TEST_F(LimpetctlTest, prints_every_error_of_a_refused_file) {
@@ -164,7 +196,13 @@ TEST_F(LimpetctlTest, marks_servers) {
     EXPECT_EQ(api_.backend.marks[0].up, false);
     EXPECT_EQ(api_.backend.marks[0].reason, "planned work");
   });
+  EXPECT_EQ(ctl("mark web-pool '10.2.0.3:*' down --tenant blue").status, 0);
+  api_.on_loop([this] {
+    EXPECT_EQ(api_.backend.marks[0].server, "10.2.0.3:*");
+    EXPECT_EQ(api_.backend.marks[0].tenant, "blue");
+  });
   EXPECT_EQ(ctl("mark web-pool 10.2.0.3:80 clear").status, 0);
+  EXPECT_EQ(api_.on_loop([this] { return api_.backend.marks[0].tenant; }), "");
   EXPECT_EQ(api_.on_loop([this] { return api_.backend.marks[0].up; }), std::nullopt);
   const Outcome refused = ctl("mark nowhere 10.2.0.3:80 up");
   EXPECT_EQ(refused.status, 1);
@@ -183,6 +221,9 @@ TEST_F(LimpetctlTest, explains_a_decision) {
             "10.2.0.3:80  OPER_UP    -\n"
             "1. the client's key is on core 1\n"
             "2. its entry is used\n");
+  api_.on_loop([this] { EXPECT_EQ(api_.backend.last_explain.tenant, std::nullopt); });
+  EXPECT_EQ(ctl("explain web 10.1.0.2 --tenant 'a b'").status, 0);
+  api_.on_loop([this] { EXPECT_EQ(api_.backend.last_explain.tenant, "a b"); });
   EXPECT_EQ(ctl("explain nowhere 10.1.0.2").status, 1);
   EXPECT_EQ(ctl("explain web nobody").status, 1);
 }
@@ -231,11 +272,28 @@ TEST_F(LimpetctlTest, finds_the_engine_in_the_environment) {
 }
 
 TEST_F(LimpetctlTest, tells_usage_errors_by_status_2) {
-  for (const char* bad :
-       {"", "nonsense", "status now", "get", "get tables", "apply", "apply /nonexistent/file",
-        "mark web-pool 10.2.0.3:80", "mark web-pool 10.2.0.3:80 sideways", "explain web",
-        "events --after x", "events --after -1", "get persistence-tables --limit 0", "--nonsense",
-        "status --follow", "--controller http://x status", "--cert x status", "peers --pool x"})
+  for (const char* bad : {"",
+                          "nonsense",
+                          "status now",
+                          "get",
+                          "get tables",
+                          "apply",
+                          "apply /nonexistent/file",
+                          "mark web-pool 10.2.0.3:80",
+                          "mark web-pool 10.2.0.3:80 sideways",
+                          "explain web",
+                          "events --after x",
+                          "events --after -1",
+                          "get persistence-tables --limit 0",
+                          "--nonsense",
+                          "status --follow",
+                          "status --yes",
+                          "apply --tenant t /dev/null",
+                          "explain web 10.1.0.2 --tenant ''",
+                          "mark web-pool 10.2.0.3:80 up --tenant ''",
+                          "--controller http://x status",
+                          "--cert x status",
+                          "peers --pool x"})
     EXPECT_EQ(ctl(bad).status, 2) << bad;
   EXPECT_EQ(run("--engine nonsense status").status, 2);
   EXPECT_EQ(run("--help").status, 0);
