@@ -1,9 +1,14 @@
 #include "control/engine/configurator.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <string_view>
+#include <unordered_map>
 
 #include "control/api/health_marks.h"
+#include "control/config/references.h"
 
 namespace limpet::engine {
 
@@ -37,7 +42,13 @@ bool compile_into(Prepared& prepared, const Surroundings& around, Instant now, R
     return false;
   }
   next.drains.settle(now);
+  next.due_at = next.drains.next_deadline(now);
   next.snapshot = compiled.value().snapshot;
+  next.inventory = std::make_shared<const Inventory>(
+      Inventory::of(next.document->document, *next.snapshot, next.health));
+  prepared.generation = next.generation;
+  prepared.virtual_services = static_cast<uint32_t>(next.inventory->services.size());
+  prepared.served = next.inventory->carried();
   auto& warnings = compiled.value().warnings;
   prepared.warnings.insert(prepared.warnings.end(), warnings.begin(), warnings.end());
   return true;
@@ -53,18 +64,40 @@ std::string with_generation(const config::Parsed& parsed, uint64_t generation) {
          (nothing_else ? "" : ", ") + parsed.text.substr(after);
 }
 
-std::vector<health::Transition> transitions_between(const Configuration& before,
-                                                    const Configuration& after) {
-  std::vector<health::Transition> out;
-  for (const config::Pool& pool : after.document->document.pools) {
-    for (const config::Server& server : pool.servers) {
-      const health::State was = before.health.state(server);
-      const health::State is = after.health.state(server);
-      if (was.up == is.up) continue;
-      out.push_back({pool.name, health::server_name(server), is.up, is.source, is.reason});
+// Servers that both configurations have and that one of them calls up; services whether the earlier
+// one had them or not.
+void note_transitions(const Configuration& before, Prepared* prepared) {
+  const Configuration& after = prepared->next;
+  if (before.inventory == after.inventory) return;
+  std::unordered_map<config::ServerId, bool> was_up;
+  const auto& pools_before = before.document->document.pools;
+  for (std::size_t p = 0; p < pools_before.size(); ++p) {
+    for (std::size_t i = 0; i < pools_before[p].servers.size(); ++i)
+      was_up[pools_before[p].servers[i].id] = before.inventory->servers[p][i].state.up;
+  }
+  const auto& pools = after.document->document.pools;
+  for (std::size_t p = 0; p < pools.size(); ++p) {
+    for (std::size_t i = 0; i < pools[p].servers.size(); ++i) {
+      const config::Server& server = pools[p].servers[i];
+      const health::State& is = after.inventory->servers[p][i].state;
+      const auto was = was_up.find(server.id);
+      if (was == was_up.end() || was->second == is.up) continue;
+      prepared->transitions.push_back({event_object(pools[p].tenant, pools[p].name),
+                                       health::server_name(server), is.up, is.source, is.reason});
     }
   }
-  return out;
+  std::unordered_map<std::string_view, bool> was_serving;
+  const auto& services_before = before.document->document.virtual_services;
+  for (std::size_t i = 0; i < services_before.size(); ++i)
+    was_serving[services_before[i].uuid] = before.inventory->services[i].serving;
+  const auto& services = after.document->document.virtual_services;
+  for (std::size_t i = 0; i < services.size(); ++i) {
+    const Inventory::Service& is = after.inventory->services[i];
+    const auto was = was_serving.find(services[i].uuid);
+    if (is.serving == (was != was_serving.end() && was->second)) continue;
+    prepared->service_transitions.push_back({event_object(services[i].tenant, services[i].name),
+                                             is.serving, is.serving ? "" : is.reason});
+  }
 }
 
 Outcome put_document(const Configuration& current, const PutDocument& put,
@@ -89,6 +122,14 @@ Outcome put_document(const Configuration& current, const PutDocument& put,
   prepared.warnings = next.document->warnings;
   Refused refused;
   if (!compile_into(prepared, around, now, &refused)) return refused;
+  if (put.if_serving && next.inventory->carried() == 0 && current.inventory->carried() > 0) {
+    return Refused{
+        409,
+        {{"", fmt::format("the document serves none of its {} virtual services; {} are "
+                          "served now",
+                          next.inventory->services.size(), current.inventory->carried())}}};
+  }
+  note_transitions(current, &prepared);
   return prepared;
 }
 
@@ -114,7 +155,7 @@ Outcome set_marks(const Configuration& current, const SetMarks& set, const Surro
   Refused refused;
   if (!compile_into(prepared, around, now, &refused, current.snapshot)) return refused;
   prepared.warnings.clear();
-  prepared.transitions = transitions_between(current, prepared.next);
+  note_transitions(current, &prepared);
   return prepared;
 }
 
@@ -125,6 +166,7 @@ Outcome recompile(const Configuration& current, std::vector<uint64_t> owned,
   prepared.next.owned = std::move(owned);
   Refused refused;
   if (!compile_into(prepared, around, now, &refused, current.snapshot)) return refused;
+  note_transitions(current, &prepared);
   return prepared;
 }
 
@@ -150,6 +192,10 @@ Surroundings surroundings(const config::Bootstrap& bootstrap, const std::vector<
   std::stable_sort(out.routes.begin(), out.routes.end(),
                    [](const auto& a, const auto& b) { return a.prefix.length > b.prefix.length; });
   return out;
+}
+
+std::string event_object(const std::string& tenant, const std::string& name) {
+  return tenant == config::kAdminTenant ? name : tenant + "/" + name;
 }
 
 Configuration Configuration::empty(const Surroundings& around) {

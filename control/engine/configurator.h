@@ -15,7 +15,9 @@
 #include "control/compile/drains.h"
 #include "control/config/bootstrap.h"
 #include "control/config/codec.h"
+#include "control/engine/inventory.h"
 #include "control/health/health.h"
+#include "control/slowpath/slow_path.h"
 
 namespace limpet::engine {
 
@@ -42,12 +44,17 @@ struct Configuration {
   compile::Registry registry;
   std::vector<uint64_t> owned;  // compile::group_id() of groups that this engine owns; sorted
   std::shared_ptr<const snapshot::Snapshot> snapshot;
+  std::shared_ptr<const Inventory> inventory;  // of the document in the snapshot; never null
+  // When `drains` have to be looked at again, by a Recompile.
+  timing::Instant due_at = timing::Instant::never();
 
   static Configuration empty(const Surroundings& around);
 };
 
 struct PutDocument {
   std::string text;
+  // Refused if it would have no virtual service served while some are now.
+  bool if_serving = false;
 };
 struct SetMarks {
   std::string text;         // the body of POST /v1/health-marks
@@ -59,11 +66,28 @@ struct SetOwned {
 };
 using Change = std::variant<PutDocument, SetMarks, Recompile, SetOwned>;
 
+// How events call an object: its name, and its tenant's unless that is admin.
+std::string event_object(const std::string& tenant, const std::string& name);
+
+// A virtual service that began, or ceased, to be served here.
+struct ServiceTransition {
+  std::string object;
+  bool serving = false;
+  std::string reason;  // why not
+};
+
 struct Prepared {
   Configuration next;
+  // Of `next`, for answers: it is moved from.
+  uint64_t generation = 0;
+  uint32_t virtual_services = 0;
+  uint32_t served = 0;  // of them, here or by an engine that shares their group
   std::vector<config::Warning> warnings;
   std::vector<health::Transition> transitions;
+  std::vector<ServiceTransition> service_transitions;
   uint64_t marks = 0;
+  slowpath::SlowPath::Plan plan;  // filled in by the engine, away from the control thread
+  std::string lasting_marks;      // marks_text() of `next`, when it is to be stored
 };
 
 struct Refused {

@@ -4,38 +4,52 @@
 
 #include <algorithm>
 #include <csignal>
+#include <fstream>
 #include <iostream>
+#include <iterator>
 #include <random>
+#include <utility>
 
+#include "control/api/prometheus.h"
 #include "control/api/telemetry.h"
+#include "control/engine/families.h"
 
 namespace limpet::engine {
 
+using telemetry::EventName;
 using timing::Instant;
 
 namespace {
 
 constexpr auto kTick = std::chrono::milliseconds(1);
+constexpr timing::Duration kTelemetryInterval = timing::seconds(1);
 constexpr uint32_t kPuntsPerTick = 256;  // of each worker
 constexpr uint32_t kHandlersPerTick = 64;
 
+// Signals that end a process unless somebody cares, and are no fault of the program.
+constexpr int kStopSignals[] = {SIGTERM, SIGINT,  SIGQUIT,   SIGUSR1, SIGUSR2,
+                                SIGALRM, SIGPROF, SIGVTALRM, SIGIO,   SIGPWR};
+
+port::Cpus aside_of(const config::Bootstrap& bootstrap, const port::Cpus& all) {
+  std::vector<uint32_t> taken = {bootstrap.control_core};
+  taken.insert(taken.end(), bootstrap.worker_cores.begin(), bootstrap.worker_cores.end());
+  return all.without(taken);
+}
+
 }  // namespace
 
-Engine::Engine(const config::Bootstrap& bootstrap, port::Eal eal)
+// --- from nothing to a running engine
+// -------------------------------------------------------------
+
+Engine::Engine(const config::Bootstrap& bootstrap, port::Eal eal, const port::Cpus& aside)
     : bootstrap_(bootstrap),
       eal_(std::move(eal)),
+      aside_(aside),
       random_(std::random_device{}() * 0x100000001ULL + std::random_device{}()),
       limits_(resolve_limits(bootstrap)),
-      started_(clock_.now()),
-      engine_names_{bootstrap.name},
-      messages_(bootstrap.worker_cores.size()),
-      busy_(bootstrap.worker_cores.size()),
-      events_(&std::cerr) {
-  if (!bootstrap_.mirroring) return;
-  for (const config::PeerOptions& peer : bootstrap_.mirroring->peers)
-    engine_names_.push_back(peer.name);
-  std::sort(engine_names_.begin(), engine_names_.end());
-}
+      cluster_(bootstrap),
+      events_(&std::cerr),
+      reporter_(events_, clock_) {}
 
 base::Result<std::unique_ptr<Engine>> Engine::start(const config::Bootstrap& bootstrap,
                                                     std::optional<std::string> document) {
@@ -57,19 +71,28 @@ base::Result<std::unique_ptr<Engine>> Engine::start(const config::Bootstrap& boo
     if (device.value().pci) options.pci_devices.push_back(device.value().text());
   }
   options.extra = bootstrap.eal;
+  const port::Cpus all = port::Cpus::of_this_thread();  // before DPDK pins it
   auto eal = port::Eal::start(options);
   if (!eal) return eal.errors();
-  std::unique_ptr<Engine> engine(new Engine(bootstrap, std::move(eal.value())));
+  std::unique_ptr<Engine> engine(
+      new Engine(bootstrap, std::move(eal.value()), aside_of(bootstrap, all)));
   if (auto status = engine->open(std::move(document)); !status) return status.errors();
   return engine;
 }
 
 base::Status Engine::open(std::optional<std::string> document) {
-  if (auto status = open_devices(limits_); !status) return status;
-  make_cores();
+  // Those of the helper, of the disk, and of whoever prints answers are made here.
+  const port::OnCpus threads_are_aside(aside_);
+  if (auto status = open_devices(); !status) return status;
+  helper_ = std::make_unique<AsideThread>(io_);
+  disk_ = std::make_unique<AsideThread>(io_);
+  make_workers();
+  make_changes();
+  make_parts();
+  make_watch();
   if (auto status = start_workers(); !status) return status;
   if (auto status = open_state(std::move(document)); !status) return status;
-  if (auto status = open_mirroring(); !status) return status;
+  if (auto status = open_peers(); !status) return status;
   auto server = api::Server::open(io_, bootstrap_.api, *this, events_);
   if (!server) return server.errors();
   server_ = std::move(server.value());
@@ -77,38 +100,8 @@ base::Status Engine::open(std::optional<std::string> document) {
   return base::Done{};
 }
 
-// What to begin with: the document on disk, unless the bootstrap's has a higher generation, and the
-// marks on disk.
-base::Status Engine::open_state(std::optional<std::string> document) {
-  std::optional<std::string> stored;
-  std::optional<std::string> marks;
-  if (bootstrap_.state_directory) {
-    auto state = StateDirectory::open(*bootstrap_.state_directory);
-    if (!state) return state.errors();
-    state_.emplace(std::move(state.value()));
-    const auto load = [this](std::string_view name) -> std::optional<std::string> {
-      auto loaded = state_->load(name);
-      if (loaded) return std::move(loaded.value());
-      emit(telemetry::EventName::kConfigRefused, bootstrap_.name, loaded.errors().front().message);
-      return std::nullopt;
-    };
-    stored = load(StateDirectory::kDocument);
-    marks = load(StateDirectory::kHealthMarks);
-  }
-  const auto generation = [](const std::optional<std::string>& text) -> uint64_t {
-    if (!text) return 0;
-    const auto parsed = config::parse_document(*text);
-    return parsed ? parsed.value().generation.value_or(0) : 0;
-  };
-  if (stored && generation(document) <= generation(stored)) document = std::move(stored);
-  if (document) operations_.push_back({PutDocument{std::move(*document)}, {}, {}});
-  if (marks) operations_.push_back({SetMarks{std::move(*marks), true}, {}, {}});
-  if (state_) return open_table();
-  return base::Done{};
-}
-
-base::Status Engine::open_devices(const Limits& limits) {
-  auto pool = port::BufferPool::create(pool_options(bootstrap_, limits));
+base::Status Engine::open_devices() {
+  auto pool = port::BufferPool::create(pool_options(bootstrap_, limits_));
   if (!pool) return pool.errors();
   pool_.emplace(std::move(pool.value()));
   port::DevicesOptions options;
@@ -130,49 +123,92 @@ base::Status Engine::open_devices(const Limits& limits) {
     for (const config::PeerOptions& peer : bootstrap_.mirroring->peers)
       around_.peers.push_back(peer.name);
   }
-  running_ = Configuration::empty(around_);
   return base::Done{};
 }
 
-void Engine::make_cores() {
-  const auto workers = static_cast<uint32_t>(bootstrap_.worker_cores.size());
-  const bool hugepages = bootstrap_.memory.hugepages;
-  for (uint32_t w = 0; w < workers; ++w) {
-    memory_.push_back(std::make_unique<port::TableMemory>(hugepages, port::numa_node_of(w)));
-  }
-  memory_.push_back(
-      std::make_unique<port::TableMemory>(hugepages, port::numa_node_of(port::kControl)));
-  const auto rings = replication::Rings::Capacity::for_cores(workers);
-  shared_ = std::make_unique<worker::Shared>(workers, limits_.entries, random_, rings,
-                                             memory_.back().get());
-  make_exchange();
-  wiring_ = std::make_unique<worker::Wiring>(workers, memory_.back().get());
-  publisher_ = std::make_unique<snapshot::Publisher>(running_.snapshot, workers);
-  source_ports_.resize(workers);
-  for (uint32_t w = 0; w < workers; ++w) {
-    worker::Core::Options options;
-    options.index = w;
-    options.cores = workers;
-    options.flows = limits_.flows_per_worker;
-    options.nats = base::kNatIdsMax;
-    options.ports = bootstrap_.ports.size();
-    options.seed = random_.next();
-    options.rank = rank();
-    options.peers = engine_names_.size() > 1;
-    options.heartbeats = options.peers && bootstrap_.mirroring->secret_file.has_value();
-    options.disk = bootstrap_.state_directory.has_value();
-    options.wall_origin = wall_origin();
-    cores_.push_back(std::make_unique<worker::Core>(
-        options, *shared_, pool_->get(),
-        std::make_unique<packet::Reassembler>(kDatagramsMax, timing::seconds(2),
-                                              port::numa_node_of(w)),
-        clock_.now(), memory_[w].get()));
-    loops_.push_back(std::make_unique<worker::Loop>(worker::Loop::Options{w, bootstrap_.idle_sleep},
-                                                    *cores_[w], *wiring_, *devices_,
-                                                    publisher_->reader(w), clock_));
-  }
+void Engine::make_workers() {
+  const WorkerThreads::Options options{.limits = limits_,
+                                       .rank = cluster_.rank(),
+                                       .peers = cluster_.peers() > 0,
+                                       .wall_origin = wall_origin(),
+                                       .first = Configuration::empty(around_).snapshot};
+  workers_ = std::make_unique<WorkerThreads>(bootstrap_, options, *devices_, pool_->get(), clock_,
+                                             random_);
   slowpath::Link& link = *this;
   slow_path_ = std::make_unique<slowpath::SlowPath>(link, base::Random(random_.next()));
+  home_rings_ = std::make_unique<MergeRings>(workers_->shared().rings, workers_->shared().hash,
+                                             limits_.entries);
+  exchange_ = std::make_unique<mirroring::Exchange>(
+      mirroring::Exchange::Options{
+          .entries = limits_.entries,
+          .surplus = workers_->count() * workers_->shared().rings.capacity.news,
+          .peers = cluster_.peers(),
+          .node = cluster_.control_maker(),
+          .wall_origin = wall_origin()},
+      *home_rings_, workers_->shared().hash, workers_->memory());
+}
+
+void Engine::make_changes() {
+  Changes::Hooks hooks;
+  hooks.plan = [this](Prepared* p) { p->plan = slow_path_->plan(*p->next.snapshot); };
+  hooks.publishing = [this](Prepared& p) { publishing(p); };
+  hooks.applied = [this](const Change& c, const Prepared& p) { applied(c, p); };
+  hooks.refused = [this](const Change& c, const Refused& r) { refused(c, r); };
+  if (bootstrap_.state_directory) {
+    hooks.store = [this](const std::string* document, const std::string& marks) {
+      return store(document, marks);
+    };
+  }
+  changes_ = std::make_unique<Changes>(*workers_, *helper_, *disk_, around_,
+                                       Configuration::empty(around_), clock_, std::move(hooks));
+  use_scopes(*changes_->running().snapshot);
+}
+
+void Engine::make_parts() {
+  questions_ = std::make_unique<Questions>(*workers_);
+  news_ = std::make_unique<News>(*workers_, *exchange_, clock_,
+                                 [this](const persist::Change& change, Instant now) {
+                                   if (peers_) peers_->note(change, now);
+                                 });
+  const auto read_news = [this] { news_->read(); };
+  entries_ = std::make_unique<Entries>(
+      *questions_, exchange_->mirror(), changes_->running(), clock_,
+      Entries::Hooks{read_news, [this](persist::Stamp s) { return cluster_.origin_of(s); }});
+  Deletions::Hooks deletions{.snapshot = [this] { return changes_->running().snapshot; },
+                             .read_news = read_news,
+                             .carried_out =
+                                 [this] {
+                                   if (keeper_) keeper_->hurry();
+                                   // A table that is full again after this is an event again.
+                                   watch_->watch_table();
+                                 }};
+  if (cluster_.peers() > 0)
+    deletions.peer_name = [this](mirroring::PeerIndex p) { return peers_->name(p.value); };
+  deletions_ =
+      std::make_unique<Deletions>(*workers_, *questions_, *exchange_, clock_, std::move(deletions));
+  explainer_ =
+      std::make_unique<Explainer>(*questions_, *entries_, changes_->running(),
+                                  workers_->shared().gauges, bootstrap_.worker_cores, clock_);
+  retirement_ = std::make_unique<Retirement>(
+      *workers_, *changes_, exchange_->mirror(),
+      Retirement::SourcePorts{
+          [this](compile::NatBlock block) { return workers_->source_ports_in_use(block); },
+          [this](compile::NatBlock block) { workers_->forget_source_ports(block); }});
+}
+
+void Engine::make_watch() {
+  watch_ = std::make_unique<Watch>(
+      *workers_, changes_->running(), reporter_, bootstrap_.name, limits_,
+      static_cast<uint8_t>(devices_->ports().size()),
+      Watch::Hooks{
+          [this](uint8_t port) { return devices_->link_up(devices_->ports()[port].device); },
+          [this](uint8_t port) { slow_path_->link_up(port, clock_.now()); }});
+  views_ = std::make_unique<Views>(
+      Views::Names{bootstrap_.name, LIMPET_VERSION, bootstrap_.worker_cores}, *workers_, *changes_,
+      *retirement_, *watch_, exchange_->mirror(), clock_, limits_,
+      ViewSources{[this] { return port_status(); },
+                  [this](api::StatusView* out) { add_status(out); },
+                  [this](api::MetricsView* out) { add_metrics(out); }});
 }
 
 base::Status Engine::start_workers() {
@@ -180,59 +216,127 @@ base::Status Engine::start_workers() {
   std::vector<slowpath::StaticNeighbor> neighbors;
   for (const config::NeighborOptions& n : bootstrap_.neighbors)
     neighbors.push_back({static_cast<uint8_t>(n.port), n.address, n.mac});
-  workers_ = std::make_unique<port::Workers>(static_cast<uint32_t>(cores_.size()));
-  for (uint32_t w = 0; w < cores_.size(); ++w) {
-    auto status = workers_->launch(w, [this, w] { loops_[w]->run(stop_workers_); });
-    if (!status) return status;
-  }
+  if (auto status = workers_->start(); !status) return status;
   slow_path_->configure(around_.ports, neighbors, clock_.now());
-  slow_path_->update(running_.snapshot, clock_.now());
+  slow_path_->update(changes_->running().snapshot, clock_.now());
+  return base::Done{};
+}
+
+base::Status Engine::open_peers() {
+  if (cluster_.peers() == 0) return base::Done{};
+  auto peers = Peers::open(io_, bootstrap_, limits_.entries, *exchange_, *home_rings_, reporter_,
+                           clock_, random_.next());
+  if (!peers) return peers.errors();
+  peers_ = std::move(peers.value());
   return base::Done{};
 }
 
 Engine::~Engine() {
   server_.reset();
-  helper_.join();
-  disk_.join();
-  stop_workers_ = true;
-  if (workers_) workers_->join();
-  workers_.reset();
+  if (helper_) helper_->join();
+  if (disk_) disk_->join();
+  if (workers_) workers_->stop();
   if (devices_) devices_->stop();
-  // What is still in rings goes back to the pool before the pool goes.
-  if (wiring_) {
-    packet::Buffer* b = nullptr;
-    for (uint32_t w = 0; w < cores_.size(); ++w) {
-      for (auto* ring : {&wiring_->punted[w], &wiring_->injected[w]}) {
-        while (ring->pop(&b)) packet::release(b);
-      }
-      for (auto* mesh : {&wiring_->steered, &wiring_->handed}) {
-        for (const uint32_t peer : mesh->peers(w)) {
-          while (mesh->from(w).to(peer).pop(&b)) packet::release(b);
-        }
-      }
-    }
-  }
+  // What is still in rings and with neighbours goes back to the pool before the pool goes.
   slow_path_.reset();
-  loops_.clear();
-  cores_.clear();
+}
+
+// --- what to begin with
+// ---------------------------------------------------------------------------
+
+// The document on disk, unless the bootstrap's has a higher generation, and the marks on disk. What
+// is of no use is passed over.
+base::Status Engine::open_state(std::optional<std::string> document) {
+  std::optional<std::string> stored;
+  std::optional<std::string> marks;
+  if (bootstrap_.state_directory) {
+    auto state = StateDirectory::open(*bootstrap_.state_directory);
+    if (!state) return state.errors();
+    state_.emplace(std::move(state.value()));
+    const auto load = [this](std::string_view name) -> std::optional<std::string> {
+      auto loaded = state_->load(name);
+      if (loaded) return std::move(loaded.value());
+      reporter_.report(EventName::kConfigRefused, bootstrap_.name, loaded.errors().front().message);
+      return std::nullopt;
+    };
+    stored = load(StateDirectory::kDocument);
+    marks = load(StateDirectory::kHealthMarks);
+  }
+  std::vector<First> documents;
+  if (stored) documents.push_back({std::move(*stored), true});
+  if (document) documents.push_back({std::move(*document), false});
+  const auto generation = [](const First& first) -> uint64_t {
+    const auto parsed = config::parse_document(first.text);
+    return parsed ? parsed.value().generation.value_or(0) : 0;
+  };
+  if (documents.size() == 2 && generation(documents[1]) > generation(documents[0]))
+    std::swap(documents[0], documents[1]);
+  begin_with(std::move(documents));
+  if (marks) changes_->add({.change = SetMarks{std::move(*marks), true}});
+  if (state_) return open_table();
+  return base::Done{};
+}
+
+// With the first, or if that is refused with the next, before anything that waits. A stored one
+// that is refused is kept: the version that wrote it may be wanted again.
+void Engine::begin_with(std::vector<First> documents) {
+  if (documents.empty()) return;
+  First first = std::move(documents.front());
+  documents.erase(documents.begin());
+  const auto next = [this, stored = first.stored,
+                     rest = std::move(documents)](const Refused& refused) {
+    if (refused.http_status == 500) return;  // it runs, but is not on disk
+    if (stored) {
+      if (const auto kept = state_->set_aside(StateDirectory::kDocument); !kept)
+        reporter_.report(EventName::kConfigRefused, bootstrap_.name, kept.errors().front().message);
+    }
+    begin_with(rest);
+  };
+  changes_->add_first({.change = PutDocument{.text = std::move(first.text)}, .refused = next});
+}
+
+// The table that was on disk; one that is of no use is as good as none.
+base::Status Engine::open_table() {
+  keeper_ = std::make_unique<TableKeeper>(*exchange_);
+  auto loaded = state_->load(StateDirectory::kTable);
+  if (loaded && !loaded.value()) return base::Done{};
+  auto reader = loaded ? TableReader::open(std::move(*loaded.value())) : loaded.errors();
+  if (reader) {
+    keeper_->begin_restore(std::move(reader.value()), wall_origin());
+  } else {
+    reporter_.report(EventName::kConfigRefused, bootstrap_.name, reader.errors().front().message);
+  }
+  return base::Done{};
 }
 
 // --- the control loop
 // -----------------------------------------------------------------------------
 
-void Engine::run() {
-  signals_.add(SIGTERM);
-  signals_.add(SIGINT);
-  signals_.async_wait([this](const boost::system::error_code& error, int) {
-    if (!error) stopping_ = true;
+void Engine::await_signals() {
+  signals_.async_wait([this](const boost::system::error_code& error, int signal) {
+    if (error) return;
+    if (signal != SIGHUP) {
+      stopping_ = true;
+      return;
+    }
+    reload();
+    await_signals();
   });
+}
+
+void Engine::run() {
+  for (const int signal : kStopSignals) signals_.add(signal);
+  signals_.add(SIGHUP);
+  await_signals();
   schedule_tick();
   // Not run(): a client that sends without pause must not keep ARP and timers waiting.
-  while (!stopping_) {
+  for (timing::Duration before = port::thread_time(); !stopping_;) {
     io_.run_one();
     for (uint32_t i = 0; i < kHandlersPerTick && io_.poll_one() > 0; ++i) {
     }
     tick();
+    const timing::Duration now = port::thread_time();
+    steps_.observe(now - std::exchange(before, now));
   }
   shut_down();
   events_.tell_all_suppressed(clock_.now());
@@ -252,35 +356,354 @@ void Engine::tick() {
   const Instant now = clock_.now();
   drain_punts();
   slow_path_->tick(now);
-  flush_messages();
-  publisher_->reclaim();
-  finish_published();
-  pump();
-  drain_news();
+  workers_->tick(*helper_);
+  changes_->tick();
+  news_->read();
   keep_table();
-  exchange_news();
-  watch_peers();
-  elect();
-  finish_questions();
-  go_on_listing();
-  go_on_counting();
-  finish_deletions();
-  watch();
+  exchange_->tick(clock_.now());
+  if (peers_) peers_->tick(std::exchange(telling_is_due_, false));
+  if (ownership_) ownership_->tick();
+  questions_->tick();
+  entries_->tick();
+  deletions_->tick();
+  // Slots that are being counted keep their owners.
+  if (views_->idle()) retirement_->tick(now);
+  watch_->tick(now);
+  views_->tick();
+  reporter_.tick();
+  events_.tell_suppressed(now);
+  if (now - telemetry_published_ < kTelemetryInterval) return;
+  telemetry_published_ = now;
+  api::publish_telemetry(views_->telemetry());
 }
 
 void Engine::drain_punts() {
   const Instant now = clock_.now();
-  for (auto& ring : wiring_->punted) {
+  for (auto& ring : workers_->wiring().punted) {
     packet::Buffer* b = nullptr;
     for (uint32_t i = 0; i < kPuntsPerTick && ring.pop(&b); ++i) slow_path_->receive(b, now);
   }
 }
 
-void Engine::flush_messages() {
-  for (uint32_t w = 0; w < messages_.size(); ++w) {
-    while (!messages_[w].empty() && wiring_->messages[w].push(messages_[w].front()))
-      messages_[w].pop_front();
+// SIGHUP: the bootstrap's document, as if it had been put.
+void Engine::reload() {
+  const auto refuse = [this](std::string_view why) {
+    reporter_.report(EventName::kConfigRefused, bootstrap_.name, why);
+  };
+  if (!bootstrap_.document) return refuse("SIGHUP: the engine's file names no document to read");
+  // Read aside: the disk may be slow.
+  const auto text = std::make_shared<std::optional<std::string>>();
+  disk_->run(
+      [path = *bootstrap_.document, text] {
+        std::ifstream in(path, std::ios::binary);
+        std::string all{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+        if (in.is_open() && !in.bad()) *text = std::move(all);
+      },
+      [this, refuse, text] {
+        if (!*text)
+          return refuse(fmt::format("SIGHUP: {} cannot be read", bootstrap_.document->string()));
+        changes_->add({.change = PutDocument{.text = std::move(**text)}});
+      });
+}
+
+// The next step of the start, or of keeping the table on disk.
+void Engine::keep_table() {
+  const Instant now = clock_.now();
+  switch (stage_) {
+    case Stage::kDocument:
+      if (!changes_->idle()) return;
+      stage_ = Stage::kRestore;
+      [[fallthrough]];
+    case Stage::kRestore:
+      if (keeper_ && !keeper_->restore(now)) return;
+      fence_ = exchange_->begin_fence();
+      stage_ = Stage::kFence;
+      return;
+    case Stage::kFence:
+      if (!exchange_->has_passed(fence_)) return;
+      stage_ = Stage::kRunning;
+      if (peers_) start_election();
+      return;
+    case Stage::kRunning:
+      if (!keeper_) return;
+      if (auto pieces = keeper_->collect(now, wall_origin())) store_table(std::move(*pieces));
+      return;
   }
+}
+
+// Peers can be heard from now on.
+void Engine::start_election() {
+  std::optional<failover::Seal> seal;
+  if (const auto& file = bootstrap_.mirroring->secret_file) {
+    const auto key = mirroring::load_key(*file, failover::kHeartbeatLabel);
+    if (key)
+      seal.emplace(key.value());
+    else
+      reporter_.report(EventName::kConfigRefused, bootstrap_.name, key.errors().front().message);
+  }
+  Ownership::Hooks hooks{
+      .session = [this](std::size_t peer) { return peers_->session(peer); },
+      .say = [this](std::size_t peer,
+                    std::span<const uint8_t> body) { peers_->say_groups(peer, body); },
+      .addresses = [this](std::size_t peer) { return peers_->addresses(peer); },
+      .send =
+          [this](const net::Address& to, std::span<const uint8_t> datagram) {
+            snapshot::Hop hop;
+            if (to.is_link_local() || !changes_->running().snapshot->route(to, &hop)) return;
+            slow_path_->send_heartbeat(hop, to, base::kHeartbeatPort, datagram, clock_.now());
+          },
+      .announce = [this] { slow_path_->announce_again(clock_.now()); }};
+  ownership_ =
+      std::make_unique<Ownership>(peers_->election_options(), std::move(seal), *workers_, *changes_,
+                                  *exchange_, reporter_, clock_, std::move(hooks));
+  peers_->start([this](std::size_t peer, std::span<const uint8_t> body, Instant now) {
+    ownership_->hear(peer, body, now);
+  });
+}
+
+void Engine::store_table(std::vector<std::string> pieces) {
+  const auto content = std::make_shared<std::vector<std::string>>(std::move(pieces));
+  const auto status = std::make_shared<base::Status>(base::Done{});
+  disk_->run(
+      [this, content, status] {
+        const std::vector<std::string_view> views(content->begin(), content->end());
+        *status = state_->save(StateDirectory::kTable, views);
+        content->clear();  // here, for it takes time
+      },
+      [this, status] {
+        keeper_->saved(status->ok(), clock_.now());
+        if (*status) return;
+        reporter_.report(EventName::kConfigRefused, bootstrap_.name,
+                         "the persist table is not on disk: " + status->errors().front().message);
+      });
+}
+
+// A clean stop: peers are told, and what homes have said last is on disk.
+void Engine::shut_down() {
+  if (peers_) peers_->close();
+  helper_->join();
+  disk_->join();
+  workers_->stop();
+  while (news_->any()) news_->read();
+  if (!keeper_ || stage_ != Stage::kRunning) return;
+  const std::vector<std::string> content = keeper_->collect_all(wall_origin());
+  const std::vector<std::string_view> views(content.begin(), content.end());
+  if (const auto status = state_->save(StateDirectory::kTable, views); !status) {
+    reporter_.report(EventName::kConfigRefused, bootstrap_.name,
+                     "the persist table is not on disk: " + status.errors().front().message);
+  }
+}
+
+// --- what becomes of a change
+// ---------------------------------------------------------------------
+
+void Engine::use_scopes(const snapshot::Snapshot& s) {
+  std::vector<mirroring::Exchange::Scope> scopes;
+  for (const snapshot::Scope& scope : s.scopes) {
+    if (!scope.live) continue;
+    const auto half = scope.timeout / 2;
+    const bool fixed = scope.update_interval != timing::Duration::zero();
+    scopes.push_back(
+        {.id = scope.id,
+         .slot = scope.slot,
+         .mirrored = scope.mirrored,
+         .keep = scope.timeout + (fixed ? std::min(scope.update_interval, half) : half)});
+  }
+  exchange_->use(scopes, s.version, clock_.now());
+}
+
+void Engine::publishing(Prepared& prepared) {
+  use_scopes(*prepared.next.snapshot);
+  slow_path_->update(std::move(prepared.plan), clock_.now());
+}
+
+void Engine::applied(const Change& change, const Prepared& prepared) {
+  if (std::holds_alternative<PutDocument>(change)) {
+    reporter_.report(EventName::kConfigApplied, bootstrap_.name,
+                     fmt::format("generation {}, {} of {} virtual services are served, {} warnings",
+                                 prepared.generation, prepared.served, prepared.virtual_services,
+                                 prepared.warnings.size()));
+    if (ownership_) ownership_->configure();
+  }
+  for (const health::Transition& t : prepared.transitions) {
+    reporter_.add(
+        t.up ? EventName::kServerUp : EventName::kServerDown, t.pool + " " + t.server,
+        fmt::format("{}{}{}", health::to_string(t.source), t.reason.empty() ? "" : ": ", t.reason));
+  }
+  for (const ServiceTransition& t : prepared.service_transitions) {
+    reporter_.add(t.serving ? EventName::kVsUp : EventName::kVsDown, t.object,
+                  t.serving ? "a server can take clients" : t.reason);
+  }
+  reporter_.tick();
+}
+
+void Engine::refused(const Change& change, const Refused& refused) {
+  const base::Error& first = refused.errors.front();
+  const bool document = std::holds_alternative<PutDocument>(change);
+  if (!document && stage_ != Stage::kDocument) return;  // whoever sent the marks is told
+  reporter_.report(EventName::kConfigRefused, bootstrap_.name,
+                   fmt::format("{}{} errors; the first: {}: {}", document ? "" : "health marks: ",
+                               refused.errors.size(), first.path, first.message));
+}
+
+// The disk's thread.
+base::Status Engine::store(const std::string* document, const std::string& marks) {
+  if (document != nullptr) {
+    if (auto status = state_->save(StateDirectory::kDocument, *document); !status) return status;
+  }
+  return state_->save(StateDirectory::kHealthMarks, marks);
+}
+
+// --- the API
+// --------------------------------------------------------------------------------------
+
+void Engine::put_config(std::string body, api::PutOptions options,
+                        api::Answer<api::Outcome<api::ConfigApplied>> answer) {
+  changes_->add({.change = PutDocument{.text = std::move(body), .if_serving = options.if_serving},
+                 .applied =
+                     [answer](const Prepared& p) {
+                       answer(api::ConfigApplied{.generation = p.generation,
+                                                 .warnings = p.warnings,
+                                                 .served = p.served,
+                                                 .virtual_services = p.virtual_services});
+                     },
+                 .refused =
+                     [answer](const Refused& r) {
+                       answer(api::Refusal{r.http_status, r.errors});
+                     }});
+}
+
+void Engine::get_config(api::Answer<std::shared_ptr<const std::string>> answer) {
+  answer(changes_->running().text);
+}
+
+void Engine::health_marks(std::string body, api::Answer<api::Outcome<api::MarksApplied>> answer) {
+  changes_->add({.change = SetMarks{.text = std::move(body)},
+                 .applied = [answer](const Prepared& p) { answer(api::MarksApplied{p.marks}); },
+                 .refused =
+                     [answer](const Refused& r) {
+                       answer(api::Refusal{r.http_status, r.errors});
+                     }});
+}
+
+void Engine::list_entries(api::EntryFilter filter, api::PageRequest page,
+                          api::Answer<api::Outcome<api::EntryPage>> answer) {
+  entries_->list(filter, page, std::move(answer));
+}
+
+void Engine::delete_entries(api::EntryFilter filter, Deletions::Answer answer) {
+  worker::EntryFilter wanted;
+  bool nobody = false;
+  if (auto refused = entries_->resolve(filter, &wanted, &nobody))
+    return answer(std::move(*refused));
+  if (nobody) return answer(api::EntriesRemoved{0});
+  deletions_->remove(std::move(wanted), std::move(answer));
+}
+
+void Engine::explain(api::ExplainRequest request,
+                     api::Answer<api::Outcome<api::Explanation>> answer) {
+  explainer_->explain(request, std::move(answer));
+}
+
+void Engine::status(api::Answer<api::StatusView> answer) {
+  news_->read();
+  views_->status(std::move(answer));
+}
+
+void Engine::metrics(api::Answer<api::MetricsView> answer) {
+  news_->read();
+  views_->metrics(std::move(answer));
+}
+
+// --- what views ask
+// -------------------------------------------------------------------------------
+
+std::vector<api::PortStatus> Engine::port_status() const {
+  std::vector<api::PortStatus> out;
+  for (const port::PortInfo& p : devices_->ports()) {
+    api::PortStatus port;
+    port.name = p.name;
+    port.mac = p.mac.to_string();
+    port.link = devices_->link_up(p.device) ? "up" : "down";
+    port.rx_packets = workers_->sum(
+        [&](const worker::Core& c) { return c.output().port(p.index).rx_packets.get(); });
+    port.tx_packets = workers_->sum(
+        [&](const worker::Core& c) { return c.output().port(p.index).tx_packets.get(); });
+    out.push_back(std::move(port));
+  }
+  return out;
+}
+
+void Engine::add_status(api::StatusView* out) const {
+  out->groups = ownership_ ? ownership_->status()
+                           : groups_without_election(changes_->running(), bootstrap_.name);
+  if (peers_) peers_->add_status(out);
+}
+
+void Engine::add_metrics(api::MetricsView* out) const {
+  add_port_metrics(out);
+  if (peers_) peers_->add_metrics(out);
+  add_exchange(*exchange_, keeper_.get(), out);
+  if (ownership_) add_failover_metrics(out);
+  api::MetricFamily delays{"limpet_control_delay_seconds",
+                           "How late the control thread's timer of one millisecond came: what the "
+                           "thread did meanwhile, or who had its core.",
+                           api::MetricType::kHistogram,
+                           {}};
+  api::add(&delays, {}, tick_delays_);
+  api::MetricFamily steps{"limpet_control_step_seconds",
+                          "Processor time of a step of the control thread.",
+                          api::MetricType::kHistogram,
+                          {}};
+  api::add(&steps, {}, steps_);
+  out->more.push_back(std::move(delays));
+  out->more.push_back(std::move(steps));
+  out->packet_buffers = pool_->size();
+  out->packet_buffers_in_use = pool_->size() - std::min(pool_->available(), pool_->size());
+  out->snat_ports_in_use = workers_->source_ports_in_use();
+  for (const auto& n : slow_path_->neighbors()) {
+    ++out->neighbors;
+    if (n.mac.is_zero()) ++out->neighbors_unresolved;
+  }
+}
+
+void Engine::add_port_metrics(api::MetricsView* out) const {
+  for (const port::PortInfo& p : devices_->ports()) {
+    api::PortMetrics port;
+    port.name = p.name;
+    port.link_up = devices_->link_up(p.device);
+    for (uint32_t w = 0; w < workers_->count(); ++w) {
+      const l4::PortCounters& counters = workers_->core(w).output().port(p.index);
+      port.rx_packets += counters.rx_packets;
+      port.tx_packets += counters.tx_packets;
+      port.rx_bytes += counters.rx_bytes;
+      port.tx_bytes += counters.tx_bytes;
+    }
+    out->ports.push_back(std::move(port));
+  }
+  for (std::size_t r = 0; r < packet::kDropReasons; ++r) {
+    const uint64_t of_workers = workers_->sum([&](const worker::Core& core) {
+      uint64_t sum = 0;
+      for (std::size_t p = 0; p < around_.ports.size(); ++p) sum += core.output().drops(p)[r];
+      return sum;
+    });
+    out->drops.push_back(
+        {std::string(packet::kDropReasonNames[r]), control_drops_[r] + of_workers});
+  }
+}
+
+void Engine::add_failover_metrics(api::MetricsView* out) const {
+  for (api::MetricFamily& family : ownership_->metrics()) out->more.push_back(std::move(family));
+  out->more.push_back({"limpet_heartbeats_sent_total",
+                       "Heartbeats on the data network.",
+                       api::MetricType::kCounter,
+                       {{{}, static_cast<double>(slow_path_->counters().heartbeats_sent)}}});
+  const uint64_t adopted =
+      workers_->sum([](const worker::Core& c) { return c.forwarder().readopted().get(); });
+  out->more.push_back({"limpet_flows_readopted_total",
+                       "Connections opened through another engine that go on through this one.",
+                       api::MetricType::kCounter,
+                       {{{}, static_cast<double>(adopted)}}});
 }
 
 // --- the slow path's link
@@ -294,7 +717,7 @@ void Engine::transmit(packet::Buffer* frame) {
   const uint8_t port = packet::meta(frame).port;
   const uint16_t device = devices_->ports()[port].device;
   const uint16_t worker = devices_->queues().transmit[device][0].worker;
-  if (wiring_->injected[worker].push(frame)) return;
+  if (workers_->wiring().injected[worker].push(frame)) return;
   drop(packet::DropReason::kTransmitFull);
   packet::release(frame);
 }
@@ -302,20 +725,20 @@ void Engine::transmit(packet::Buffer* frame) {
 void Engine::neighbor(const l4::NeighborUpdate& update) {
   worker::ControlMessage message;
   message.neighbor = update;
-  for (auto& queue : messages_) queue.push_back(message);
+  questions_->send_all(message);
 }
 
 void Engine::event(std::string_view name, std::string_view object, std::string_view message) {
-  LIMPET_ASSERT(name == telemetry::to_string(telemetry::EventName::kAddressConflict));
-  emit(telemetry::EventName::kAddressConflict, object, message);
+  LIMPET_ASSERT(name == telemetry::to_string(EventName::kAddressConflict));
+  reporter_.report(EventName::kAddressConflict, object, message);
+}
+
+void Engine::heartbeat(const net::Address& from, std::span<const uint8_t> datagram) {
+  if (ownership_) ownership_->hear(from, datagram);
 }
 
 void Engine::drop(packet::DropReason reason) {
   ++control_drops_[static_cast<std::size_t>(reason)];
-}
-
-void Engine::emit(telemetry::EventName name, std::string_view object, std::string_view message) {
-  events_.record(clock_.now(), clock_.wall(), name, object, message);
 }
 
 }  // namespace limpet::engine

@@ -1,13 +1,12 @@
-// What the API asks about bindings: listing. Listings come from the mirror; the cores are asked
-// only how many connections the keys of a page have.
+#include "control/engine/entries.h"
+
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
-#include <set>
-
-#include "control/engine/engine.h"
+#include <string_view>
+#include <unordered_set>
+#include <utility>
 
 namespace limpet::engine {
 
@@ -16,20 +15,36 @@ using timing::seconds;
 
 namespace {
 
+constexpr uint32_t kPlacesPerTick = 16384;
+
 api::Refusal refusal(unsigned status, std::string path, std::string message) {
   return {status, {{std::move(path), std::move(message)}}};
 }
 
-constexpr uint32_t kMirrorPlacesPerTick = 16384;
-constexpr uint32_t kNewsPerTick = 4096;  // of each worker
+bool is_named(const auto& object, const std::string& text) {
+  return object.name == text || object.uuid == text;
+}
+
+// What all cores together have of the i-th key they were asked about.
+Presence presence_of(const Jobs& jobs, std::size_t i) {
+  Presence out;
+  for (const auto& job : jobs) {
+    const worker::Job::Seen& seen = job->seen[i];
+    if (!seen.present) continue;
+    out.present = true;
+    out.open += seen.open;
+    out.deadline = std::max(out.deadline, seen.deadline);
+  }
+  return out;
+}
 
 }  // namespace
 
-std::string Engine::Cursor::to_string() const {
+std::string Entries::Cursor::to_string() const {
   return fmt::format("{}.{}.{}", place, began_ns, count);
 }
 
-std::optional<Engine::Cursor> Engine::Cursor::parse(std::string_view text) {
+std::optional<Entries::Cursor> Entries::Cursor::parse(std::string_view text) {
   Cursor c;
   const char* at = text.data();
   const char* end = at + text.size();
@@ -44,86 +59,39 @@ std::optional<Engine::Cursor> Engine::Cursor::parse(std::string_view text) {
   return c;
 }
 
-// What the homes have to say. A bounded part: the rest waits in the rings.
-void Engine::drain_news() {
-  using Burst = std::array<persist::Change, base::kBurstPacketsMax>;
-  Burst bursts[2];
-  const Instant now = clock_.now();
-  for (auto& ring : shared_->rings.news) {
-    std::span<const persist::Change> burst;
-    // While one is applied, the memory that the next one needs is on its way.
-    for (uint32_t taken = 0, b = 0;; b ^= 1) {
-      const uint32_t n = taken < kNewsPerTick ? ring.pop(std::span(bursts[b])) : 0;
-      const std::span<const persist::Change> next(bursts[b].data(), n);
-      exchange_->expect(next);
-      exchange_->expect_soon(burst);
-      for (const persist::Change& change : burst) {
-        exchange_->apply(change, now);
-        note_lag(change, now);
-      }
-      if (n == 0) break;
-      burst = next;
-      taken += n;
-    }
-  }
-}
-
-void Engine::ask(std::vector<std::unique_ptr<worker::Job>> jobs,
-                 std::function<void(const Question&)> done) {
-  for (uint32_t w = 0; w < jobs.size(); ++w) {
-    worker::ControlMessage message;
-    message.kind = worker::ControlMessage::Kind::kJob;
-    message.job = jobs[w].get();
-    messages_[w].push_back(message);
-  }
-  questions_.push_back({std::move(jobs), std::move(done)});
-  flush_messages();
-}
-
-void Engine::finish_questions() {
-  while (!questions_.empty()) {
-    for (const auto& job : questions_.front().jobs) {
-      if (!job->done.load(std::memory_order_acquire)) return;
-    }
-    const Question question = std::move(questions_.front());
-    questions_.pop_front();
-    question.done(question);
-  }
-}
-
-// Names to slots and identities. `nobody`: the filter is right, but no entry can match.
-std::optional<api::Refusal> Engine::resolve(const api::EntryFilter& filter,
-                                            worker::EntryFilter* out, bool* nobody) const {
+std::optional<api::Refusal> Entries::resolve(const api::EntryFilter& filter,
+                                             worker::EntryFilter* out, bool* nobody) const {
   const snapshot::Snapshot& s = *running_.snapshot;
   const auto& document = running_.document->document;
-  const auto named = [](const auto& object, const std::string& text) {
-    return object.name == text || object.uuid == text;
-  };
-  std::set<std::string_view> pools_of_tenant;
-  for (const config::Pool& pool : document.pools)
-    if (filter.tenant == pool.tenant) pools_of_tenant.insert(pool.uuid);
-  if (filter.virtual_service &&
-      std::none_of(document.virtual_services.begin(), document.virtual_services.end(),
-                   [&](const auto& vs) { return named(vs, *filter.virtual_service); })) {
-    return refusal(404, "/query/virtual_service", "no such virtual service");
-  }
-  if (filter.pool && std::none_of(document.pools.begin(), document.pools.end(),
-                                  [&](const auto& pool) { return named(pool, *filter.pool); })) {
-    return refusal(404, "/query/pool", "no such pool");
-  }
-  out->scopes.assign(s.scopes.size(), false);
-  for (const snapshot::Scope& scope : s.scopes) {
-    if (!scope.live) continue;
-    const snapshot::Pool& pool = s.pools[scope.pool.value];
-    if (filter.tenant && !pools_of_tenant.contains(pool.uuid)) continue;
-    if (filter.pool && !named(pool, *filter.pool)) continue;
-    if (filter.virtual_service &&
-        std::none_of(s.virtual_services.begin(), s.virtual_services.end(), [&](const auto& vs) {
-          return vs.scope == scope.slot && named(vs, *filter.virtual_service);
-        })) {
-      continue;
+  out->version = s.version;
+  out->scopes.assign(s.scopes.size(), !filter.virtual_service);
+  if (filter.virtual_service) {
+    bool any = false;
+    for (std::size_t i = 0; i < document.virtual_services.size(); ++i) {
+      if (!is_named(document.virtual_services[i], *filter.virtual_service)) continue;
+      any = true;
+      for (const auto slot : running_.inventory->services[i].scopes) out->scopes[slot.value] = true;
     }
-    out->scopes[scope.slot.value] = true;
+    if (!any) return refusal(404, "/query/virtual_service", "no such virtual service");
+  }
+  if (filter.pool) {
+    if (std::ranges::none_of(document.pools,
+                             [&](const auto& pool) { return is_named(pool, *filter.pool); }))
+      return refusal(404, "/query/pool", "no such pool");
+    for (const snapshot::Scope& scope : s.scopes) {
+      if (scope.live && !is_named(s.pools[scope.pool.value], *filter.pool))
+        out->scopes[scope.slot.value] = false;
+    }
+  }
+  if (filter.tenant) {
+    std::unordered_set<std::string_view> pools;
+    for (const config::Pool& pool : document.pools) {
+      if (pool.tenant == *filter.tenant) pools.insert(pool.uuid);
+    }
+    for (const snapshot::Scope& scope : s.scopes) {
+      if (scope.live && !pools.contains(s.pools[scope.pool.value].uuid))
+        out->scopes[scope.slot.value] = false;
+    }
   }
   if (filter.client) {
     if (const auto* address = std::get_if<net::Address>(&*filter.client)) out->client = *address;
@@ -134,19 +102,18 @@ std::optional<api::Refusal> Engine::resolve(const api::EntryFilter& filter,
     for (const snapshot::Pool& pool : s.pools) {
       for (const snapshot::Server& server : pool.servers) {
         if (server.address == filter.server->address &&
-            (!filter.server->port || *filter.server->port == server.port)) {
+            (!filter.server->port || *filter.server->port == server.port))
           out->servers.push_back(server.id);
-        }
       }
     }
-    std::sort(out->servers.begin(), out->servers.end());
+    std::ranges::sort(out->servers);
     *nobody = out->servers.empty();
   }
   return std::nullopt;
 }
 
-api::EntryRow Engine::row(const mirroring::Mirror::Binding& binding,
-                          const Presence& presence) const {
+api::EntryRow Entries::row(const mirroring::Mirror::Binding& binding,
+                           const Presence& presence) const {
   api::EntryRow out;
   const snapshot::Scope* scope = running_.snapshot->scope(binding.scope);
   if (scope == nullptr) return out;
@@ -161,33 +128,17 @@ api::EntryRow Engine::row(const mirroring::Mirror::Binding& binding,
       mask < net::address_bits(key.family()) ? net::Prefix{key, mask}.to_string() : key.to_string();
   if (const auto* server = pool.find(binding.record.server)) out.server = server->name;
   out.connections = presence.open;
-  const Instant now = clock_.now();
   if (presence.open == 0) {
-    const auto left = std::max(presence.deadline - now, timing::Duration::zero());
+    const auto left = std::max(presence.deadline - clock_.now(), timing::Duration::zero());
     out.life_time_s = static_cast<uint64_t>((left + seconds(1) - timing::Duration(1)) / seconds(1));
   }
   out.created = persist::StampClock::made_at(binding.record.stamp);
   out.epoch = binding.record.epoch;
-  out.origin = origin_of(binding.record.stamp);
+  out.origin = hooks_.origin(binding.record.stamp);
   return out;
 }
 
-// What all cores together have of the i-th key they were asked about.
-Engine::Presence Engine::presence(const Question& question, std::size_t i) {
-  Presence out;
-  out.deadline = persist::kNoActivity;
-  for (const auto& job : question.jobs) {
-    const worker::Job::Seen& seen = job->seen[i];
-    if (!seen.present) continue;
-    out.present = true;
-    out.open += seen.open;
-    out.deadline = std::max(out.deadline, seen.deadline);
-  }
-  return out;
-}
-
-void Engine::list_entries(api::EntryFilter filter, api::PageRequest page,
-                          api::Answer<api::Outcome<api::EntryPage>> answer) {
+void Entries::list(const api::EntryFilter& filter, const api::PageRequest& page, Answer answer) {
   Listing listing;
   listing.cursor.began_ns = clock_.now().ns;
   if (!page.cursor.empty()) {
@@ -202,21 +153,19 @@ void Engine::list_entries(api::EntryFilter filter, api::PageRequest page,
   listing.limit = page.limit;
   listing.at = listing.cursor.place;
   listing.answer = std::move(answer);
-  drain_news();
+  hooks_.read_news();
   listings_.push_back(std::move(listing));
-  go_on_listing();
 }
 
-// A slice of the walk of the oldest listing. Bindings that were made after it began are not shown,
-// so one that is made anew is not shown twice.
-void Engine::go_on_listing() {
+// A slice of the walk of the oldest listing.
+void Entries::tick() {
   if (listings_.empty()) return;
   Listing& listing = listings_.front();
   const snapshot::Snapshot& s = *running_.snapshot;
-  const uint32_t end = std::min(listing.at + kMirrorPlacesPerTick, mirror().places());
+  const uint32_t end = std::min(listing.at + kPlacesPerTick, mirror_.places());
   bool full = false;
   for (; listing.at < end && !full; ++listing.at) {
-    const mirroring::Mirror::Binding* b = mirror().at(listing.at);
+    const mirroring::Mirror::Binding* b = mirror_.at(listing.at);
     if (b == nullptr || b->created.ns > listing.cursor.began_ns) continue;
     if (!listing.wanted.matches(s, b->scope, b->key, b->record.server)) continue;
     const auto& pool = s.pools[s.scope(b->scope)->pool.value];
@@ -229,37 +178,32 @@ void Engine::go_on_listing() {
       full = listing.counted;
     }
   }
-  if (!full && listing.at < mirror().places()) return;
-  const auto done = std::make_shared<Listing>(std::move(listing));
+  if (!full && listing.at < mirror_.places()) return;
+  const auto done = std::make_shared<const Listing>(std::move(listing));
   listings_.pop_front();
-  std::vector<std::unique_ptr<worker::Job>> jobs;
-  for (std::size_t w = 0; w < cores_.size(); ++w) {
-    auto job = std::make_unique<worker::Job>();
-    job->kind = worker::Job::Kind::kInspect;
-    job->wanted = done->page;
-    job->seen.resize(done->page.size());
-    jobs.push_back(std::move(job));
-  }
-  ask(std::move(jobs), [this, done](const Question& q) { answer_listing(*done, q); });
+  Jobs jobs = questions_.jobs([&](worker::Job& job) {
+    job.kind = worker::Job::Kind::kInspect;
+    job.wanted = done->page;
+    job.seen.resize(done->page.size());
+  });
+  questions_.ask(std::move(jobs), [this, done](const Jobs& all) { answer(*done, all); });
 }
 
-void Engine::answer_listing(Listing& listing, const Question& question) {
+void Entries::answer(const Listing& listing, const Jobs& jobs) const {
   const Instant now = clock_.now();
+  const snapshot::Snapshot& s = *running_.snapshot;
   api::EntryPage out;
   out.count = listing.cursor.count;
   for (std::size_t i = 0; i < listing.page.size(); ++i) {
     const auto& [slot, key] = listing.page[i];
-    const mirroring::Mirror::Binding* binding = mirror().find(slot, key);
-    const snapshot::Scope* scope = running_.snapshot->scope(slot);
-    if (binding != nullptr && scope != nullptr) {
-      const Presence found = presence(question, i);
-      // Over, though its home has not come round to it yet.
-      if (found.present && (found.open > 0 || now < found.deadline)) {
-        out.rows.push_back(row(*binding, found));
-        continue;
-      }
+    const mirroring::Mirror::Binding* b = mirror_.find(slot, key);
+    const Presence found = presence_of(jobs, i);
+    const bool lives = b != nullptr && found.present && (found.open > 0 || now < found.deadline);
+    if (lives && listing.wanted.matches(s, slot, key, b->record.server)) {
+      out.rows.push_back(row(*b, found));
+    } else {
+      --out.count;
     }
-    --out.count;
   }
   if (listing.more)
     out.next = Cursor{*listing.more, listing.cursor.began_ns, out.count}.to_string();

@@ -91,6 +91,13 @@ base::Result<std::optional<std::string>> StateDirectory::load(std::string_view n
   return std::optional<std::string>{std::move(content)};
 }
 
+base::Status StateDirectory::set_aside(std::string_view name) const {
+  const auto path = path_ / name;
+  if (::rename(path.c_str(), (path.string() + ".refused").c_str()) != 0)
+    return failed(path, "cannot be renamed");
+  return base::Done{};
+}
+
 base::Status StateDirectory::save(std::string_view name,
                                   std::span<const std::string_view> pieces) const {
   const auto path = path_ / name;

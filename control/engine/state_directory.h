@@ -31,6 +31,9 @@ class StateDirectory {
   // save() wrote.
   base::Result<std::optional<std::string>> load(std::string_view name) const;
 
+  // Gives the file another name, `name`.refused, in the place of an earlier one.
+  base::Status set_aside(std::string_view name) const;
+
   // Returns when it is on disk.
   base::Status save(std::string_view name, std::string_view content) const {
     return save(name, std::span(&content, 1));

@@ -1,235 +1,256 @@
 // Status and metrics: what the engine says of itself.
-#include <algorithm>
+#include "control/engine/views.h"
 
-#include "control/api/prometheus.h"
-#include "control/engine/engine.h"
+#include <algorithm>
+#include <utility>
+
+#include "control/engine/families.h"
 
 namespace limpet::engine {
 
-using telemetry::Counter;
-
-uint64_t Engine::open_on(snapshot::ServerSlot slot) const {
-  uint64_t sum = 0;
-  for (const auto& core : cores_) sum += core->forwarder().loads()[slot.value].open;
-  return sum;
-}
-
 namespace {
 
-uint64_t before(const std::map<uint32_t, uint64_t>& totals, uint32_t slot) {
-  const auto it = totals.find(slot);
-  return it == totals.end() ? 0 : it->second;
+api::StateSource source_of(health::Source source) {
+  switch (source) {
+    case health::Source::kApi:
+      return api::StateSource::kApi;
+    case health::Source::kMonitor:
+      return api::StateSource::kMonitor;
+    case health::Source::kDefault:
+      break;
+  }
+  return api::StateSource::kDefault;
+}
+
+std::optional<std::string> unless_empty(const std::string& text) {
+  return text.empty() ? std::nullopt : std::optional(text);
+}
+
+const char* oper_status(const health::State& state) {
+  return state.up ? "OPER_UP" : "OPER_DOWN";
+}
+
+uint64_t drops_on(const worker::Core& core, std::size_t port, std::size_t reason) {
+  return core.output().drops(port)[reason];
 }
 
 }  // namespace
 
-uint64_t Engine::server_total(snapshot::ServerSlot slot) const {
-  uint64_t sum = 0;
-  for (const auto& core : cores_) sum += core->forwarder().server(slot).total;
-  return sum - before(server_total_before_, slot.value);
-}
+// --- making them
+// ----------------------------------------------------------------------------------
 
-uint64_t Engine::vs_open(snapshot::VsSlot slot) const {
-  uint64_t sum = 0;
-  for (const auto& core : cores_) sum += core->forwarder().vs(slot).open;
-  return sum;
-}
-
-uint64_t Engine::vs_total(snapshot::VsSlot slot) const {
-  uint64_t sum = 0;
-  for (const auto& core : cores_) sum += core->forwarder().vs(slot).total;
-  return sum - before(vs_total_before_, slot.value);
-}
-
-const snapshot::Server* Engine::find_server(const std::string& pool_uuid,
-                                            config::ServerId id) const {
-  for (const snapshot::Pool& pool : running_.snapshot->pools) {
-    if (pool.uuid != pool_uuid) continue;
-    if (const auto* server = pool.find(snapshot::ServerId{id.value})) return server;
+void Views::status(api::Answer<api::StatusView> answer) {
+  // The first may have been begun; what it shows is older than this question.
+  for (std::size_t i = 1; i < making_.size(); ++i) {
+    if (making_[i].is_status()) return making_[i].status_answers.push_back(std::move(answer));
   }
-  return nullptr;
+  making_.emplace_back().status_answers.push_back(std::move(answer));
 }
 
-bool Engine::vs_up(const config::VirtualService& vs) const {
-  if (!vs.served) return false;
-  for (const snapshot::VirtualService& record : running_.snapshot->virtual_services) {
-    if (record.uuid != vs.uuid) continue;
-    const auto& servers = running_.snapshot->pools[record.pool.value].servers;
-    if (std::any_of(servers.begin(), servers.end(), balance::takes_new_clients)) return true;
+void Views::metrics(api::Answer<api::MetricsView> answer) {
+  for (std::size_t i = 1; i < making_.size(); ++i) {
+    if (!making_[i].is_status()) return making_[i].metrics_answers.push_back(std::move(answer));
   }
-  return false;
+  making_.emplace_back().metrics_answers.push_back(std::move(answer));
 }
 
-std::vector<api::ServerStatus> Engine::server_statuses(const config::Pool& pool) const {
-  std::vector<api::ServerStatus> out;
-  for (const config::Server& server : pool.servers) {
-    const health::State state = running_.health.state(server);
-    api::ServerStatus status;
-    status.server = health::server_name(server);
-    status.enabled = pool.enabled && server.enabled;
-    status.oper_status = state.up ? "OPER_UP" : "OPER_DOWN";
-    if (!state.up && !state.reason.empty()) status.reason = state.reason;
-    status.source = state.source == health::Source::kApi       ? api::StateSource::kApi
-                    : state.source == health::Source::kMonitor ? api::StateSource::kMonitor
-                                                               : api::StateSource::kDefault;
-    if (const auto* known = find_server(pool.uuid, server.id)) {
-      status.connections = open_on(known->slot);
-      status.entries = mirror().bound_to(known->id);
+void Views::tick() {
+  if (making_.empty()) return;
+  Making& making = making_.front();
+  if (std::holds_alternative<std::monostate>(making.view)) begin(&making);
+  const bool complete = making.is_status()
+                            ? go_on(&making, &std::get<api::StatusView>(making.view))
+                            : go_on(&making, &std::get<api::MetricsView>(making.view));
+  if (!complete) return;
+  Making done = std::move(making_.front());
+  making_.pop_front();
+  const auto answer = [](auto& answers, auto& view) {
+    for (std::size_t i = 1; i < answers.size(); ++i) answers[i](view);
+    answers.front()(std::move(view));
+  };
+  if (done.is_status()) return answer(done.status_answers, std::get<api::StatusView>(done.view));
+  answer(done.metrics_answers, std::get<api::MetricsView>(done.view));
+}
+
+void Views::begin(Making* making) const {
+  making->document = changes_.running().document;
+  making->inventory = changes_.running().inventory;
+  if (making->is_status()) {
+    making->view = begin_status();
+  } else {
+    making->view = begin_metrics();
+  }
+}
+
+bool Views::go_on(Making* making, api::StatusView* view) const {
+  const config::Document& document = making->document->document;
+  const auto& services = document.virtual_services;
+  std::size_t left = kServersPerTick;
+  for (; making->service < services.size(); ++making->service, making->server = 0) {
+    const config::VirtualService& vs = services[making->service];
+    if (left == 0) return false;
+    if (making->server == 0) {
+      --left;
+      view->virtual_services.push_back(service_status(*making));
     }
-    out.push_back(std::move(status));
-  }
-  return out;
-}
-
-api::VirtualServiceStatus Engine::vs_status(const config::VirtualService& vs) const {
-  api::VirtualServiceStatus out;
-  out.name = vs.name;
-  out.tenant = vs.tenant;
-  out.uuid = vs.uuid;
-  out.serving = vs.served;
-  if (!vs.served) out.reason = vs.why_not;
-  out.oper_status = !vs.served ? "OPER_DISABLED" : (vs_up(vs) ? "OPER_UP" : "OPER_DOWN");
-  for (const snapshot::VirtualService& record : running_.snapshot->virtual_services) {
-    if (record.uuid != vs.uuid) continue;
-    out.connections = vs_open(record.slot);
-    break;
-  }
-  if (vs.pool) {
-    const config::Pool& pool = running_.document->document.pools[vs.pool->value];
-    out.pool = pool.name;
-    out.servers = server_statuses(pool);
-  }
-  return out;
-}
-
-void Engine::status(api::Answer<api::StatusView> answer) {
-  drain_news();
-  answer(status_view());
-}
-
-void Engine::metrics(api::Answer<api::MetricsView> answer) {
-  drain_news();
-  answer(metrics_view());
-}
-
-api::StatusView Engine::status_view() const {
-  api::StatusView out;
-  out.name = bootstrap_.name;
-  out.version = LIMPET_VERSION;
-  out.generation = running_.generation;
-  out.uptime_s = static_cast<uint64_t>((clock_.now() - started_) / timing::seconds(1));
-  for (const port::PortInfo& p : devices_->ports()) {
-    api::PortStatus port;
-    port.name = p.name;
-    port.mac = p.mac.to_string();
-    port.link = devices_->link_up(p.device) ? "up" : "down";
-    for (const auto& core : cores_) {
-      port.rx_packets += core->output().port(p.index).rx_packets;
-      port.tx_packets += core->output().port(p.index).tx_packets;
+    if (!vs.pool) continue;
+    const std::size_t servers = document.pools[vs.pool->value].servers.size();
+    for (; making->server < servers; ++making->server, --left) {
+      if (left == 0) return false;
+      view->virtual_services.back().servers.push_back(
+          server_status(*making, vs.pool->value, making->server));
     }
-    for (std::size_t r = 0; r < packet::kDropReasons; ++r) {
-      uint64_t sum = 0;
-      for (const auto& core : cores_) sum += core->output().drops(p.index)[r];
-      if (sum > 0) port.drops.push_back({std::string(packet::kDropReasonNames[r]), sum});
-    }
-    out.ports.push_back(std::move(port));
   }
-  for (uint32_t w = 0; w < cores_.size(); ++w) {
-    out.workers.push_back({bootstrap_.worker_cores[w], busy_[w].ratio * 100,
-                           cores_[w]->stats().flows, cores_[w]->stats().entries});
-  }
-  for (const config::VirtualService& vs : running_.document->document.virtual_services)
-    out.virtual_services.push_back(vs_status(vs));
-  group_status(&out);
-  mirroring_status(&out);
-  return out;
+  return true;
 }
 
-api::MetricsView Engine::metrics_view() const {
-  const api::StatusView status = status_view();
-  api::MetricsView out;
-  out.version = LIMPET_VERSION;
-  out.generation = running_.generation;
-  out.uptime_seconds = std::chrono::duration<double>(clock_.now() - started_).count();
-  for (const port::PortInfo& p : devices_->ports()) {
-    api::PortMetrics port;
-    port.name = p.name;
-    port.link_up = devices_->link_up(p.device);
-    for (const auto& core : cores_) {
-      const l4::PortCounters& counters = core->output().port(p.index);
-      port.rx_packets += counters.rx_packets;
-      port.tx_packets += counters.tx_packets;
-      port.rx_bytes += counters.rx_bytes;
-      port.tx_bytes += counters.tx_bytes;
+bool Views::go_on(Making* making, api::MetricsView* view) const {
+  const config::Document& document = making->document->document;
+  std::size_t left = kServersPerTick;
+  if (!add_service_metrics(making, view, &left)) return false;
+  for (; making->pool < document.pools.size(); ++making->pool, making->server = 0) {
+    const std::size_t servers = document.pools[making->pool].servers.size();
+    for (; making->server < servers; ++making->server, --left) {
+      if (left == 0) return false;
+      view->servers.push_back(server_metrics(*making, making->pool, making->server));
     }
-    out.ports.push_back(std::move(port));
   }
-  for (std::size_t r = 0; r < packet::kDropReasons; ++r) {
-    uint64_t sum = control_drops_[r];
-    for (const auto& core : cores_) {
-      for (std::size_t p = 0; p < around_.ports.size(); ++p) sum += core->output().drops(p)[r];
-    }
-    out.drops.push_back({std::string(packet::kDropReasonNames[r]), sum});
-  }
-  const auto& document = running_.document->document;
-  const auto& snapshot = *running_.snapshot;
-  for (const config::VirtualService& vs : document.virtual_services) {
+  return true;
+}
+
+bool Views::add_service_metrics(Making* making, api::MetricsView* view, std::size_t* left) const {
+  const auto& services = making->document->document.virtual_services;
+  for (; making->service < services.size(); ++making->service, --*left) {
+    if (*left == 0) return false;
+    const config::VirtualService& vs = services[making->service];
+    const Inventory::Service& service = making->inventory->services[making->service];
     api::VirtualServiceMetrics m;
     m.name = vs.name;
     m.tenant = vs.tenant;
     m.uuid = vs.uuid;
-    m.up = vs_up(vs);
-    std::vector<uint32_t> scopes;
-    for (const snapshot::VirtualService& record : snapshot.virtual_services) {
-      if (record.uuid != vs.uuid) continue;
-      m.connections = vs_open(record.slot);
-      m.connections_total = vs_total(record.slot);
-      if (record.scope != snapshot::kNoScope) scopes.push_back(record.scope.value);
+    m.up = service.serving;
+    m.connections = open(service.slot);
+    m.connections_total = retirement_.total(service.slot);
+    for (const auto scope : service.scopes) m.entries += mirror_.bound_in_scope(scope);
+    view->virtual_services.push_back(std::move(m));
+  }
+  return true;
+}
+
+// --- their parts
+// ----------------------------------------------------------------------------------
+
+uint64_t Views::open(snapshot::VsSlot slot) const {
+  return cores_.sum([&](const worker::Core& c) { return c.forwarder().vs(slot).open.get(); });
+}
+
+uint64_t Views::open(snapshot::ServerSlot slot) const {
+  return cores_.sum([&](const worker::Core& c) { return c.forwarder().loads()[slot.value].open; });
+}
+
+api::VirtualServiceStatus Views::service_status(const Making& making) const {
+  const config::Document& document = making.document->document;
+  const config::VirtualService& vs = document.virtual_services[making.service];
+  const Inventory::Service& service = making.inventory->services[making.service];
+  api::VirtualServiceStatus out;
+  out.name = vs.name;
+  out.tenant = vs.tenant;
+  out.uuid = vs.uuid;
+  out.serving = service.serving;
+  out.reason = unless_empty(service.reason);
+  out.oper_status = service.oper_status;
+  out.connections = open(service.slot);
+  if (vs.pool) out.pool = document.pools[vs.pool->value].name;
+  return out;
+}
+
+api::ServerStatus Views::server_status(const Making& making, std::size_t pool,
+                                       std::size_t index) const {
+  const config::Pool& in = making.document->document.pools[pool];
+  const config::Server& from = in.servers[index];
+  const Inventory::Server& server = making.inventory->servers[pool][index];
+  api::ServerStatus out;
+  out.server = health::server_name(from);
+  out.enabled = in.enabled && from.enabled;
+  out.oper_status = oper_status(server.state);
+  out.source = source_of(server.state.source);
+  if (!server.state.up) out.reason = unless_empty(server.state.reason);
+  if (server.slot) {
+    out.connections = open(*server.slot);
+    out.entries = mirror_.bound_to(snapshot::ServerId{from.id.value});
+  }
+  return out;
+}
+
+api::ServerMetrics Views::server_metrics(const Making& making, std::size_t pool,
+                                         std::size_t index) const {
+  const config::Pool& in = making.document->document.pools[pool];
+  const config::Server& from = in.servers[index];
+  const Inventory::Server& server = making.inventory->servers[pool][index];
+  api::ServerMetrics out;
+  out.pool = in.name;
+  out.tenant = in.tenant;
+  out.pool_uuid = in.uuid;
+  out.server = health::server_name(from);
+  out.uuid = from.uuid.empty() ? from.external_uuid : from.uuid;
+  out.up = server.state.up;
+  if (!server.slot) return out;
+  const snapshot::ServerSlot slot = *server.slot;
+  out.connections = open(slot);
+  out.connections_total = retirement_.total(slot);
+  out.entries = mirror_.bound_to(snapshot::ServerId{from.id.value});
+  out.snat_exhausted_total = cores_.sum(
+      [&](const worker::Core& c) { return c.forwarder().server(slot).snat_exhausted.get(); });
+  out.over_limit_total = cores_.sum(
+      [&](const worker::Core& c) { return c.forwarder().server(slot).over_limit.get(); });
+  return out;
+}
+
+api::LookupCounts Views::lookups(uint32_t worker) const {
+  const l4::LookupCounters& c = cores_.core(worker).forwarder().lookups();
+  const replication::Counters& r = cores_.core(worker).replica().counters();
+  return {.hit = c.hits,
+          .miss = c.misses,
+          .moved = r.moved,
+          .created = r.created,
+          .refused = c.refused};
+}
+
+api::StatusView Views::begin_status() const {
+  api::StatusView out;
+  out.name = names_.engine;
+  out.version = names_.version;
+  out.generation = changes_.running().generation;
+  out.uptime_s = uptime_s();
+  out.ports = sources_.ports();
+  for (std::size_t p = 0; p < out.ports.size(); ++p) {
+    for (std::size_t r = 0; r < packet::kDropReasons; ++r) {
+      const uint64_t sum = cores_.sum([&](const worker::Core& c) { return drops_on(c, p, r); });
+      if (sum > 0) out.ports[p].drops.push_back({std::string(packet::kDropReasonNames[r]), sum});
     }
-    std::sort(scopes.begin(), scopes.end());
-    scopes.erase(std::unique(scopes.begin(), scopes.end()), scopes.end());
-    for (const uint32_t scope : scopes)
-      m.entries += mirror().bound_in_scope(snapshot::ScopeSlot{scope});
-    out.virtual_services.push_back(std::move(m));
   }
-  for (const config::Pool& pool : document.pools) {
-    const auto statuses = server_statuses(pool);
-    for (std::size_t i = 0; i < statuses.size(); ++i) {
-      api::ServerMetrics m;
-      m.tenant = pool.tenant;
-      m.pool = pool.name;
-      m.pool_uuid = pool.uuid;
-      m.server = statuses[i].server;
-      m.uuid = pool.servers[i].uuid.empty() ? pool.servers[i].external_uuid : pool.servers[i].uuid;
-      m.up = statuses[i].oper_status == "OPER_UP";
-      m.connections = statuses[i].connections;
-      m.entries = statuses[i].entries;
-      if (const auto* known = find_server(pool.uuid, pool.servers[i].id)) {
-        m.connections_total = server_total(known->slot);
-        for (const auto& core : cores_) {
-          m.snat_exhausted_total += core->forwarder().server(known->slot).snat_exhausted;
-          m.over_limit_total += core->forwarder().server(known->slot).over_limit;
-        }
-      }
-      out.servers.push_back(std::move(m));
-    }
+  for (uint32_t w = 0; w < cores_.count(); ++w) {
+    out.workers.push_back({names_.worker_cores[w], watch_.busy_ratio(w) * 100,
+                           cores_.core(w).stats().flows, cores_.core(w).stats().entries});
   }
-  for (uint32_t w = 0; w < cores_.size(); ++w) {
-    const l4::Forwarder& f = cores_[w]->forwarder();
-    api::WorkerMetrics m;
-    m.core = bootstrap_.worker_cores[w];
-    m.busy_ratio = busy_[w].ratio;
-    m.flows = cores_[w]->stats().flows;
-    m.flows_max = limits_.flows_per_worker;
-    m.entries = cores_[w]->stats().entries;
-    const replication::Counters& c = cores_[w]->replica().counters();
-    m.lookups = {f.lookups().hits, f.lookups().misses, c.moved, c.created, f.lookups().refused};
-    out.workers.push_back(m);
+  sources_.add_status(&out);
+  return out;
+}
+
+api::MetricsView Views::begin_metrics() const {
+  api::MetricsView out;
+  out.version = names_.version;
+  out.generation = changes_.running().generation;
+  out.uptime_seconds = std::chrono::duration<double>(clock_.now() - started_).count();
+  for (uint32_t w = 0; w < cores_.count(); ++w) {
+    const worker::CoreStats& stats = cores_.core(w).stats();
+    out.workers.push_back({.core = names_.worker_cores[w],
+                           .busy_ratio = watch_.busy_ratio(w),
+                           .flows = stats.flows,
+                           .flows_max = limits_.flows_per_worker,
+                           .entries = stats.entries,
+                           .lookups = lookups(w)});
   }
-  replication_metrics(&out);
-  mirroring_metrics(&out);
-  exchange_metrics(&out);
-  group_metrics(&out);
   out.persistence_entries_max = limits_.entries;
   out.persistence_entry_bytes = sizeof(persist::Entry);
   out.flow_bytes = sizeof(l4::Flow);
@@ -239,132 +260,45 @@ api::MetricsView Engine::metrics_view() const {
                       {{{},
                         static_cast<double>(base::HashIndex::bytes_for(limits_.flows_per_worker)) /
                             limits_.flows_per_worker}}});
-  std::size_t persistence_bytes = mirror().bytes();
-  for (const auto& core : cores_) persistence_bytes += core->table().bytes();
+  const uint64_t tables =
+      mirror_.bytes() + cores_.sum([](const worker::Core& c) { return c.table().bytes(); });
   out.more.push_back({"limpet_persistence_memory_bytes",
                       "Memory of the persist tables of all workers and of the control thread.",
                       api::MetricType::kGauge,
-                      {{{}, static_cast<double>(persistence_bytes)}}});
-  api::MetricFamily delays{"limpet_control_delay_seconds",
-                           "How late the control thread's timer of one millisecond came: what the "
-                           "thread did meanwhile, or who had its core.",
-                           api::MetricType::kHistogram,
-                           {}};
-  api::add(&delays, {}, tick_delays_);
-  out.more.push_back(std::move(delays));
-  out.packet_buffers = pool_->size();
-  out.packet_buffers_in_use = pool_->size() - std::min(pool_->available(), pool_->size());
-  for (const auto& blocks : source_ports_) {
-    for (const auto& block : blocks) out.snat_ports_in_use += block ? block->in_use() : 0;
-  }
-  for (const auto& n : slow_path_->neighbors()) {
-    ++out.neighbors;
-    if (n.mac.is_zero()) ++out.neighbors_unresolved;
-  }
+                      {{{}, static_cast<double>(tables)}}});
+  add_replication(cores_, names_.worker_cores, &out);
+  sources_.add_metrics(&out);
   return out;
 }
 
-api::TelemetryView Engine::telemetry_view() const {
-  const api::StatusView status = status_view();
-  const api::MetricsView metrics = metrics_view();
+api::TelemetryView Views::telemetry() const {
   api::TelemetryView out;
-  out.name = status.name;
-  out.version = status.version;
-  out.generation = status.generation;
-  out.uptime_s = status.uptime_s;
-  for (const api::PortStatus& p : status.ports)
+  out.name = names_.engine;
+  out.version = names_.version;
+  out.generation = changes_.running().generation;
+  out.uptime_s = uptime_s();
+  for (const api::PortStatus& p : sources_.ports())
     out.ports.push_back({p.name, p.mac, p.link == "up", p.rx_packets, p.tx_packets});
-  out.workers = status.workers;
-  out.virtual_services = status.virtual_services.size();
-  for (const api::VirtualServiceStatus& vs : status.virtual_services) {
-    out.connections += vs.connections;
-    out.virtual_services_up += vs.oper_status == "OPER_UP" ? 1 : 0;
+  for (uint32_t w = 0; w < cores_.count(); ++w) {
+    out.workers.push_back({names_.worker_cores[w], watch_.busy_ratio(w) * 100,
+                           cores_.core(w).stats().flows, cores_.core(w).stats().entries});
+    out.lookups += lookups(w);
   }
-  out.drops = metrics.drops;
-  for (const api::VirtualServiceMetrics& vs : metrics.virtual_services) out.entries += vs.entries;
-  out.entries_max = metrics.persistence_entries_max;
-  out.entry_bytes = metrics.persistence_entry_bytes;
-  for (const api::WorkerMetrics& w : metrics.workers) out.lookups += w.lookups;
-  out.evictions = metrics.persistence_evictions;
+  const Inventory& inventory = *changes_.running().inventory;
+  out.virtual_services = inventory.services.size();
+  out.virtual_services_up = inventory.serving();
+  for (const Inventory::Service& service : inventory.services)
+    out.connections += open(service.slot);
+  for (const snapshot::Scope& scope : changes_.running().snapshot->scopes)
+    out.entries += mirror_.bound_in_scope(scope.slot);
+  out.entries_max = limits_.entries;
+  out.entry_bytes = sizeof(persist::Entry);
+  api::MetricsView some;
+  add_replication(cores_, names_.worker_cores, &some);
+  sources_.add_metrics(&some);
+  out.drops = std::move(some.drops);
+  out.evictions = std::move(some.persistence_evictions);
   return out;
-}
-
-// What the cores say to each other about bindings, and how bindings end.
-void Engine::replication_metrics(api::MetricsView* out) const {
-  api::MetricFamily messages{"limpet_replication_messages_total",
-                             "Messages that a worker sent about bindings, by kind.",
-                             api::MetricType::kCounter,
-                             {}};
-  api::MetricFamily waits{"limpet_replication_waits_total",
-                          "Times that a message or a change had to wait for room in a ring.",
-                          api::MetricType::kCounter,
-                          {}};
-  api::MetricFamily pen{"limpet_pen_packets",
-                        "Packets that wait for the home of their client's binding.",
-                        api::MetricType::kGauge,
-                        {}};
-  api::MetricFamily records{"limpet_persistence_records",
-                            "Bindings whose home is this worker.",
-                            api::MetricType::kGauge,
-                            {}};
-  api::MetricFamily ends{"limpet_persistence_ends_total",
-                         "Bindings whose home is this worker that ended, by reason.",
-                         api::MetricType::kCounter,
-                         {}};
-  api::MetricFamily merges{"limpet_replication_merges_total",
-                           "What peers or the disk told of bindings whose home is this worker.",
-                           api::MetricType::kCounter,
-                           {}};
-  api::MetricFamily activity{"limpet_replication_activity_total",
-                             "Announcements of activity, and rounds of asking who holds a binding.",
-                             api::MetricType::kCounter,
-                             {}};
-  std::map<std::string, uint64_t> evictions;
-  for (uint32_t w = 0; w < cores_.size(); ++w) {
-    const std::string core = std::to_string(bootstrap_.worker_cores[w]);
-    const replication::Counters& c = cores_[w]->replica().counters();
-    for (const auto& [kind, count] :
-         std::initializer_list<std::pair<const char*, uint64_t>>{{"claim", c.claims},
-                                                                 {"touch", c.touches},
-                                                                 {"update", c.updates},
-                                                                 {"refuse", c.refusals},
-                                                                 {"recall", c.recalls},
-                                                                 {"answer_yes", c.answers_yes},
-                                                                 {"answer_no", c.answers_no},
-                                                                 {"gone", c.gones},
-                                                                 {"news", c.news}}) {
-      messages.samples.push_back({{{"core", core}, {"message", kind}}, static_cast<double>(count)});
-    }
-    waits.samples.push_back({{{"core", core}}, static_cast<double>(c.waited.get())});
-    pen.samples.push_back({{{"core", core}}, static_cast<double>(cores_[w]->stats().parked.get())});
-    records.samples.push_back(
-        {{{"core", core}}, static_cast<double>(cores_[w]->stats().records.get())});
-    for (const auto& [reason, count] :
-         std::initializer_list<std::pair<const char*, uint64_t>>{{"expired", c.expired},
-                                                                 {"idle", c.evicted_idle},
-                                                                 {"embryonic", c.evicted_embryonic},
-                                                                 {"scope_gone", c.dropped},
-                                                                 {"deleted", c.deleted},
-                                                                 {"deleted_by_peer", c.killed}}) {
-      ends.samples.push_back({{{"core", core}, {"reason", reason}}, static_cast<double>(count)});
-      evictions[reason] += count;
-    }
-    for (const auto& [result, count] : std::initializer_list<std::pair<const char*, uint64_t>>{
-             {"taken", c.merged},
-             {"expired", c.merges_expired},
-             {"revived", c.revived},
-             {"table_full", c.merges_refused},
-             {"tombstones_full", c.tombstones_refused},
-             {"scope_gone", c.merges_gone}})
-      merges.samples.push_back({{{"core", core}, {"result", result}}, static_cast<double>(count)});
-    for (const auto& [kind, count] : std::initializer_list<std::pair<const char*, uint64_t>>{
-             {"announcement", c.announced}, {"round", c.rounds}, {"husk", c.husks}})
-      activity.samples.push_back({{{"core", core}, {"kind", kind}}, static_cast<double>(count)});
-  }
-  for (const auto& [reason, count] : evictions)
-    out->persistence_evictions.push_back({reason, count});
-  for (auto* family : {&messages, &waits, &pen, &records, &ends, &merges, &activity})
-    out->more.push_back(std::move(*family));
 }
 
 }  // namespace limpet::engine

@@ -153,6 +153,7 @@ class Exchange final : public Home {
   const UpdateList& list() const { return list_; }
   const ExchangeCounters& counters() const { return counters_; }
   uint32_t unnamed() const { return static_cast<uint32_t>(unnamed_.size()); }
+  bool has_peers() const { return options_.peers > 0; }
 
  private:
   using Place = Walk::Place;

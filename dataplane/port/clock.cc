@@ -72,6 +72,10 @@ timing::WallTime TscClock::wall() const {
   return {read_ns(CLOCK_REALTIME)};
 }
 
+timing::Duration thread_time() {
+  return timing::Duration(read_ns(CLOCK_THREAD_CPUTIME_ID));
+}
+
 void pause() {
   rte_pause();
 }

@@ -57,6 +57,9 @@ class TscClock final : public timing::Clock {
   TickRate rate_;
 };
 
+// The time that the calling thread has had a processor, since it began.
+timing::Duration thread_time();
+
 // In a loop that waits for another thread: lets the other hyperthread run.
 void pause();
 

@@ -77,8 +77,15 @@ bool Publisher::all_readers_passed(Token token) {
 }
 
 uint32_t Publisher::reclaim() {
-  while (!retired_.empty() && all_readers_passed(retired_.front().token)) retired_.pop_front();
+  take_unused();
   return static_cast<uint32_t>(retired_.size());
+}
+
+std::vector<std::shared_ptr<const Snapshot>> Publisher::take_unused() {
+  std::vector<std::shared_ptr<const Snapshot>> out;
+  for (; !retired_.empty() && all_readers_passed(retired_.front().token); retired_.pop_front())
+    out.push_back(std::move(retired_.front().snapshot));
+  return out;
 }
 
 }  // namespace limpet::snapshot

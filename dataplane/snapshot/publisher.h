@@ -22,6 +22,7 @@
 #include <deque>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "common/base/assert.h"
 #include "common/base/strong.h"
@@ -90,6 +91,8 @@ class Publisher {
   bool all_readers_passed(Token token);
   // Gives back what no reader can use any more; returns how many snapshots still wait.
   uint32_t reclaim();
+  // The same, but the snapshots are the caller's, to destroy where that may take its time.
+  std::vector<std::shared_ptr<const Snapshot>> take_unused();
 
   const std::shared_ptr<const Snapshot>& current() const { return current_; }
   // Snapshots held: the current one and those that wait.

@@ -203,7 +203,7 @@ void Core::delete_slice() {
   persist::Table& table = replica_.table();
   if (job.whole_scopes && job.at == 0) {
     for (const snapshot::Scope& scope : snapshot_->scopes) {
-      if (scope.live && job.filter.has(scope.slot) && replica_.shares(scope))
+      if (job.filter.has(scope) && replica_.shares(scope))
         replica_.kill_scope(scope.slot, job.up_to);
     }
   }
@@ -258,10 +258,11 @@ void Core::inspect_slice() {
 
 void Core::explain() {
   Job& job = *jobs_.front();
-  if (job.virtual_service >= snapshot_->virtual_services.size()) return finish_job();
-  const auto& vs = snapshot_->virtual_services[job.virtual_service];
-  const auto* scope = snapshot_->scope(vs.scope);
-  const snapshot::Pool& pool = snapshot_->pools[vs.pool.value];
+  job.version = snapshot_->version;
+  const auto* vs = snapshot_->find(job.vip, job.protocol, job.vip_port);
+  if (vs == nullptr) return finish_job();
+  const auto* scope = snapshot_->scope(vs->scope);
+  const snapshot::Pool& pool = snapshot_->pools[vs->pool.value];
   if (scope != nullptr) {
     const auto key = persist::Key::of(scope->key_of(job.client));
     job.home_core = replica_.home_of(scope->slot, key);

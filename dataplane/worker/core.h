@@ -114,8 +114,10 @@ class Core {
   replication::Replica& replica() { return replica_; }
   const replication::Replica& replica() const { return replica_; }
   persist::Table& table() { return replica_.table(); }
+  const persist::Table& table() const { return replica_.table(); }
   balance::Picker& picker() { return picker_; }
   CoreStats& stats() { return stats_; }
+  const CoreStats& stats() const { return stats_; }
   uint32_t index() const { return options_.index; }
   const snapshot::Snapshot& snapshot() const { return *snapshot_; }
   uint32_t fragments_pending() const { return reassembler_ ? reassembler_->pending() : 0; }

@@ -20,18 +20,20 @@ namespace limpet::worker {
 
 struct EntryFilter {
   std::vector<bool> scopes;                 // by ScopeSlot
+  uint64_t version = UINT64_MAX;            // of the snapshot in which the slots mean that
   std::optional<net::Address> client;       // the entry that this client would use
   std::optional<net::Prefix> clients;       // keys within
   std::vector<snapshot::ServerId> servers;  // sorted; empty: all
 
-  bool has(snapshot::ScopeSlot slot) const {
-    return slot.value < scopes.size() && scopes[slot.value];
+  // A slot may have got another meaning since.
+  bool has(const snapshot::Scope& scope) const {
+    return scope.live && scope.slot.value < scopes.size() && scopes[scope.slot.value] &&
+           scope.since <= version;
   }
   bool matches(const snapshot::Snapshot& s, snapshot::ScopeSlot slot, const persist::Key& key,
                snapshot::ServerId server) const {
-    if (!has(slot)) return false;
     const snapshot::Scope* scope = s.scope(slot);
-    if (scope == nullptr) return false;
+    if (scope == nullptr || !has(*scope)) return false;
     if (client && persist::Key::of(scope->key_of(*client)) != key) return false;
     if (clients && !clients->contains(key.address())) return false;
     return servers.empty() || std::binary_search(servers.begin(), servers.end(), server);
@@ -70,8 +72,12 @@ struct Job {
   // kClock
   persist::Stamp clock;
 
-  // kExplain
-  uint32_t virtual_service = 0;  // index in the snapshot
+  // kExplain: of whoever serves this address, protocol and port in the core's own snapshot, whose
+  // version it says. Indices of another one would mean something else there.
+  net::Address vip;
+  uint8_t protocol = 0;
+  uint16_t vip_port = 0;
+  uint64_t version = 0;
   net::Address client;
   uint16_t client_port = 0;
   uint32_t home_core = 0;

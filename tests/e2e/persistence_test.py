@@ -185,9 +185,9 @@ class TwoWorkers(Sticking):
         answer = self.engine.api("GET", "/v1/explain?virtual_service=web-v4&client=10.1.0.2")
         home = answer["home_core"]
         steps = "\n".join(answer["steps"])
-        self.assertIn(f"the home of key 10.1.0.2 is worker {home}", steps)
-        self.assertIn(f"worker {home} has its record", steps)
-        self.assertIn(f"worker {1 - home} has a copy", steps)
+        self.assertIn(f"the home of key 10.1.0.2 is the worker on core {home}", steps)
+        self.assertIn(f"core {home} has its record", steps)
+        self.assertIn(f"core {1 - home} has a copy", steps)
 
 
 class TwoWorkersServerStates(ServerStates):

@@ -676,7 +676,9 @@ class Jobs {
           ++started_ % 4 == 0 ? worker::Job::Kind::kDelete : worker::Job::Kind::kExplain;
       jobs_[c]->filter.scopes = {false, true};
       jobs_[c]->client = support::address("fd00:1::2");
-      jobs_[c]->virtual_service = 1;
+      jobs_[c]->vip = support::address(support::kVip6);
+      jobs_[c]->protocol = packet::kProtocolTcp;
+      jobs_[c]->vip_port = 80;
       messages[c].push({.kind = worker::ControlMessage::Kind::kJob, .job = jobs_[c].get()});
     }
   }

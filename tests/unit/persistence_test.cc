@@ -353,7 +353,9 @@ TEST_P(Persistence, ExplainingChangesNothing) {
   CoreLab lab;
   worker::Job job;
   job.kind = worker::Job::Kind::kExplain;
-  job.virtual_service = lab.world.vs(GetParam()).slot.value;
+  job.vip = support::address(GetParam() == net::Family::kV4 ? support::kVip4 : support::kVip6);
+  job.protocol = packet::kProtocolTcp;
+  job.vip_port = 80;
   job.client = support::address(client(0));
   lab.run_job(0, &job);
   EXPECT_FALSE(job.entry);

@@ -601,7 +601,9 @@ TEST_P(ReplicationJobs, AllCoresExplainAClientAlike) {
   for (uint32_t c = 0; c < lab.cores(); ++c) {
     worker::Job job;
     job.kind = worker::Job::Kind::kExplain;
-    job.virtual_service = lab.world.vs(GetParam()).slot.value;
+    job.vip = support::address(GetParam() == net::Family::kV4 ? support::kVip4 : support::kVip6);
+    job.protocol = packet::kProtocolTcp;
+    job.vip_port = 80;
     job.client = support::address(client(n));
     lab.run_job(c, &job);
     EXPECT_EQ(job.home_core, 3u);
@@ -618,7 +620,9 @@ TEST_P(ReplicationJobs, ExplainingChangesNothingOnAnyCore) {
   for (uint32_t c = 0; c < lab.cores(); ++c) {
     worker::Job job;
     job.kind = worker::Job::Kind::kExplain;
-    job.virtual_service = lab.world.vs(GetParam()).slot.value;
+    job.vip = support::address(GetParam() == net::Family::kV4 ? support::kVip4 : support::kVip6);
+    job.protocol = packet::kProtocolTcp;
+    job.vip_port = 80;
     job.client = support::address(client(1));
     lab.run_job(c, &job);
     EXPECT_FALSE(job.entry);

@@ -1,10 +1,11 @@
-// What the API asks about one client: where would it go, and why?
+#include "control/engine/explainer.h"
+
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "control/config/names.h"
-#include "control/engine/engine.h"
 
 namespace limpet::engine {
 
@@ -39,14 +40,13 @@ const char* reason_text(Reason reason) {
   return "";
 }
 
-// The record of the virtual service that this client would meet, TCP before UDP.
+// What this client would meet of the virtual service, TCP before UDP.
 const snapshot::Listener* listener_for(const snapshot::Snapshot& s, const std::string& uuid,
                                        net::Family family) {
   const snapshot::Listener* found = nullptr;
   for (const snapshot::Listener& l : s.listeners) {
-    const auto& vs = s.virtual_services[l.virtual_service];
-    if (vs.uuid != uuid) continue;
-    if (l.address.family() != family) continue;
+    if (l.address.family() != family || s.virtual_services[l.virtual_service].uuid != uuid)
+      continue;
     if (found == nullptr || l.protocol < found->protocol) found = &l;
   }
   return found;
@@ -57,9 +57,9 @@ std::vector<api::Candidate> candidates(const snapshot::Pool& pool, const balance
   for (const snapshot::Server& s : pool.servers) {
     api::Candidate c;
     c.server = s.name;
-    c.state = s.state == snapshot::ServerState::kDown       ? "OPER_DOWN"
-              : s.state == snapshot::ServerState::kDisabled ? "OPER_DISABLED"
-                                                            : "OPER_UP";
+    c.state = s.state == snapshot::ServerState::kDown || !s.reachable ? "OPER_DOWN"
+              : s.state == snapshot::ServerState::kDisabled           ? "OPER_DISABLED"
+                                                                      : "OPER_UP";
     if (s.state == snapshot::ServerState::kDown) {
       c.why_not = "down";
     } else if (s.state == snapshot::ServerState::kDisabled) {
@@ -76,80 +76,91 @@ std::vector<api::Candidate> candidates(const snapshot::Pool& pool, const balance
 
 }  // namespace
 
-void Engine::explain(api::ExplainRequest request,
-                     api::Answer<api::Outcome<api::Explanation>> answer) {
-  const snapshot::Snapshot& s = *running_.snapshot;
-  const auto& configured = running_.document->document.virtual_services;
-  const config::Names<config::VirtualService> names(configured, "virtual service");
-  const auto found = names.find(request.virtual_service, request.tenant.value_or(""));
-  if (!found)
-    return answer(api::Refusal{404, {{"/query/virtual_service", found.errors().front().message}}});
-  const config::VirtualService* vs = found.value();
+void Explainer::ask(const api::ExplainRequest& request, const Answer& answer, uint32_t tries) {
+  if (tries == kTries)
+    return answer(api::Refusal{503, {{"", "the configuration keeps changing: try again"}}});
+  const auto snapshot = running_.snapshot;
+  const snapshot::Snapshot& s = *snapshot;
+  const auto found = find(request);
+  if (const auto* refusal = std::get_if<api::Refusal>(&found)) return answer(*refusal);
+  const std::size_t index = std::get<std::size_t>(found);
+  const config::VirtualService& vs = running_.document->document.virtual_services[index];
+  const Inventory::Service& service = running_.inventory->services[index];
   api::Explanation out;
-  out.virtual_service = vs->name;
+  out.virtual_service = vs.name;
   out.client = request.client.to_string();
-  const snapshot::Listener* listener = listener_for(s, vs->uuid, request.client.family());
+  const snapshot::Listener* listener = listener_for(s, vs.uuid, request.client.family());
   if (listener == nullptr) {
+    const bool served = service.serving || s.virtual_service(service.slot)->served;
     out.decision = api::Decision::kDrop;
-    out.reason = vs->served ? "no_service" : "not_served";
-    out.steps.push_back(vs->served ? "the virtual service has no address of the client's family"
-                                   : "the virtual service is not served: " + vs->why_not);
+    out.reason = served ? "no_service" : "not_served";
+    out.steps.push_back(served ? "the virtual service has no address of the client's family"
+                               : "the virtual service is not served here: " + service.reason);
     return answer(std::move(out));
   }
-  const uint32_t record = listener->virtual_service;
-  const snapshot::VirtualService& service = s.virtual_services[record];
-  std::vector<std::unique_ptr<worker::Job>> jobs;
-  for (std::size_t w = 0; w < cores_.size(); ++w) {
-    auto job = std::make_unique<worker::Job>();
-    job->kind = worker::Job::Kind::kExplain;
-    job->virtual_service = record;
-    job->client = request.client;
-    jobs.push_back(std::move(job));
-  }
-  const auto snapshot = running_.snapshot;
-  out.steps.push_back(fmt::format("{} port {}/{} is virtual service {}, pool {}",
-                                  listener->address.to_string(), listener->first_port,
-                                  listener->protocol == packet::kProtocolTcp ? "TCP" : "UDP",
-                                  service.name, s.pools[service.pool.value].name));
-  const bool tcp = listener->protocol == packet::kProtocolTcp;
-  ask(std::move(jobs), [this, out, snapshot, record, tcp, answer](const Question& q) mutable {
-    out.home_core = q.jobs.front()->home_core;
-    const snapshot::Scope* scope = snapshot->scope(snapshot->virtual_services[record].scope);
-    explain_binding(q, *snapshot, scope, &out);
-    explain_answer(*q.jobs[out.home_core], *snapshot, record, tcp, &out);
+  out.steps.push_back(
+      fmt::format("{} port {}/{} is virtual service {}, pool {}", listener->address.to_string(),
+                  listener->first_port, listener->protocol == packet::kProtocolTcp ? "TCP" : "UDP",
+                  vs.name, s.pools[s.virtual_services[listener->virtual_service].pool.value].name));
+  Jobs jobs = questions_.jobs([&](worker::Job& job) {
+    job.kind = worker::Job::Kind::kExplain;
+    job.vip = listener->address;
+    job.protocol = listener->protocol;
+    job.vip_port = listener->first_port;
+    job.client = request.client;
+  });
+  questions_.ask(std::move(jobs), [this, out, snapshot, listener, request, answer,
+                                   tries](const Jobs& all) mutable {
+    const snapshot::Snapshot& asked = *snapshot;
+    if (std::ranges::any_of(all, [&](const auto& j) { return j->version != asked.version; }))
+      return ask(request, answer, tries + 1);
+    const snapshot::VirtualService& record = asked.virtual_services[listener->virtual_service];
+    const uint32_t home = all.front()->home_core;
+    out.home_core = worker_cores_[home];
+    explain_binding(all, home, asked, asked.scope(record.scope), &out);
+    explain_answer(*all[home], asked, record, listener->protocol == packet::kProtocolTcp, &out);
     answer(std::move(out));
   });
 }
 
+// The virtual service's index in the document.
+std::variant<std::size_t, api::Refusal> Explainer::find(const api::ExplainRequest& request) const {
+  const auto& services = running_.document->document.virtual_services;
+  const config::Names<config::VirtualService> names(services, "virtual service");
+  const auto found = names.find(request.virtual_service, request.tenant.value_or(""));
+  if (!found)
+    return api::Refusal{404, {{"/query/virtual_service", found.errors().front().message}}};
+  return static_cast<std::size_t>(found.value() - services.data());
+}
+
 // Which core is the key's home, and what each core has of its binding.
-void Engine::explain_binding(const Question& question, const snapshot::Snapshot& s,
-                             const snapshot::Scope* scope, api::Explanation* out) const {
+void Explainer::explain_binding(const Jobs& jobs, uint32_t home_index, const snapshot::Snapshot& s,
+                                const snapshot::Scope* scope, api::Explanation* out) const {
   if (scope == nullptr) {
     out->steps.push_back("the pool has no persistence");
     return;
   }
-  const worker::Job& home = *question.jobs[out->home_core];
+  const worker::Job& home = *jobs[home_index];
   mirroring::Mirror::Binding binding;
   binding.key = persist::Key::of(scope->key_of(home.client));
   binding.scope = scope->slot;
   const net::Address key = binding.key.address();
   out->steps.push_back(
-      fmt::format("the home of key {} is worker {}", key.to_string(), out->home_core));
+      fmt::format("the home of key {} is the worker on core {}", key.to_string(), out->home_core));
   const snapshot::Pool& pool = s.pools[scope->pool.value];
   Presence presence;
-  presence.deadline = persist::kNoActivity;
-  for (uint32_t w = 0; w < question.jobs.size(); ++w) {
-    const auto& entry = question.jobs[w]->entry;
+  for (uint32_t w = 0; w < jobs.size(); ++w) {
+    const auto& entry = jobs[w]->entry;
     if (!entry) {
-      out->steps.push_back(fmt::format("worker {} has nothing of it", w));
+      out->steps.push_back(fmt::format("core {} has nothing of it", worker_cores_[w]));
       continue;
     }
     const auto* server = pool.find(entry->server);
-    out->steps.push_back(fmt::format("worker {} has {}: {}, {} connections", w,
+    out->steps.push_back(fmt::format("core {} has {}: {}, {} connections", worker_cores_[w],
                                      entry->is_home() ? "its record" : "a copy",
                                      server == nullptr ? "no server" : server->name, entry->open));
     presence.open += entry->open;
-    presence.deadline = std::max(presence.deadline, question.jobs[w]->deadline);
+    presence.deadline = std::max(presence.deadline, jobs[w]->deadline);
   }
   if (!home.entry || !home.home) {
     out->steps.push_back("so there is no binding");
@@ -166,17 +177,17 @@ void Engine::explain_binding(const Question& question, const snapshot::Snapshot&
     out->steps.push_back("its time is over");
     return;
   }
-  out->entry = row(binding, presence);
+  out->entry = entries_.row(binding, presence);
   out->steps.push_back(fmt::format("the binding names {}", out->entry->server));
 }
 
-void Engine::explain_answer(const worker::Job& job, const snapshot::Snapshot& s, uint32_t record,
-                            bool tcp, api::Explanation* out) const {
+void Explainer::explain_answer(const worker::Job& job, const snapshot::Snapshot& s,
+                               const snapshot::VirtualService& service, bool tcp,
+                               api::Explanation* out) const {
   using Action = balance::Judgement::Action;
-  const snapshot::VirtualService& service = s.virtual_services[record];
   const snapshot::Pool& pool = s.pools[service.pool.value];
   const auto refuse = tcp ? api::Decision::kReset : api::Decision::kUnreachable;
-  out->candidates = candidates(pool, shared_->gauges);
+  out->candidates = candidates(pool, gauges_);
   out->reason = reason_text(job.reason);
   if (job.server) {
     if (const auto* server = s.server(*job.server)) out->server = server->name;
@@ -195,7 +206,7 @@ void Engine::explain_answer(const worker::Job& job, const snapshot::Snapshot& s,
                                [](const api::Candidate& c) { return !c.why_not; });
   if (!any) {
     const bool limited = std::any_of(pool.servers.begin(), pool.servers.end(), [&](const auto& x) {
-      return balance::takes_new_clients(x) && shared_->gauges.at_limit(x);
+      return balance::takes_new_clients(x) && gauges_.at_limit(x);
     });
     out->decision = refuse;
     out->server.reset();
