@@ -77,7 +77,7 @@ Engine::Engine(const Shape& shape, const timing::ManualClock& clock, base::Rando
   }
 }
 
-void Engine::make_source_ports(const Snapshot& s) {
+bool Engine::provide(const Snapshot& s) {
   for (const snapshot::Pool& pool : s.pools) {
     for (const snapshot::Server& server : pool.servers) {
       if (server.sources.empty()) continue;
@@ -91,18 +91,28 @@ void Engine::make_source_ports(const Snapshot& s) {
       }
     }
   }
+  return true;
 }
 
-void Engine::publish(std::shared_ptr<const Snapshot> next) {
-  make_source_ports(*next);
+snapshot::Token Engine::publish(std::shared_ptr<const Snapshot> next) {
+  provide(*next);
   newest_ = std::move(next);
   all_.push_back(newest_);
+  return mark();
 }
 
-bool Engine::swept(uint64_t version) {
-  return std::all_of(workers_.begin(), workers_.end(), [&](const Worker& w) {
-    return w.core->stats().swept_version.get() >= version;
-  });
+snapshot::Token Engine::mark() {
+  auto& turns_begun = marks_.emplace_back();
+  for (const Worker& w : workers_) turns_begun.push_back(w.turns);
+  return snapshot::Token{marks_.size() - 1};
+}
+
+bool Engine::have_passed(snapshot::Token token) {
+  const auto& then = marks_[token.value];
+  for (uint32_t c = 0; c < cores(); ++c) {
+    if (workers_[c].turns == then[c]) return false;
+  }
+  return true;
 }
 
 uint32_t Engine::flows_of(snapshot::ServerSlot slot) {

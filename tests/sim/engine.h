@@ -1,13 +1,16 @@
 // Engine: real cores, real rings, no threads: whoever owns it says which core takes which stage of
-// its turn next. Frames come from queues of bytes, as from a device; what leaves is handed out.
+// its turn next. Frames come from queues of bytes, as from a device; what leaves is handed out. To
+// the parts of the control thread it is what the threads of a running engine are: their Cores.
 #pragma once
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <vector>
 
 #include "common/timing/manual_clock.h"
+#include "control/engine/cores.h"
 #include "dataplane/worker/core.h"
 #include "tests/support/frames.h"
 #include "tests/support/heap_pool.h"
@@ -63,7 +66,7 @@ struct Shape {
   uint32_t homes() const { return persist::homes_of(cores, limit); }
 };
 
-class Engine {
+class Engine final : public engine::Cores {
  public:
   static constexpr uint32_t kBuffers = 512;
 
@@ -72,16 +75,28 @@ class Engine {
   const Shape& shape() const { return shape_; }
   uint32_t cores() const { return shape_.cores; }
   worker::Core& core(uint32_t i) { return *workers_[i].core; }
-  worker::Shared& shared() { return *shared_; }
   support::HeapPool& buffers() { return pool_; }
 
-  // Control thread.
-  void publish(std::shared_ptr<const snapshot::Snapshot> next);
-  const snapshot::Snapshot& newest() const { return *newest_; }
-  bool swept(uint64_t version);
-  void send(uint32_t core, const worker::ControlMessage& m) {
+  // engine::Cores
+  uint32_t count() const override { return shape_.cores; }
+  const worker::Core& core(uint32_t i) const override { return *workers_[i].core; }
+  worker::Shared& shared() override { return *shared_; }
+  const worker::Shared& shared() const override { return *shared_; }
+  bool send(uint32_t core, const worker::ControlMessage& m) override {
+    if (m.kind == worker::ControlMessage::Kind::kJob && job_seen_) job_seen_(*m.job);
     workers_[core].messages.push_back(m);
+    return true;
   }
+  // `seen` is told of each job that a core is sent.
+  void watch_jobs(std::function<void(const worker::Job&)> seen) { job_seen_ = std::move(seen); }
+  bool provide(const snapshot::Snapshot& next) override;
+  bool can_publish() override { return true; }
+  snapshot::Token publish(std::shared_ptr<const snapshot::Snapshot> next) override;
+  snapshot::Token mark() override;
+  bool have_passed(snapshot::Token token) override;
+
+  const snapshot::Snapshot& newest() const { return *newest_; }
+  const std::shared_ptr<const snapshot::Snapshot>& newest_shared() const { return newest_; }
   // Turns that this core has begun.
   uint64_t turns(uint32_t core) const { return workers_[core].turns; }
   uint32_t flows_of(snapshot::ServerSlot slot);
@@ -114,7 +129,6 @@ class Engine {
   packet::Buffer* receive_one(Worker& worker);
   void collect(uint32_t core);
   void flush_steered(uint32_t core);
-  void make_source_ports(const snapshot::Snapshot& s);
   void run(uint32_t core, Stage stage);
 
   const Shape shape_;
@@ -126,6 +140,8 @@ class Engine {
   std::vector<packet::Ingress> ingress_;
   std::shared_ptr<const snapshot::Snapshot> newest_;
   std::vector<std::shared_ptr<const snapshot::Snapshot>> all_;  // a core may still use an old one
+  std::function<void(const worker::Job&)> job_seen_;
+  std::vector<std::vector<uint64_t>> marks_;  // by token: turns that each core had begun
 };
 
 template <class Received, class Sent>

@@ -50,6 +50,12 @@ Member::Member(const Place& place, const Shape& shape, std::shared_ptr<const Wor
       world_(std::in_place, *document, place.slots, uint64_t{0}),
       ledger_(engine_, *world_, trace, this),
       exchange_(options_of(shape), *this, engine_.shared().hash, std::pmr::get_default_resource()),
+      questions_(engine_),
+      news_(engine_, exchange_, clock_, [this](const Change& c, Instant) { note(c); }),
+      deletions_(engine_, questions_, exchange_, clock_,
+                 {.snapshot = [this] { return engine_.newest_shared(); },
+                  .read_news = [this] { news_.read(); },
+                  .peer_name = [this](PeerIndex p) { return host_.engine.peers[p.value].name; }}),
       versions_(random.below(50)) {
   host_.clock = &clock_;
   host_.engine.name = place_.names[place_.rank];
@@ -63,6 +69,9 @@ Member::Member(const Place& place, const Shape& shape, std::shared_ptr<const Wor
     const PeerIndex index{static_cast<uint8_t>(host_.engine.peers.size())};
     host_.engine.peers.push_back({.index = index, .name = name});
   }
+  engine_.watch_jobs([this](const worker::Job& job) {
+    if (job.whole_scopes) chronicle_.deleted(job.up_to);
+  });
   documents_.push_back(std::move(document));
   take_document();
   traffic_ = std::make_unique<Traffic>(*world_, engine_, random_);
@@ -73,7 +82,7 @@ Member::Member(const Place& place, const Shape& shape, std::shared_ptr<const Wor
       m.neighbor.address = s.address;
       m.neighbor.mac = support::mac("02:00:00:00:02:02");
       m.neighbor.valid = true;
-      for (uint32_t c = 0; c < engine_.cores(); ++c) engine_.send(c, m);
+      questions_.send_all(m);
     }
   }
   for (int i = 0; i < 3; ++i) turn(0);
@@ -82,13 +91,13 @@ Member::Member(const Place& place, const Shape& shape, std::shared_ptr<const Wor
 // --- documents ----------------------------------------------------------------------------------
 
 bool Member::is_up_to_date() const {
-  return documents_.empty() && const_cast<Engine&>(engine_).swept(world_->version());
+  return documents_.empty() && engine_.have_swept(world_->version());
 }
 
 // One after another, as control/engine/changes.cc.
 void Member::take_document() {
   if (documents_.empty()) return;
-  if (used_version_ != 0 && !engine_.swept(world_->version())) return;
+  if (used_version_ != 0 && !engine_.have_swept(world_->version())) return;
   world_.emplace(*documents_.front(), place_.slots, versions_);
   documents_.pop_front();
   const auto snapshot = world_->compile();
@@ -139,14 +148,8 @@ void Member::turn(uint32_t step) {
 
 bool Member::read_news(bool all) {
   bool changed = false;
-  for (uint32_t c = 0; c < engine_.cores(); ++c) {
-    uint32_t wanted = !all && chance(random_, 40) ? random_.below(3) : 64;
-    Change change;
-    while (wanted-- > 0 && engine_.shared().rings.news[c].pop(&change)) {
-      note(change);
-      changed = exchange_.apply(change, now()) || changed;
-    }
-  }
+  for (uint32_t c = 0; c < engine_.cores(); ++c)
+    changed = news_.read(c, !all && chance(random_, 40) ? random_.below(3) : 64) || changed;
   return changed;
 }
 
@@ -156,7 +159,8 @@ bool Member::control(uint32_t step, bool all) {
   const uint64_t before = exchange_.list().last().value;
   read_news(all);
   exchange_.tick(now());
-  poll_deletion();
+  questions_.tick();
+  deletions_.tick();
   take_document();
   exchange_.list().work(kWorkPerTurn, now());
   return exchange_.list().last().value != before;
@@ -189,21 +193,6 @@ worker::EntryFilter Member::random_filter() const {
   return filter;
 }
 
-void Member::send_jobs(const worker::Job& like) {
-  deletion_->jobs.clear();
-  for (uint32_t c = 0; c < engine_.cores(); ++c) {
-    auto job = std::make_unique<worker::Job>();
-    job->kind = like.kind;
-    job->filter = like.filter;
-    job->whole_scopes = like.whole_scopes;
-    job->up_to = like.up_to;
-    engine_.send(c, {.kind = worker::ControlMessage::Kind::kJob, .job = job.get()});
-    deletion_->jobs.push_back(job.get());
-    jobs_.push_back(std::move(job));
-  }
-}
-
-// As control/engine/entries.cc: of some clients or servers, or of whole scopes.
 bool Member::start_deletion(uint32_t step) {
   auto filter = random_filter();
   const net::Family f =
@@ -222,21 +211,19 @@ bool Member::start_deletion(uint32_t step, const net::Address& client) {
 }
 
 bool Member::start_deletion(uint32_t step, worker::EntryFilter filter) {
-  if (deletion_ != nullptr || !is_up_to_date()) return false;
-  const bool whole = !filter.client;
+  if (!is_idle() || !is_up_to_date()) return false;
+  filter.version = engine_.newest().version;
   const auto tombstones = static_cast<uint32_t>(filter.scopes.size());
   if (!exchange_.list().room_for_tombstones(tombstones)) return false;
-  ++deletions_;
-  deletion_ = std::make_unique<Deletion>();
-  deletion_->filter = filter;
-  deletion_->waits_for_clocks = whole;
-  worker::Job job;
-  job.kind = whole ? worker::Job::Kind::kClock : worker::Job::Kind::kDelete;
-  job.filter = filter;
-  send_jobs(job);
+  ++deletions_begun_;
   trace_.add({.step = step,
-              .what = whole ? "scopes to be deleted" : "client to be deleted",
+              .what = filter.client ? "client to be deleted" : "scopes to be deleted",
               .now_ns = now().ns});
+  deleting_ = filter;
+  deletions_.remove(std::move(filter), [this](const auto&) {
+    trace_.add({.step = step_, .what = "deletion done", .now_ns = now().ns});
+    deleting_.reset();
+  });
   return true;
 }
 
@@ -266,43 +253,6 @@ std::optional<GlobalKey> Member::forgetting() {
     });
   }
   return out;
-}
-
-// A tombstone of each scope, above all that any home has made.
-void Member::kill_scopes() {
-  persist::Stamp up_to;
-  for (const worker::Job* job : deletion_->jobs) up_to = std::max(up_to, job->clock);
-  for (std::size_t i = 0; i < deletion_->filter.scopes.size(); ++i) {
-    const ScopeDocument& scope = world_->scopes()[i];
-    if (!deletion_->filter.scopes[i] || !scope.profile.mirrored) continue;
-    if (!exchange_.kill_scope(scope.id, up_to, now())) deletion_->filter.scopes[i] = false;
-  }
-  chronicle_.deleted(up_to);
-  deletion_->waits_for_clocks = false;
-  deletion_->up_to = up_to;
-  worker::Job job;
-  job.kind = worker::Job::Kind::kDelete;
-  job.filter = deletion_->filter;
-  job.whole_scopes = true;
-  job.up_to = up_to;
-  send_jobs(job);
-}
-
-void Member::poll_deletion() {
-  if (deletion_ == nullptr) return;
-  for (const worker::Job* job : deletion_->jobs) {
-    if (!job->done.load()) return;
-  }
-  if (deletion_->waits_for_clocks) return kill_scopes();
-  if (deletion_->turns.empty()) {
-    exchange_.homes_know(deletion_->up_to);
-    for (uint32_t c = 0; c < engine_.cores(); ++c) deletion_->turns.push_back(engine_.turns(c));
-  }
-  for (uint32_t c = 0; c < engine_.cores(); ++c) {
-    if (engine_.turns(c) == deletion_->turns[c]) return;
-  }
-  trace_.add({.step = step_, .what = "deletion done", .now_ns = now().ns});
-  deletion_.reset();
 }
 
 // --- peers --------------------------------------------------------------------------------------
@@ -407,11 +357,11 @@ bool Member::has_refused_tombstones() const {
 }
 
 bool Member::is_deleting(uint32_t core, const KeyId& key) const {
-  if (deletion_ == nullptr) return false;
+  if (!deleting_) return false;
   worker::Core& c = const_cast<Engine&>(engine_).core(core);
   if (c.replica().counters().deleted == deleted_before_) return false;
   const snapshot::ScopeSlot slot{key.scope};
-  return deletion_->filter.matches(c.snapshot(), slot, key.key, snapshot::kNoServer);
+  return deleting_->matches(c.snapshot(), slot, key.key, snapshot::kNoServer);
 }
 
 void Member::check_told() {
@@ -438,8 +388,7 @@ void Member::check_told() {
 
 std::string Member::unfinished() {
   std::string left = sim::unfinished(engine_);
-  if (left.empty() && (deletion_ != nullptr || exchange_.is_killing()))
-    left = "a deletion does not end";
+  if (left.empty() && (!is_idle() || exchange_.is_killing())) left = "a deletion does not end";
   if (left.empty() && !is_up_to_date()) left = "a sweep does not end";
   return left;
 }

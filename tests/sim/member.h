@@ -1,5 +1,5 @@
 // Member: one run of one engine of a cluster, from its start to its crash: cores, traffic of its
-// own, and the control thread between homes and peers (control/engine, without sockets and files).
+// own, and the parts of the control thread between homes and peers, without sockets and files.
 // A member's clocks, slots and versions are not those of others; documents reach it late.
 #pragma once
 
@@ -14,6 +14,9 @@
 #include <vector>
 
 #include "common/timing/manual_clock.h"
+#include "control/engine/deletions.h"
+#include "control/engine/news.h"
+#include "control/engine/questions.h"
 #include "control/mirroring/exchange.h"
 #include "tests/sim/engine.h"
 #include "tests/sim/invariants.h"
@@ -99,7 +102,7 @@ class Member final : public mirroring::Home, public mirroring::HomeRings, public
   std::optional<net::Address> come(const GlobalKey& key);
   // A tombstone that is about to be forgotten: its home has not been reached.
   std::optional<GlobalKey> forgetting();
-  bool is_idle() const { return deletion_ == nullptr; }
+  bool is_idle() const { return deletions_.idle(); }
   void stop_clients();
   DiskCopy write_disk() const;
 
@@ -113,7 +116,7 @@ class Member final : public mirroring::Home, public mirroring::HomeRings, public
   const World& world() const { return *world_; }
   const Place& place() const { return place_; }
   const Told& mirror() const { return mirror_; }
-  uint64_t deletions() const { return deletions_; }
+  uint64_t deletions() const { return deletions_begun_; }
   GlobalKey global(const KeyId& key) const;
   std::optional<KeyId> local(const GlobalKey& key) const;
   const ScopeDocument* scope_of(snapshot::ScopeId id) const;
@@ -164,21 +167,10 @@ class Member final : public mirroring::Home, public mirroring::HomeRings, public
   void ended(const KeyId& key, timing::Instant now, Ending ending) override;
 
  private:
-  struct Deletion {
-    worker::EntryFilter filter;
-    bool waits_for_clocks = false;
-    persist::Stamp up_to;            // of whole scopes
-    std::vector<worker::Job*> jobs;  // under way
-    std::vector<uint64_t> turns;     // by core, when all homes had reported
-  };
-
   worker::EntryFilter random_filter() const;
   bool start_deletion(uint32_t step, worker::EntryFilter filter);
-  void send_jobs(const worker::Job& like);
-  void kill_scopes();
   void show();  // whose events the trace gets
   void take_document();
-  void poll_deletion();
   void note(const persist::Change& change);
   Shape shape_of(const Shape& shape) const;
   mirroring::Exchange::Options options_of(const Shape& shape) const;
@@ -193,14 +185,16 @@ class Member final : public mirroring::Home, public mirroring::HomeRings, public
   Ledger ledger_;
   std::unique_ptr<Traffic> traffic_;
   mirroring::Exchange exchange_;
+  engine::Questions questions_;
+  engine::News news_;
+  engine::Deletions deletions_;
   Host host_;
   Told mirror_;
   std::deque<std::shared_ptr<const World>> documents_;  // not published yet
   uint64_t used_version_ = 0;                           // whose scopes the exchange knows
-  std::unique_ptr<Deletion> deletion_;
-  std::vector<std::unique_ptr<worker::Job>> jobs_;  // cores may still look at them
-  uint64_t versions_;                               // how far its versions are ahead
-  uint64_t deletions_ = 0;
+  std::optional<worker::EntryFilter> deleting_;
+  uint64_t versions_;  // how far its versions are ahead
+  uint64_t deletions_begun_ = 0;
   std::vector<KeyId> under_way_;
   bool was_full_ = false;
   uint64_t deleted_before_ = 0;  // the stage in hand

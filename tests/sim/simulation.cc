@@ -11,13 +11,13 @@ Simulation::Simulation(uint64_t seed)
     : random_(seed),
       engine_(Shape::random(random_), clock_, random_),
       world_(random_),
-      control_(engine_, world_, trace_, random_),
+      orders_(engine_, world_, trace_, clock_, random_),
       ledger_(engine_, world_, trace_),
       traffic_(world_, engine_, random_),
       stalled_until_(engine_.cores()),
       whole_turns_(random_.below(80)),
       traffic_share_(5 + random_.below(20)),
-      control_share_(chance(random_, 25) ? 0 : 1 + random_.below(4)),
+      orders_share_(chance(random_, 25) ? 0 : 1 + random_.below(4)),
       time_share_(1 + random_.below(12)),
       long_stalls_(chance(random_, 30) ? 0 : random_.below(30)) {
   for (int i = 0; i < 3; ++i) round();
@@ -33,10 +33,10 @@ void Simulation::step() {
   const uint32_t what = random_.below(100);
   if (what < traffic_share_) return traffic_.act();
   if (what < traffic_share_ + time_share_) return pass_time();
-  if (what < traffic_share_ + time_share_ + control_share_) return control_.act(step_);
-  if (what < traffic_share_ + time_share_ + control_share_ + 3) {
-    control_.read_news();
-    return control_.poll();
+  if (what < traffic_share_ + time_share_ + orders_share_) return orders_.act(step_);
+  if (what < traffic_share_ + time_share_ + orders_share_ + 3) {
+    orders_.read_news();
+    return orders_.poll();
   }
   if (random_.below(200) == 0) return stall();
   const uint32_t core = random_.below(engine_.cores());
@@ -54,7 +54,7 @@ void Simulation::step_core(uint32_t core) {
         if (!finishing_) traffic_.left(frame);
       });
   ledger_.after(core, stage);
-  check_invariants(engine_, world_, ledger_, control_.mirror());
+  check_invariants(engine_, world_, ledger_, orders_.mirror());
 }
 
 void Simulation::pass_time() {
@@ -79,8 +79,8 @@ void Simulation::round() {
     do step_core(core);
     while (engine_.stage(core) != Stage::kReceive);
   }
-  control_.read_news();
-  control_.poll();
+  orders_.read_news();
+  orders_.poll();
 }
 
 // P6: when nobody stalls and nobody wants anything new, all that is under way arrives.
@@ -91,8 +91,8 @@ void Simulation::settle() {
     clock_.advance(milliseconds(1));
     round();
     left = unfinished(engine_);
-    if (left.empty() && !control_.idle()) left = "a deletion does not end";
-    if (left.empty() && !engine_.swept(world_.version())) left = "a sweep does not end";
+    if (left.empty() && !orders_.idle()) left = "a deletion does not end";
+    if (left.empty() && !engine_.have_swept(world_.version())) left = "a sweep does not end";
   }
   if (!left.empty()) throw Violation{"P6", left, {}};
 }
@@ -121,7 +121,7 @@ void Simulation::wait_for_the_end() {
 
 void Simulation::count(std::map<std::string, uint64_t>& totals) {
   totals["openings"] += ledger_.openings();
-  totals["deletions"] += control_.deletions();
+  totals["deletions"] += orders_.deletions();
   totals["snapshots"] += world_.version();
   for (uint32_t c = 0; c < engine_.cores(); ++c) {
     const replication::Counters& n = engine_.core(c).replica().counters();

@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "common/timing/manual_clock.h"
-#include "tests/sim/control.h"
 #include "tests/sim/engine.h"
 #include "tests/sim/invariants.h"
 #include "tests/sim/ledger.h"
+#include "tests/sim/orders.h"
 #include "tests/sim/trace.h"
 #include "tests/sim/traffic.h"
 #include "tests/sim/world.h"
@@ -41,7 +41,7 @@ class Simulation {
   Trace trace_;
   Engine engine_;
   World world_;
-  Control control_;
+  Orders orders_;
   Ledger ledger_;
   Traffic traffic_;
   std::vector<uint32_t> stalled_until_;  // by core: step
@@ -50,7 +50,7 @@ class Simulation {
   // This world's habits, in percent.
   uint32_t whole_turns_;
   uint32_t traffic_share_;
-  uint32_t control_share_;
+  uint32_t orders_share_;
   uint32_t time_share_;
   uint32_t long_stalls_;
 };

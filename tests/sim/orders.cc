@@ -1,4 +1,4 @@
-#include "tests/sim/control.h"
+#include "tests/sim/orders.h"
 
 #include <algorithm>
 #include <string>
@@ -13,11 +13,36 @@ using persist::Merge;
 using persist::Record;
 using persist::Stamp;
 
-Control::Control(Engine& engine, World& world, Trace& trace, base::Random& random)
-    : engine_(engine), world_(world), trace_(trace), random_(random), peer_clock_(1000) {
+namespace {
+
+mirroring::Exchange::Options options_of(const Shape& shape) {
+  return {.entries = shape.limit,
+          .surplus = shape.cores * (shape.rings.news + 1),
+          .peers = 0,
+          .node = 63,
+          .wall_origin = shape.wall_origin};
+}
+
+}  // namespace
+
+Orders::Orders(Engine& engine, World& world, Trace& trace, const timing::ManualClock& clock,
+               base::Random& random)
+    : engine_(engine),
+      world_(world),
+      trace_(trace),
+      random_(random),
+      rings_(engine.shared().rings, engine.shared().hash, engine.shape().limit),
+      exchange_(options_of(engine.shape()), rings_, engine.shared().hash,
+                std::pmr::get_default_resource()),
+      questions_(engine),
+      news_(engine, exchange_, clock, [this](const Change& c, timing::Instant) { note(c); }),
+      deletions_(engine, questions_, exchange_, clock,
+                 {.snapshot = [this] { return engine_.newest_shared(); },
+                  .read_news = [this] { news_.read(); }}),
+      peer_clock_(1000) {
   changes_ = chance(random_, 20) ? 0 : random_.below(100);
   deletions_wanted_ = chance(random_, 40) ? 0 : random_.below(30);
-  engine_.publish(world_.compile());
+  publish();
   for (const PoolDocument& pool : world_.pools()) {
     for (const ServerDocument& s : pool.servers) {
       worker::ControlMessage m;
@@ -25,53 +50,78 @@ Control::Control(Engine& engine, World& world, Trace& trace, base::Random& rando
       m.neighbor.address = s.address;
       m.neighbor.mac = support::mac("02:00:00:00:02:02");
       m.neighbor.valid = true;
-      for (uint32_t c = 0; c < engine_.cores(); ++c) engine_.send(c, m);
+      questions_.send_all(m);
     }
   }
 }
 
-void Control::act(uint32_t step) {
+void Orders::act(uint32_t step) {
   step_ = step;
   const uint32_t what = random_.below(100);
   if (what < changes_) return change();
-  if (what < changes_ + deletions_wanted_) return start_deletion();
+  if (what < changes_ + deletions_wanted_) return begin_deletion();
   merge();
 }
 
-void Control::change() {
-  if (!engine_.swept(world_.version())) return;
+void Orders::publish() {
+  const auto next = world_.compile();
+  std::vector<mirroring::Exchange::Scope> scopes;
+  for (const snapshot::Scope& s : next->scopes) {
+    if (s.live) scopes.push_back({s.id, s.slot, s.mirrored, s.timeout + s.update_interval});
+  }
+  exchange_.use(scopes, next->version, engine_.now(0));
+  engine_.publish(next);
+}
+
+void Orders::change() {
+  if (!engine_.have_swept(world_.version())) return;
   world_.recycle([&](snapshot::ServerSlot slot) { return engine_.flows_of(slot) == 0; },
-                 [&](snapshot::ScopeSlot slot) {
-                   return std::none_of(mirror_.begin(), mirror_.end(),
-                                       [&](const auto& m) { return m.first.scope == slot.value; });
-                 });
+                 [&](snapshot::ScopeSlot slot) { return exchange_.mirror().in_scope(slot) == 0; });
   world_.change();
-  engine_.publish(world_.compile());
+  publish();
   trace_.add({.step = step_, .what = "published", .detail = world_.version()});
 }
 
-void Control::read_news() {
-  for (uint32_t c = 0; c < engine_.cores(); ++c) {
-    uint32_t wanted = chance(random_, 50) ? random_.below(3) : 64;
-    Change change;
-    while (wanted-- > 0 && engine_.shared().rings.news[c].pop(&change)) {
-      const KeyId key{change.scope.value, change.key};
-      if (change.kind == Change::Kind::kRemove) {
-        mirror_.erase(key);
-        continue;
-      }
-      mirror_[key] = change;
-      if (heard_of_.size() < 4096) heard_of_.push_back({key, change.record});
-    }
+void Orders::note(const Change& change) {
+  const KeyId key{change.scope.value, change.key};
+  if (change.kind == Change::Kind::kRemove) {
+    mirror_.erase(key);
+    return;
   }
+  mirror_[key] = change;
+  if (heard_of_.size() < 4096) heard_of_.push_back({key, change.record});
+}
+
+void Orders::read_news() {
+  for (uint32_t c = 0; c < engine_.cores(); ++c)
+    news_.read(c, chance(random_, 50) ? random_.below(3) : 64);
+}
+
+void Orders::poll() {
+  questions_.tick();
+  deletions_.tick();
 }
 
 // --- deletion -----------------------------------------------------------------------------------
 
-void Control::start_deletion() {
-  if (deletion_ != nullptr) return;
-  ++deletions_;
+std::vector<uint32_t> Orders::newest_serials() const {
+  std::vector<uint32_t> out;
+  for (uint32_t c = 0; c < engine_.cores(); ++c) {
+    uint32_t newest = 0;
+    persist::Table& table = engine_.core(c).table();
+    for (uint32_t i = 0; i < table.home_places(); ++i) {
+      if (const auto* e = table.record_at(i)) newest = std::max(newest, e->serial);
+    }
+    out.push_back(newest);
+  }
+  return out;
+}
+
+void Orders::begin_deletion() {
+  if (!deletions_.idle()) return;
+  ++deletions_begun_;
   worker::EntryFilter filter;
+  filter.version = engine_.newest().version;
   filter.scopes.resize(world_.scopes().size());
   for (std::size_t i = 0; i < filter.scopes.size(); ++i) filter.scopes[i] = chance(random_, 60);
   const net::Family f =
@@ -79,52 +129,27 @@ void Control::start_deletion() {
   const auto& clients = world_.clients(f);
   if (chance(random_, 60))
     filter.client = clients[random_.below(static_cast<uint32_t>(clients.size()))];
-  deletion_ = std::make_unique<Deletion>();
-  for (uint32_t c = 0; c < engine_.cores(); ++c) {
-    auto job = std::make_unique<worker::Job>();
-    job->kind = worker::Job::Kind::kDelete;
-    job->filter = filter;
-    uint32_t newest = 0;
-    persist::Table& table = engine_.core(c).table();
-    for (uint32_t i = 0; i < table.home_places(); ++i) {
-      if (const auto* e = table.record_at(i)) newest = std::max(newest, e->serial);
-    }
-    deletion_->newest_serial.push_back(newest);
-    engine_.send(c, {.kind = worker::ControlMessage::Kind::kJob, .job = job.get()});
-    deletion_->jobs.push_back(std::move(job));
-  }
   trace_.add({.step = step_, .what = "deletion ordered"});
-}
-
-// Done when every home has reported and then every core has begun another turn.
-void Control::poll() {
-  if (deletion_ == nullptr) return;
-  if (!deletion_->reported) {
-    for (const auto& job : deletion_->jobs) {
-      if (!job->done.load()) return;
-    }
-    deletion_->reported = true;
-    for (uint32_t c = 0; c < engine_.cores(); ++c) deletion_->turns.push_back(engine_.turns(c));
-  }
-  for (uint32_t c = 0; c < engine_.cores(); ++c) {
-    if (engine_.turns(c) == deletion_->turns[c]) return;
-  }
-  check_deleted();
-  trace_.add({.step = step_, .what = "deletion done"});
-  deletion_.reset();
+  deletions_.remove(filter, [this, filter, newest = newest_serials()](const auto& outcome) {
+    if (!std::holds_alternative<api::EntriesRemoved>(outcome))
+      throw Violation{"P5", "a deletion was refused though there are no peers", {}};
+    check_deleted(filter, newest);
+    trace_.add({.step = step_, .what = "deletion done"});
+  });
 }
 
 // What matched when the order was given is not there any more (P5). A filter by client may have
 // meant another key in the snapshots of before, so it is tried on the key itself.
-void Control::check_deleted() {
+void Orders::check_deleted(const worker::EntryFilter& filter,
+                           const std::vector<uint32_t>& newest) const {
+  if (filter.client) return;
   const snapshot::Snapshot& s = engine_.newest();
   for (uint32_t c = 0; c < engine_.cores(); ++c) {
     persist::Table& table = engine_.core(c).table();
     for (uint32_t i = 0; i < table.home_places(); ++i) {
       const auto* e = table.record_at(i);
-      if (e == nullptr || e->serial > deletion_->newest_serial[c]) continue;
-      const auto& filter = deletion_->jobs[c]->filter;
-      if (filter.client || !filter.matches(s, e->scope, e->key, e->server)) continue;
+      if (e == nullptr || e->serial > newest[c]) continue;
+      if (!filter.matches(s, e->scope, e->key, e->server)) continue;
       throw Violation{"P5", "a binding survived its deletion", {e->scope.value, e->key}};
     }
   }
@@ -132,7 +157,7 @@ void Control::check_deleted() {
 
 // --- what peers know ----------------------------------------------------------------------------
 
-Record Control::invent(const KeyId& key, const PoolDocument& pool) {
+Record Orders::invent(const KeyId& key, const PoolDocument& pool) {
   const timing::WallTime wall =
       kWallOrigin + timing::Duration(engine_.now(0).ns) +
       (timing::milliseconds(random_.below(4000)) - timing::milliseconds(3000));
@@ -160,7 +185,7 @@ Record Control::invent(const KeyId& key, const PoolDocument& pool) {
   return r;
 }
 
-void Control::merge() {
+void Orders::merge() {
   ++merges_;
   KeyId key;
   if (!mirror_.empty() && chance(random_, 60)) {
