@@ -89,7 +89,7 @@ bool Views::go_on(Making* making, api::StatusView* view) const {
   for (; making->service < services.size(); ++making->service, making->server = 0) {
     const config::VirtualService& vs = services[making->service];
     if (left == 0) return false;
-    if (making->server == 0) {
+    if (view->virtual_services.size() == making->service) {
       --left;
       view->virtual_services.push_back(service_status(*making));
     }

@@ -80,18 +80,22 @@ Engine::Engine(const Shape& shape, const timing::ManualClock& clock, base::Rando
 bool Engine::provide(const Snapshot& s) {
   for (const snapshot::Pool& pool : s.pools) {
     for (const snapshot::Server& server : pool.servers) {
-      if (server.sources.empty()) continue;
-      for (const uint32_t id : {server.tcp_nat.value, server.udp_nat.value}) {
-        for (uint32_t c = 0; c < cores(); ++c) {
-          auto& ports = workers_[c].ports[id];
-          if (ports != nullptr) continue;
-          ports = std::make_unique<l4::SourcePorts>(l4::PortSlice::of(c, shape_.cores), random_);
-          core(c).forwarder().nats()[id] = ports.get();
-        }
+      for (const snapshot::NatId first : {server.tcp_nat, server.udp_nat}) {
+        if (first == l4::kNoNat) continue;
+        for (uint32_t i = 0; i < server.sources.size(); ++i) provide(first.value + i);
       }
     }
   }
   return true;
+}
+
+void Engine::provide(uint32_t nat) {
+  for (uint32_t c = 0; c < cores(); ++c) {
+    auto& ports = workers_[c].ports[nat];
+    if (ports != nullptr) continue;
+    ports = std::make_unique<l4::SourcePorts>(l4::PortSlice::of(c, shape_.cores), random_);
+    core(c).forwarder().nats()[nat] = ports.get();
+  }
 }
 
 snapshot::Token Engine::publish(std::shared_ptr<const Snapshot> next) {

@@ -130,6 +130,7 @@ class Engine final : public engine::Cores {
   void collect(uint32_t core);
   void flush_steered(uint32_t core);
   void run(uint32_t core, Stage stage);
+  void provide(uint32_t nat);
 
   const Shape shape_;
   const timing::ManualClock& clock_;
