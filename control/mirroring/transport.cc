@@ -36,6 +36,18 @@ Tcp::endpoint endpoint_of(const net::Endpoint& from) {
   return {asio::ip::make_address(from.address.to_string()), from.port};
 }
 
+net::Address address_of(const Tcp::endpoint& from) {
+  if (from.address().is_v4()) return net::Address::v4(from.address().to_v4().to_bytes().data());
+  return net::Address::v6(from.address().to_v6().to_bytes().data());
+}
+
+// Where connections to `to` come from: the address that we listen on, if it can reach that one.
+std::optional<Tcp::endpoint> source_for(const net::Address& listen, const net::Address& to) {
+  if (listen.is_unspecified() || listen.family() != to.family()) return std::nullopt;
+  if (listen.is_loopback() != to.is_loopback()) return std::nullopt;
+  return endpoint_of({listen, 0});
+}
+
 // What all connections share; outlives them.
 struct Shared {
   Engine engine;
@@ -48,7 +60,7 @@ class AnyConnection {
  public:
   virtual ~AnyConnection() = default;
   virtual void accept() = 0;
-  virtual void connect(const Tcp::endpoint& to) = 0;
+  virtual void connect(const Tcp::endpoint& to, const std::optional<Tcp::endpoint>& from) = 0;
   virtual void tick() = 0;
   virtual void changed() = 0;
   virtual void say_groups(const Peer& peer, std::span<const uint8_t> body) = 0;
@@ -71,7 +83,11 @@ class Connection final : public AnyConnection,
 
   void accept() override { secure(); }
 
-  void connect(const Tcp::endpoint& to) override {
+  // An address that is no longer this machine's is not insisted on.
+  void connect(const Tcp::endpoint& to, const std::optional<Tcp::endpoint>& from) override {
+    ErrorCode ignored;
+    socket().open(to.protocol(), ignored);
+    if (from) socket().bind(*from, ignored);
     socket().async_connect(to, [self = this->shared_from_this()](ErrorCode error) {
       if (self->over_) return;
       if (error) return self->fail(Reason::kUnreachable);
@@ -220,9 +236,26 @@ class Connection final : public AnyConnection,
 struct Dialer {
   Peer* peer = nullptr;
   Tcp::endpoint endpoint;
+  std::optional<Tcp::endpoint> source;
   std::shared_ptr<AnyConnection> connection;
   Duration wait = kRetryMin;
   Instant next_try;
+};
+
+// Who may have how many unfinished handshakes: callers from one address of peers, or all others.
+struct Allowance {
+  net::Address address;
+  std::size_t pending_max = 0;
+};
+
+// One who connected to us.
+struct Caller {
+  std::shared_ptr<AnyConnection> connection;
+  const Allowance* allowance;
+
+  bool is_pending_of(const Allowance& other) const {
+    return allowance == &other && connection->is_pending();
+  }
 };
 
 class Hub final : public Transport {
@@ -237,8 +270,12 @@ class Hub final : public Transport {
         period_(std::clamp(Duration(options.heartbeat / 4), kTickMin, kTickMax)) {
     for (Peer& peer : shared_->engine.peers) {
       const net::Endpoint& address = options.peers[peer.index.value].address;
+      allow(address.address);
       if (shared_->engine.connects_to(peer))
-        dialers_.push_back({.peer = &peer, .endpoint = endpoint_of(address), .next_try = {}});
+        dialers_.push_back({.peer = &peer,
+                            .endpoint = endpoint_of(address),
+                            .source = source_for(options.listen.address, address.address),
+                            .next_try = {}});
     }
     ::fcntl(acceptor_.native_handle(), F_SETFD, FD_CLOEXEC);
     ErrorCode ignored;
@@ -295,7 +332,7 @@ class Hub final : public Transport {
     acceptor_.close(ignored);
     timer_.cancel();
     for_each([](AnyConnection& c) { c.end(Reason::kShutdown); });
-    accepted_.clear();
+    callers_.clear();
     dialers_.clear();
   }
 
@@ -304,7 +341,7 @@ class Hub final : public Transport {
 
   template <class Do>
   void for_each(Do&& act) {
-    for (const auto& connection : accepted_) act(*connection);
+    for (const Caller& caller : callers_) act(*caller.connection);
     for (const Dialer& dialer : dialers_)
       if (dialer.connection) act(*dialer.connection);
   }
@@ -338,15 +375,31 @@ class Hub final : public Transport {
       return;
     }
     sweep();
-    const auto pending = [](const auto& c) { return c->is_pending(); };
-    if (std::count_if(accepted_.begin(), accepted_.end(), pending) >= std::ptrdiff_t{kPendingMax})
-      (*std::find_if(accepted_.begin(), accepted_.end(), pending))->end(Reason::kCrowded);
-    accepted_.push_back(make(nullptr, std::move(socket)));
-    accepted_.back()->accept();
+    const Allowance& allowance = allowance_of(address_of(from));
+    const auto pending = [&](const Caller& c) { return c.is_pending_of(allowance); };
+    if (std::ranges::count_if(callers_, pending) >=
+        static_cast<std::ptrdiff_t>(allowance.pending_max))
+      std::ranges::find_if(callers_, pending)->connection->end(Reason::kCrowded);
+    callers_.push_back({make(nullptr, std::move(socket)), &allowance});
+    callers_.back().connection->accept();
+  }
+
+  void allow(const net::Address& peer) {
+    const auto known = std::ranges::find(peers_allowances_, peer, &Allowance::address);
+    if (known != peers_allowances_.end()) {
+      known->pending_max += kPendingOfAPeerMax;
+    } else {
+      peers_allowances_.push_back({peer, kPendingOfAPeerMax});
+    }
+  }
+
+  const Allowance& allowance_of(const net::Address& caller) const {
+    const auto known = std::ranges::find(peers_allowances_, caller, &Allowance::address);
+    return known != peers_allowances_.end() ? *known : strangers_allowance_;
   }
 
   void sweep() {
-    accepted_.remove_if([](const auto& c) { return c->is_over(); });
+    callers_.remove_if([](const Caller& c) { return c.connection->is_over(); });
   }
 
   void dial() {
@@ -362,7 +415,7 @@ class Hub final : public Transport {
       }
       if (dialer.connection || now() < dialer.next_try) continue;
       dialer.connection = make(dialer.peer, Tcp::socket(io_));
-      dialer.connection->connect(dialer.endpoint);
+      dialer.connection->connect(dialer.endpoint, dialer.source);
     }
   }
 
@@ -392,7 +445,9 @@ class Hub final : public Transport {
   std::shared_ptr<Shared> shared_;
   base::Random random_;
   Duration period_;
-  std::list<std::shared_ptr<AnyConnection>> accepted_;  // oldest first
+  const Allowance strangers_allowance_{.address = {}, .pending_max = kStrangersMax};
+  std::vector<Allowance> peers_allowances_;  // fixed before start()
+  std::list<Caller> callers_;                // oldest first
   std::vector<Dialer> dialers_;
   uint16_t port_ = 0;
   bool accepting_ = false;

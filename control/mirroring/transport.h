@@ -3,8 +3,13 @@
 //
 // Owner: the control thread; everything runs in handlers of its io_context. Invariants
 //  1. Plaintext only without a secret, and only between loopback addresses.
-//  2. At most kPendingMax accepted connections whose handshake is not finished, none longer than
-//     kHandshakeTimeMax; at most one connection for each peer that we call.
+//  2. Accepted connections whose handshake is not finished: from the address of configured peers at
+//     most kPendingOfAPeerMax for each of them, from all others together kStrangersMax, none longer
+//     than kHandshakeTimeMax. One too many costs the oldest of the same kind its place, so
+//     strangers cannot keep a peer out, and those on a peer's own machine only by more than
+//     kPendingOfAPeerMax connections in the milliseconds of its handshake. At most one connection
+//     for each peer that we call, from the address that we listen on: it is what the peer knows us
+//     by.
 //  3. A connection holds one piece of input and one of output beside its session's.
 // Cost: a timer tick each quarter of a heartbeat, O(peers).
 //
@@ -25,7 +30,8 @@
 
 namespace limpet::mirroring {
 
-inline constexpr std::size_t kPendingMax = 16;
+inline constexpr std::size_t kStrangersMax = 16;
+inline constexpr std::size_t kPendingOfAPeerMax = 8;
 inline constexpr timing::Duration kRetryMin = timing::milliseconds(100);
 // An engine that starts is called within this by peers that run (control/failover waits for that).
 inline constexpr timing::Duration kRetryMax = timing::seconds(1);

@@ -59,9 +59,10 @@ def snapshot_end(sequence):
     return frame(7, struct.pack("<Q", sequence))
 
 
-def plain(namespace, port):
+def plain(namespace, port, source="127.0.0.1"):
     connection = namespace.socket(socket.AF_INET, socket.SOCK_STREAM)
     connection.settimeout(10)
+    connection.bind((source, 0))
     connection.connect(("127.0.0.1", port))
     return connection
 

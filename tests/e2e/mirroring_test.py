@@ -382,6 +382,21 @@ class Strangers(LabTest):
                 self.assertEqual(connection.recv(1), b"")
         self.assert_refused(talk, "", "handshake_timeout")
 
+    def test_strangers_do_not_keep_a_peer_out(self):
+        crowded = self.rejected("", "crowded")
+        with client.plain(self.lab.engine_namespace, PORT) as slow:  # from the address of "aa" and "zz"
+            strangers = [client.plain(self.lab.engine_namespace, PORT, "127.0.0.9") for _ in range(40)]
+            for stranger in strangers:
+                self.addCleanup(stranger.close)
+            wait_until(lambda: self.rejected("", "crowded") == crowded + 24, 3, "all but 16 to be ended")
+            slow.settimeout(0.2)
+            with self.assertRaises(TimeoutError, msg="the connection from a peer's address was ended"):
+                slow.recv(1)
+            with self.tls() as connection:
+                connection.send(client.hello("aa"))
+                wait_until(lambda: self.engine.api("GET", "/v1/status")["peers"][0]["state"] != "connecting", 3,
+                           "the peer to come in")
+
     def test_a_recorded_session_has_no_effect(self):
         # The recording is of a session that has an effect: a binding that the engine takes.
         binding = client.binding(1, stamp=client.stamp_now())

@@ -25,18 +25,26 @@ using timing::seconds;
 
 constexpr ScopeId kScope{7};
 
-net::Endpoint loopback(uint16_t port) {
-  return {*net::Address::parse("127.0.0.1"), port};
+net::Endpoint loopback(uint16_t port, const char* address = "127.0.0.1") {
+  return {*net::Address::parse(address), port};
 }
+
+constexpr const char* kStranger = "127.0.0.9";
+constexpr const char* kPeerAddress = "127.0.0.2";
 
 // An engine with sockets.
 struct Node {
-  Node(const std::string& name, const std::string& peer, uint64_t seed)
-      : lab({name, peer}, 0, seed) {
+  Node(const std::string& name, const std::vector<std::string>& peers, uint64_t seed)
+      : lab(with(name, peers), 0, seed) {
     options.name = name;
     options.boot = lab.engine.boot;
     options.listen = loopback(0);
-    options.peers = {{peer, loopback(1)}};  // nobody listens there
+    for (const std::string& peer : peers)
+      options.peers.push_back({peer, loopback(1)});  // nobody listens there
+  }
+  static std::vector<std::string> with(const std::string& name, std::vector<std::string> peers) {
+    peers.insert(peers.begin(), name);
+    return peers;
   }
 
   const Peer& peer() const { return transport->engine().peers[0]; }
@@ -47,7 +55,11 @@ struct Node {
   std::unique_ptr<Transport> transport;
 };
 
-// "a" connects to "b".
+std::ptrdiff_t open_descriptors() {
+  return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {});
+}
+
+// "a" connects to "b". "aa", which "b" knows as well, is never there.
 class MirroringTransportTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -94,10 +106,30 @@ class MirroringTransportTest : public testing::Test {
   }
   bool same() const { return a_.lab.home.records == b_.lab.home.records; }
 
-  tcp::socket raw_client() {
-    tcp::socket socket(io_);
+  tcp::socket raw_client(const char* from = "127.0.0.1") {
+    tcp::socket socket(io_, {asio::ip::make_address(from), 0});
     socket.connect({asio::ip::make_address("127.0.0.1"), b_.transport->port()});
     return socket;
+  }
+  // Clients that connect and say nothing; "b" has accepted them.
+  void crowd(const char* from, std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) {
+      crowd_.push_back(raw_client(from));
+      run(1);
+    }
+    run(5);
+  }
+  // "a", and with it "b"'s idea of it, is at an address where nobody else is.
+  void move_a() {
+    a_.options.listen = loopback(0, kPeerAddress);
+    b_.options.peers[0].address = loopback(1, kPeerAddress);
+  }
+  bool is_open(tcp::socket& socket) {
+    boost::system::error_code error;
+    socket.non_blocking(true);
+    char byte;
+    socket.read_some(asio::buffer(&byte, 1), error);
+    return error == asio::error::would_block;
   }
   static std::vector<uint8_t> hello(const std::string& name) {
     std::vector<uint8_t> bytes;
@@ -112,9 +144,10 @@ class MirroringTransportTest : public testing::Test {
 
   std::filesystem::path folder_;
   asio::io_context io_;
+  std::vector<tcp::socket> crowd_;
   timing::ManualClock clock_{timing::Instant{1'000'000'000}};
-  Node a_{"a", "b", 1};
-  Node b_{"b", "a", 2};
+  Node a_{"a", {"b"}, 1};
+  Node b_{"b", {"a", "aa"}, 2};
 };
 
 TEST_F(MirroringTransportTest, AfterAResyncThePeerTellsEverythingAgain) {
@@ -221,7 +254,7 @@ TEST_F(MirroringTransportTest, AnUnknownNameIsRefused) {
 }
 
 TEST_F(MirroringTransportTest, AnUnknownNameWithTheSecretIsRefused) {
-  Node x{"0", "b", 3};
+  Node x{"0", {"b"}, 3};
   use_secret(x);
   use_secret(b_);
   open(b_);
@@ -384,11 +417,95 @@ TEST_F(MirroringTransportTest, NothingOfABindingIsReadableOnTheWire) {
   recorder.close();
 }
 
-TEST_F(MirroringTransportTest, TooManyUnfinishedHandshakesCostTheOldest) {
+TEST_F(MirroringTransportTest, StrangersCostTheOldestOfThemItsPlace) {
+  move_a();
   open(b_);
-  std::vector<tcp::socket> clients;
-  for (std::size_t i = 0; i <= kPendingMax; ++i) clients.push_back(raw_client());
-  EXPECT_TRUE(run_until([&] { return b_.refused()[Reason::kCrowded] == 1; }));
+  crowd(kStranger, kStrangersMax);
+  EXPECT_EQ(b_.refused()[Reason::kCrowded], 0u);
+  crowd("127.0.0.8", 3);
+  EXPECT_EQ(b_.refused()[Reason::kCrowded], 3u);
+  const auto open = [&](tcp::socket& s) { return is_open(s); };
+  EXPECT_EQ(std::ranges::count_if(crowd_, open), std::ptrdiff_t{kStrangersMax});
+  EXPECT_EQ(std::ranges::find_if(crowd_, open) - crowd_.begin(), 3);
+}
+
+TEST_F(MirroringTransportTest, StrangersDoNotCostAPeerItsPlace) {
+  move_a();
+  open(b_);
+  tcp::socket peer = raw_client(kPeerAddress);
+  run(5);
+  crowd(kStranger, 3 * kStrangersMax);
+  EXPECT_TRUE(is_open(peer));
+  asio::write(peer, asio::buffer(hello("a")));
+  EXPECT_TRUE(run_until([&] { return b_.peer().session == SessionNumber{1}; }));
+}
+
+TEST_F(MirroringTransportTest, StrangersAtAPeersAddressDoNotKeepItOut) {
+  move_a();
+  use_secret(a_);
+  use_secret(b_);
+  open(b_);
+  crowd(kPeerAddress, kPendingOfAPeerMax + 2);
+  EXPECT_EQ(b_.refused()[Reason::kCrowded], 2u);
+  a_.options.peers[0].address = loopback(b_.transport->port());
+  open(a_);
+  EXPECT_TRUE(run_until([&] { return both_synced(); }));
+  EXPECT_EQ(b_.refused()[Reason::kCrowded], 3u);
+  EXPECT_EQ(a_.peer().last_end, Reason::kNone) << "not at the first try";
+}
+
+TEST_F(MirroringTransportTest, StrangersAtOnePeersAddressDoNotCostAnotherPeerItsPlace) {
+  move_a();
+  b_.options.peers[1].address = loopback(1, "127.0.0.3");
+  open(b_);
+  tcp::socket other = raw_client("127.0.0.3");
+  tcp::socket stranger = raw_client(kStranger);
+  run(5);
+  crowd(kPeerAddress, 3 * kPendingOfAPeerMax);
+  EXPECT_EQ(b_.refused()[Reason::kCrowded], 2 * kPendingOfAPeerMax);
+  EXPECT_TRUE(is_open(other));
+  EXPECT_TRUE(is_open(stranger));
+}
+
+TEST_F(MirroringTransportTest, PeersOfOneAddressHaveRoomForAll) {
+  open(b_);
+  crowd("127.0.0.1", 2 * kPendingOfAPeerMax);
+  EXPECT_EQ(b_.refused()[Reason::kCrowded], 0u);
+  crowd("127.0.0.1", 1);
+  EXPECT_EQ(b_.refused()[Reason::kCrowded], 1u);
+}
+
+TEST_F(MirroringTransportTest, APeerWithAnIpv4AddressIsKnownAtASocketForBothFamilies) {
+  move_a();
+  use_secret(b_);
+  b_.options.listen = loopback(0, "::");
+  open(b_);
+  tcp::socket peer = raw_client(kPeerAddress);
+  run(5);
+  crowd(kStranger, kStrangersMax + 1);
+  EXPECT_EQ(b_.refused()[Reason::kCrowded], 1u);
+  EXPECT_TRUE(is_open(peer));
+}
+
+// Else the peer would take it for a stranger where a machine has several addresses.
+TEST_F(MirroringTransportTest, AnEngineConnectsFromTheAddressThatItListensOn) {
+  tcp::acceptor acceptor(io_, {asio::ip::make_address("127.0.0.1"), 0});
+  a_.options.listen = loopback(0, kPeerAddress);
+  a_.options.peers[0].address = loopback(acceptor.local_endpoint().port());
+  open(a_);
+  tcp::endpoint from;
+  tcp::socket accepted(io_);
+  acceptor.async_accept(accepted, from, [](boost::system::error_code) {});
+  ASSERT_TRUE(run_until([&] { return from.port() != 0; }));
+  EXPECT_EQ(from.address().to_string(), kPeerAddress);
+}
+
+TEST_F(MirroringTransportTest, AnEngineThatListensOnAllAddressesConnectsFromAnyOfThem) {
+  use_secret(a_);
+  use_secret(b_);
+  a_.options.listen = loopback(0, "0.0.0.0");
+  open_both();
+  EXPECT_TRUE(run_until([&] { return both_synced(); }));
 }
 
 TEST_F(MirroringTransportTest, AClientThatSaysNothingIsGivenUp) {
@@ -413,7 +530,7 @@ TEST_F(MirroringTransportTest, ARestartedEngineGetsEverythingAgain) {
   use_secret(b_);
   open_both();
   ASSERT_TRUE(run_until([&] { return both_synced() && same(); }));
-  Node again{"b", "a", 9};
+  Node again{"b", {"a"}, 9};
   again.options.listen = loopback(b_.transport->port());
   again.options.secret_file = b_.options.secret_file;
   b_.transport.reset();
@@ -448,14 +565,27 @@ TEST_F(MirroringTransportTest, AHomeWithoutRoomLosesNothing) {
   EXPECT_EQ(b_.peer().session, SessionNumber{1});
 }
 
+// What is closed leaves handlers: of accepting, connecting, a handshake, the timer. They hold what
+// they need, do nothing, and then there is nothing left of either engine.
 TEST_F(MirroringTransportTest, AnEndIsNotLeftToHandlersThatCameTooLate) {
   use_secret(a_);
   use_secret(b_);
+  a_.lab.home.create(kScope, 1, 11);
+  // The context's own are open from here on.
+  tcp::acceptor(io_, {asio::ip::make_address("127.0.0.1"), 0}).close();
+  const std::ptrdiff_t descriptors = open_descriptors();
   open_both();
-  run(3);  // in the middle of a handshake
+  for (int i = 0; i < 1000 && open_descriptors() < descriptors + 4; ++i)
+    io_.run_one_for(seconds(1));
+  ASSERT_EQ(open_descriptors(), descriptors + 4) << "two that listen, both ends of a connection";
+  ASSERT_EQ(a_.peer().session, SessionNumber{}) << "not in the middle of a handshake";
   a_.transport.reset();
   b_.transport.reset();
-  run();
+  EXPECT_GT(io_.poll(), 0u) << "no handler came too late";
+  io_.run_for(seconds(1));
+  EXPECT_TRUE(io_.stopped()) << "somebody still waits for something";
+  EXPECT_EQ(open_descriptors(), descriptors);
+  EXPECT_TRUE(b_.lab.home.arrivals.empty());
 }
 
 using MirroringOptionsTest = MirroringTransportTest;
