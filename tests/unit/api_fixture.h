@@ -25,6 +25,8 @@
 #include "common/telemetry/events.h"
 #include "control/api/health_marks.h"
 #include "control/api/server.h"
+#include "control/failover/beat.h"
+#include "control/mirroring/session.h"
 
 namespace limpet::api {
 
@@ -45,7 +47,7 @@ inline EntryRow sample_row(std::string key) {
 }
 
 // An engine with one virtual service "web" and a table of `rows` entries. Answers come through the
-// io_context, later, as an engine's do.
+// io_context, later, as an engine's do; names of states are those that an engine says.
 class FakeBackend : public Backend {
  public:
   explicit FakeBackend(boost::asio::io_context& io) : io_(io) {}
@@ -62,7 +64,7 @@ class FakeBackend : public Backend {
   bool hold_answers = false;  // keeps put_config's answers instead of giving them
   std::vector<Answer<Outcome<ConfigApplied>>> held;
   std::vector<PeerStatus> peers{{.name = "se2",
-                                 .state = "synced",
+                                 .state = std::string(name_of(mirroring::Session::State::kSynced)),
                                  .synced = true,
                                  .lag_entries = 4,
                                  .lag_ms = 20,
@@ -144,10 +146,11 @@ class FakeBackend : public Backend {
                                  .server = "10.2.0.3:80",
                                  .reason = "entry",
                                  .entry = sample_row(request.client.to_string()),
-                                 .candidates = {{"10.2.0.2:80", "OPER_DOWN", "marked down"},
+                                 .candidates = {{"10.2.0.2:80", "OPER_DOWN", "down"},
                                                 {"10.2.0.3:80", "OPER_UP", std::nullopt}},
                                  .home_core = 1,
-                                 .steps = {"the client's key is on core 1", "its entry is used"}}));
+                                 .steps = {"the home of key 10.1.0.2 is the worker on core 1",
+                                           "the binding names 10.2.0.3:80"}}));
   }
   void status(Answer<StatusView> answer) override {
     later(std::move(answer),
@@ -177,7 +180,7 @@ class FakeBackend : public Backend {
                                            .oper_status = "OPER_DISABLED",
                                            .pool = "shop-pool",
                                            .servers = {}}},
-                     .groups = {{"group", "se1", "owner"}},
+                     .groups = {{"group", "se1", std::string(name_of(failover::State::kOwner))}},
                      .peers = peers,
                      .strangers = strangers});
   }

@@ -170,7 +170,7 @@ TEST(Render, prints_all_fields_of_the_status) {
                    {"10.2.0.3:*", "OPER_DOWN", "no route to it", StateSource::kDefault, true, 0,
                     0}}},
       {.name = "off", .serving = false, .reason = "disabled", .servers = {}}};
-  view.groups = {{"g", "se1", "owner"}};
+  view.groups = {{"g", "se1", std::string(name_of(failover::State::kOwner))}};
   view.peers = {{"se2", "synced", true, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18}};
   view.strangers = {{"tls", 19}};
   EXPECT_EQ(json::parse(to_json(view)), json::parse(R"({"name": "se1", "version": "",

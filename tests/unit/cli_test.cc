@@ -217,10 +217,10 @@ TEST_F(LimpetctlTest, explains_a_decision) {
             "entry: 10.1.0.2 -> 10.2.0.3:80, connections 1, timer stopped\n"
             "home core: 1\n"
             "CANDIDATE    STATE      WHY_NOT\n"
-            "10.2.0.2:80  OPER_DOWN  marked down\n"
+            "10.2.0.2:80  OPER_DOWN  down\n"
             "10.2.0.3:80  OPER_UP    -\n"
-            "1. the client's key is on core 1\n"
-            "2. its entry is used\n");
+            "1. the home of key 10.1.0.2 is the worker on core 1\n"
+            "2. the binding names 10.2.0.3:80\n");
   api_.on_loop([this] { EXPECT_EQ(api_.backend.last_explain.tenant, std::nullopt); });
   EXPECT_EQ(ctl("explain web 10.1.0.2 --tenant 'a b'").status, 0);
   api_.on_loop([this] { EXPECT_EQ(api_.backend.last_explain.tenant, "a b"); });
