@@ -4,9 +4,11 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 import unittest
 
 from documents import bootstrap, document
+from failover_lab import Visitors
 from lab import Lab, client_binary, engine_binary
 from runner import LabTest, main
 
@@ -14,6 +16,7 @@ SERVERS = {"v4": ["10.2.0.2", "10.2.0.3"], "v6": ["fd00:2::2"]}
 VIPS = {"v4": "10.1.0.100", "v6": "fd00:1::100"}
 TOO_LARGE = {"memory": {"hugepages": False, "size_mb": 64},
              "limits": {"persistence_entries": 16777216, "flows_per_worker": 1048576, "packet_buffers": 65536}}
+STOP_S_MAX = 3
 
 
 def limpet_se(*arguments, **options):
@@ -57,10 +60,14 @@ class Check(unittest.TestCase):
         del config["api"]
         done = self.check(config)
         self.assertEqual(done.returncode, 1)
-        self.assertIn(f"{self.config}:", done.stdout + done.stderr)
+        errors = [line for line in done.stderr.splitlines() if ": warning: " not in line]
+        self.assertEqual(errors, [f"{self.config}:/api: is required"])
 
     def test_text_that_is_no_json(self):
-        self.assertEqual(self.check(None, "{").returncode, 1)
+        for text, where in (("{", "line 1, column 2"), ('{"name": "a",\n "api": }', "line 2, column 9")):
+            done = self.check(None, text)
+            self.assertEqual(done.returncode, 1)
+            self.assertRegex(done.stderr, f"^{self.config}:: parse error at {where}: .*\n$")
 
     def test_the_document_is_checked_as_well(self):
         bad = document(SERVERS, VIPS)
@@ -75,7 +82,9 @@ class Check(unittest.TestCase):
         self.assertEqual(self.check(self.good(document="first.json")).returncode, 0)
 
     def test_a_document_that_is_not_there(self):
-        self.assertEqual(self.check(self.good(document="absent.json")).returncode, 1)
+        done = self.check(self.good(document="absent.json"))
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, f"{self.config}:/document: .*/absent.json .*No such file")
 
     def test_limits_that_do_not_fit_are_told_as_by_the_start(self):
         done = self.check(self.good(**TOO_LARGE))
@@ -84,9 +93,13 @@ class Check(unittest.TestCase):
         self.assertIn("16777216 persistence_entries", done.stderr)
 
     def test_usage(self):
-        self.assertEqual(limpet_se().returncode, 2)
-        self.assertEqual(limpet_se("--no-such-option").returncode, 2)
-        self.assertEqual(limpet_se("--help").returncode, 0)
+        for wrong, message in (((), "usage: limpet-se "), (("--no-such-option",), "option '--no-such-option'")):
+            done = limpet_se(*wrong)
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+            self.assertIn(message, done.stderr)
+        usage = limpet_se("--help")
+        self.assertEqual(usage.returncode, 0)
+        self.assertIn("usage: limpet-se --config FILE", usage.stdout)
         version = limpet_se("--version")
         self.assertEqual(version.returncode, 0)
         self.assertRegex(version.stdout, r"\d+\.\d+\.\d+")
@@ -103,15 +116,18 @@ class Start(unittest.TestCase):
         status, log = self.start(ports=[{"name": "front", "device": "net_af_packet0,iface=absent0",
                                          "addresses": ["10.1.0.1/24"]}])
         self.assertEqual(status, 3, log)
+        self.assertRegex(log, "/engine.json:/ports/0/device: .*absent0")
 
     def test_limits_that_do_not_fit_are_3_and_explained(self):
         status, log = self.start(**TOO_LARGE)
         self.assertEqual(status, 3, log)
-        self.assertIn("persistence_entries", log)
+        self.assertIn("/engine.json:/memory/size_mb: 64 MB do not hold", log)
+        self.assertIn("16777216 persistence_entries", log)
 
     def test_a_bad_file_is_1(self):
         status, log = self.start(idle_sleep_us=-5)
         self.assertEqual(status, 1, log)
+        self.assertRegex(log, "/engine.json:/idle_sleep_us: -5 is out of range")
 
     def test_stops_cleanly_and_leaves_nothing(self):
         for how in (signal.SIGTERM, signal.SIGINT):
@@ -127,8 +143,22 @@ class Start(unittest.TestCase):
     def test_stops_within_seconds_under_traffic(self):
         with Lab() as lab:
             engine = lab.start_engine(lab.document(), worker_cores=[0, 1])
-            with lab.connect_tcp("10.1.0.2"), lab.connect_tcp("fd00:1::2"):
-                self.assertEqual(engine.stop(), 0, engine.log())
+            visitors = Visitors(lab, lab.clients["v4"][:3] + lab.clients["v6"][:3], pause_s=0)
+            try:
+                with lab.connect_tcp("10.1.0.8") as download:  # of 8 seconds
+                    download.sendall(b"GET /slow/data HTTP/1.1\r\nHost: lab\r\n\r\n")
+                    self.assertTrue(download.recv(4096))
+                    time.sleep(1)
+                    began = time.monotonic()
+                    self.assertEqual(engine.stop(), 0, engine.log())
+                    took = time.monotonic() - began
+            finally:
+                visitors.stop()
+            for client, visits in visitors.visits.items():
+                served = [end for _, end, server in visits if server and end < began]
+                self.assertGreater(len(served), 10, f"{client} is no traffic")
+                self.assertLess(began - served[-1], 0.5, f"{client} had ended before")
+            self.assertLess(took, STOP_S_MAX)
 
     def test_two_engines_on_one_host(self):
         with Lab() as one, Lab() as other:
@@ -174,8 +204,11 @@ class Client(LabTest):
         done = self.engine.limpetctl("apply", bad, check=False)
         self.assertEqual(done.returncode, 1)
         self.assertIn("/Pool/0/lb_algorithm", done.stdout + done.stderr)
-        self.assertEqual(self.status("mark", "web-pool-v4", "10.2.0.77:80", "down"), 1)
-        self.assertEqual(self.status("explain", "absent", "10.1.0.2"), 1)
+        for command, message in ((["mark", "web-pool-v4", "10.2.0.77:80", "down"], "10.2.0.77:80"),
+                                 (["explain", "absent", "10.1.0.2"], "virtual service")):
+            done = self.engine.limpetctl(*command, check=False)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(message, done.stderr)
 
     def test_usage_is_2(self):
         for command in ([], ["conquer"], ["mark", "web-pool-v4"], ["mark", "p", "10.2.0.2:80", "sideways"]):
