@@ -128,6 +128,8 @@ class FailoverLab(Lab):
 class Visitors:
     """Clients that come again and again, each on a thread: who reached whom, and when nobody did."""
 
+    TRY_S = 0.25
+
     def __init__(self, lab, clients, pause_s=0.01):
         self.lab, self.pause_s = lab, pause_s
         self.visits = {c: [] for c in clients}  # [(when it began, when it ended, server or None)]
@@ -140,7 +142,7 @@ class Visitors:
         while not self._end.is_set():
             began = time.monotonic()
             try:
-                server = self.lab.get(client, timeout_s=0.25)[0]
+                server = self.lab.get(client, timeout_s=self.TRY_S)[0]
             except (OSError, IndexError, ValueError):
                 server = None
             except Exception:  # an answer that broke off (http.client)
