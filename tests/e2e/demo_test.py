@@ -14,6 +14,7 @@ class Demo(unittest.TestCase):
         done = subprocess.run([sys.executable, os.path.join(HERE, "demo.py")], capture_output=True, text=True,
                               timeout=240)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertRegex(done.stdout, r"demo: all [1-9]\d+ checks held")
 
 
 if __name__ == "__main__":

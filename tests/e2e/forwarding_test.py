@@ -47,7 +47,8 @@ class OneArmed(LabTest):
         self.apply(timeout_s=60)
         first = {c: (self.web(c), self.echo(c)) for c in self.all_clients}
         self.assertEqual({c: (self.web(c), self.echo(c)) for c in self.all_clients}, first)
-        self.assertEqual({web for web, _ in first.values()}, set(self.lab.server_names))
+        for reached in zip(*first.values()):  # by TCP, by UDP
+            self.assertEqual(set(reached), set(self.lab.server_names))
 
 
 class NarrowServerSide(LabTest):
@@ -139,7 +140,7 @@ class TapDevice(LabTest):
     def test_persistence(self):
         self.apply(timeout_s=60)
         first = {c: (self.web(c), self.echo(c)) for c in self.two_clients}
-        self.assertNotIn("silence", [s for pair in first.values() for s in pair])
+        self.assertLessEqual({s for pair in first.values() for s in pair}, set(self.lab.server_names))
         self.assertEqual({c: (self.web(c), self.echo(c)) for c in self.two_clients}, first)
 
     def test_datagrams_of_8_kb_come_back_whole(self):

@@ -43,7 +43,9 @@ class HostSetup(unittest.TestCase):
             self.assertIn(step, text)
 
     def test_bad_pci_address_is_refused(self):
-        self.assertEqual(host_setup("--dry-run", "--bind", "eth0").returncode, 2)
+        done = host_setup("--dry-run", "--bind", "eth0")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("eth0", done.stderr)
 
     def test_more_hugepages_than_memory_are_refused(self):
         done = host_setup("--dry-run", "--hugepages-mb", str(1 << 30))

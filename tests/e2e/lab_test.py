@@ -47,6 +47,11 @@ class LabItself(unittest.TestCase):
     def test_two_labs_side_by_side(self):
         with Lab() as one, Lab() as other:
             self.assertNotEqual(one.name, other.name)
+            for lab in (one, other):
+                self.forwarding_kernel(lab)
+            for lab in (one, other):
+                lab.get("10.1.0.2", "10.2.0.2")
+                self.assertEqual(len(lab.access_log("server1")), 1, "reached by the own lab's client alone")
 
 
 if __name__ == "__main__":

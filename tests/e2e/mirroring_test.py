@@ -205,7 +205,7 @@ class Mirroring(ClusterTest):
         metrics = self.engine(0).metrics()
         name = f'peer="{self.cluster.names[1]}"'
         self.assertEqual(metrics[f'limpet_peer_state{{{name},state="synced"}}'], 1)
-        self.assertLess(metrics[f"limpet_peer_lag_seconds{{{name}}}"], 5)
+        self.assertLess(metrics[f"limpet_peer_lag_seconds{{{name}}}"], 1, "it would be lagging")
         self.assertGreater(metrics[f'limpet_peer_updates_total{{{name},direction="out"}}'], 0)
         shown = self.engine(0).limpetctl("peers").stdout.splitlines()
         self.assertEqual(shown[0].split()[:3], ["PEER", "STATE", "SYNCED"])
@@ -336,9 +336,9 @@ class Strangers(LabTest):
 
     def setUp(self):
         self.apply(timeout_s=600)
-        for address in self.all_clients:
-            self.web(address)
+        self.reached(self.all_clients)
         self.table = self.rows()
+        self.assertEqual(len(self.table), len(self.all_clients))
 
     def rows(self):
         return sorted((r["virtual_service"], r["key"], r["server"], r["epoch"]) for r in self.engine.entries())

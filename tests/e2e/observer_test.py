@@ -73,6 +73,8 @@ class Observer(unittest.TestCase):
         engine.stop(signal.SIGKILL)
         engine = self.start_engine()
         wait_until(lambda: [r["key"] for r in engine.entries()] == [kept], 20, "the other entry")
+        self.wait_until_observed("synced", 1)  # all has been said
+        self.assertEqual([r["key"] for r in engine.entries()], [kept])
 
 
 if __name__ == "__main__":

@@ -211,13 +211,18 @@ class Client(LabTest):
             self.assertIn(message, done.stderr)
 
     def test_usage_is_2(self):
-        for command in ([], ["conquer"], ["mark", "web-pool-v4"], ["mark", "p", "10.2.0.2:80", "sideways"]):
-            self.assertEqual(self.status(*command), 2, command)
+        for command, message in (([], "a command is missing"), (["conquer"], '"conquer"'),
+                                 (["mark", "web-pool-v4"], '"mark"'),
+                                 (["mark", "p", "10.2.0.2:80", "sideways"], '"sideways"')):
+            done = self.engine.limpetctl(*command, check=False)
+            self.assertEqual(done.returncode, 2, command)
+            self.assertIn(message, done.stderr)
 
     def test_unreachable_is_3(self):
         done = subprocess.run([client_binary(), "--engine", f"unix:{self.lab.folder}/absent.sock", "status"],
-                              capture_output=True)
-        self.assertEqual(done.returncode, 3)
+                              capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stdout), (3, ""))
+        self.assertIn("cannot connect: No such file or directory", done.stderr)
 
     def test_explain_agrees_with_what_happens(self):
         self.apply(timeout_s=60)

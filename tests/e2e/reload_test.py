@@ -26,7 +26,7 @@ class Reload(LabTest):
         self.apply(timeout_s=60)
         expected = hashlib.sha256(bytes(range(256)) * 2048).hexdigest()
         clients = self.lab.clients["v4"][:3] + self.lab.clients["v6"][:3]
-        servers = {c: self.web(c) for c in clients}
+        servers = self.reached(clients)
         results = {}
         threads = [threading.Thread(target=self.download, args=(c, results)) for c in clients]
         for thread in threads:
@@ -48,7 +48,7 @@ class Reload(LabTest):
     def test_a_refused_document_changes_nothing(self):
         self.apply(timeout_s=60)
         before = self.engine.api("GET", "/v1/config")
-        server = self.web("10.1.0.2")
+        server = self.reached(["10.1.0.2"])
         document = self.lab.document(timeout_s=60)
         document["Pool"][0]["servers"][1]["ip"]["addr"] = "10.2.0.300"
         document["Pool"][1]["lb_algorithm"] = "LB_ALGORITHM_BY_MOOD"
@@ -58,7 +58,7 @@ class Reload(LabTest):
         paths = {error["path"] for error in refused.exception.body["errors"]}
         self.assertEqual(paths, {"/Pool/0/servers/1/ip/addr", "/Pool/1/lb_algorithm"})
         self.assertEqual(self.engine.api("GET", "/v1/config"), before)
-        self.assertEqual(self.web("10.1.0.2"), server)
+        self.assertEqual(self.reached(["10.1.0.2"]), server)
 
     def test_an_older_generation_is_refused(self):
         self.apply()

@@ -54,6 +54,19 @@ class LabTest(unittest.TestCase):
         except ConnectionError:
             return "refused"
 
+    def reached(self, clients):
+        """{client: name of its server} by TCP; all are served."""
+        servers = {client: self.web(client) for client in clients}
+        self.assertLessEqual(set(servers.values()), set(self.lab.server_names))
+        return servers
+
+    def is_served(self, client):
+        """By TCP, by one of the servers: neither refused nor left without an answer."""
+        return self.web(client) in self.lab.server_names
+
+    def assert_served_elsewhere(self, client, server):
+        self.assertIn(self.web(client), set(self.lab.server_names) - {server})
+
     def servers(self, name, service="web"):
         """["10.2.0.2:80", "[fd00:2::2]:80"] for "server1"."""
         port = 80 if service == "web" else 9053
