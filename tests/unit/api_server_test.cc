@@ -65,15 +65,18 @@ class Wire {
 
   // Whether the server has closed the connection (after what was still to come).
   bool closed() {
-    while (more()) {
+    while (more(kCloseTimeMaxMs)) {
     }
     return !timed_out_;
   }
 
  private:
-  bool more() {
+  static constexpr int kAnswerTimeMaxMs = 20'000;
+  static constexpr int kCloseTimeMaxMs = 3'000;  // of those with a deadline of 50 ms too
+
+  bool more(int timeout_ms = kAnswerTimeMaxMs) {
     pollfd waiting{.fd = fd_, .events = POLLIN, .revents = 0};
-    if (::poll(&waiting, 1, 20'000) <= 0) {
+    if (::poll(&waiting, 1, timeout_ms) <= 0) {
       timed_out_ = true;
       return false;
     }

@@ -311,7 +311,9 @@ TEST(Bootstrap, APciAddressIsTheSameDeviceHoweverItIsWritten) {
   auto json = minimal_bootstrap();
   at(json, "/ports/0/device") = "0000:3B:00.1";
   at(json, "/ports/1/device") = "3b:00.1";
-  EXPECT_FALSE(wrong(json).empty());
+  const Paths paths = wrong(json);
+  ASSERT_FALSE(paths.empty());
+  EXPECT_EQ(paths.back(), "/ports/1/device");
 }
 
 TEST(Bootstrap, SharingTheControlCoreIsAWarning) {

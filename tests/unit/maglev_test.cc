@@ -55,7 +55,9 @@ TEST(Maglev, OneServerHasEverySlot) {
 }
 
 TEST(Maglev, EqualServersHaveEqualSharesButForOneSlot) {
-  for (const auto& [index, share] : shares(build_maglev(servers(10), 4093))) {
+  const auto all = shares(build_maglev(servers(10), 4093));
+  EXPECT_EQ(all.size(), 10u);
+  for (const auto& [index, share] : all) {
     EXPECT_GE(share, 409) << index;
     EXPECT_LE(share, 410) << index;
   }

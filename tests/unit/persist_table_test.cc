@@ -240,8 +240,10 @@ TEST(HomeRecordsOf, EachOfSeveralHasItsShareAndEightStandardDeviations) {
 }
 
 TEST(HomeRecordsOf, IsNeverMoreThanThereAreBindings) {
-  for (uint32_t limit = 2048; limit < 8192; limit += 512)
+  for (uint32_t limit = 2048; limit < 8192; limit += 512) {
     EXPECT_LE(home_records_of(8, limit), limit);
+    EXPECT_GE(home_records_of(8, limit), limit / 8);
+  }
 }
 
 TEST(HomeRecordsOf, SharesOfARealHashFit) {
@@ -257,7 +259,9 @@ TEST(HomeRecordsOf, SharesOfARealHashFit) {
 TEST_F(PersistTable, TakesNoMoreMemoryThanItSaid) {
   for (const uint32_t entries : {1u, 100u, 65536u}) {
     const Table::Capacity capacity{.entries = entries, .homes = entries};
-    EXPECT_LE(make(capacity).bytes(), Table::bytes_for(capacity));
+    const std::size_t bytes = make(capacity).bytes();
+    EXPECT_LE(bytes, Table::bytes_for(capacity));
+    EXPECT_GE(bytes, entries * (sizeof(Entry) + sizeof(Home))) << "less than the entries take";
   }
 }
 

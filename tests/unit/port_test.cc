@@ -605,12 +605,16 @@ TEST_F(PortTest, FramesOfSeveralSegmentsAreWrittenWhole) {
 }
 
 TEST_F(PortTest, OutputThatCannotBeWrittenIsAnError) {
-  EXPECT_FALSE(ReplayWriter::open(folder / "absent" / "out.pcap").ok());
+  const auto absent = ReplayWriter::open(folder / "absent" / "out.pcap");
+  ASSERT_FALSE(absent.ok());
+  EXPECT_NE(absent.errors().front().message.find("absent/out.pcap"), std::string::npos);
   ReplayWriter writer = must(ReplayWriter::open("/dev/full"));
   packet::Buffer* buffer = frame(1, 1000);
   for (int i = 0; i < 10; ++i) writer.write(buffer, timing::WallTime{0});
   packet::release(buffer);
-  EXPECT_FALSE(writer.finish().ok());
+  const auto finished = writer.finish();
+  ASSERT_FALSE(finished.ok());
+  EXPECT_EQ(finished.errors().front().message, "cannot write /dev/full to the end");
 }
 
 TEST_F(PortTest, PoolHasPrivateAreaAndExactlyItsBuffers) {
@@ -631,7 +635,7 @@ TEST_F(PortTest, PoolTooLargeForItsMemoryIsAnError) {
 TEST(EalTest, StartsOnceInAProcess) {
   const auto again = Eal::start({.name = "again", .worker_cores = {}, .hugepages = false});
   ASSERT_FALSE(again.ok());
-  EXPECT_FALSE(again.errors().front().message.empty());
+  EXPECT_NE(again.errors().front().message.find("already"), std::string::npos);
 }
 
 TEST(WorkersTest, RunOnTheirCoresAndAreJoined) {
@@ -654,14 +658,18 @@ TEST(WorkersTest, BusyWorkerTakesNothingElse) {
                             while (!stop) pause();
                           })
                   .ok());
-  EXPECT_FALSE(workers.launch(0, [] {}).ok());
+  const auto second = workers.launch(0, [] {});
   stop = true;
   workers.join();
+  ASSERT_FALSE(second.ok());
+  EXPECT_EQ(second.errors().front().message, "worker 0 is still running");
 }
 
 TEST(WorkersTest, WorkerWithoutACoreIsAnError) {
   Workers workers(3);
-  EXPECT_FALSE(workers.launch(2, [] {}).ok());
+  const auto launched = workers.launch(2, [] {});
+  ASSERT_FALSE(launched.ok());
+  EXPECT_TRUE(launched.errors().front().message.starts_with("worker 2 does not start: "));
 }
 
 timing::Duration read(clockid_t which) {

@@ -78,7 +78,10 @@ TEST_F(StateDirectoryTest, ATornFileIsRefusedWithItsName) {
 TEST_F(StateDirectoryTest, AForeignFileIsRefused) {
   const StateDirectory state = open();
   write("document", "{\"Pool\": []}\n");
-  EXPECT_FALSE(state.load("document"));
+  const auto loaded = state.load("document");
+  ASSERT_FALSE(loaded);
+  EXPECT_NE(loaded.errors()[0].message.find("document: torn, or not written by"),
+            std::string::npos);
 }
 
 TEST_F(StateDirectoryTest, AHalfWrittenSuccessorDoesNotMatter) {

@@ -92,7 +92,10 @@ TEST(TableFile, AnotherLengthIsRefused) {
   const std::string good = content_of(2);
   for (std::size_t bytes = 0; bytes < good.size(); ++bytes)
     EXPECT_FALSE(TableReader::open(good.substr(0, bytes))) << bytes;
-  EXPECT_FALSE(TableReader::open(good + "x"));
+  const auto longer = TableReader::open(good + "x");
+  ASSERT_FALSE(longer);
+  EXPECT_NE(longer.errors()[0].message.find("its length is wrong"), std::string::npos);
+  EXPECT_TRUE(TableReader::open(good));
 }
 
 TEST(TableFile, AnotherVersionIsRefusedWithItsNumber) {
