@@ -8,7 +8,7 @@
 //   ... --verbose                                     what has happened, in numbers
 //
 // A seed that fails says which promise was broken, what happened to that key before, and the
-// command that does it again. Exit status 0: nothing was violated.
+// command that does it again. Exit status 0: nothing was violated; 2: nothing was run.
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -104,13 +104,20 @@ int run(int argc, char** argv) {
       options.cluster = true;
       continue;
     }
-    const char* value = i + 1 < argc ? argv[++i] : "0";
-    if (std::strcmp(argv[i - 1], "--seed") == 0) options.first = std::strtoull(value, nullptr, 10);
-    if (std::strcmp(argv[i - 1], "--first") == 0) options.first = std::strtoull(value, nullptr, 10);
-    if (std::strcmp(argv[i - 1], "--seeds") == 0) options.seeds = std::strtoull(value, nullptr, 10);
-    if (std::strcmp(argv[i - 1], "--steps") == 0)
+    const char* value = i + 1 < argc ? argv[i + 1] : "";
+    if (is("--seed") || is("--first")) {
+      options.first = std::strtoull(value, nullptr, 10);
+    } else if (is("--seeds")) {
+      options.seeds = std::strtoull(value, nullptr, 10);
+    } else if (is("--steps")) {
       options.steps = static_cast<uint32_t>(std::strtoul(value, nullptr, 10));
-    if (std::strcmp(argv[i - 1], "--budget") == 0) options.budget_s = std::strtod(value, nullptr);
+    } else if (is("--budget")) {
+      options.budget_s = std::strtod(value, nullptr);
+    } else {
+      std::fprintf(stderr, "sim: no such option: %s\n", argv[i]);
+      return 2;
+    }
+    ++i;
   }
   if (options.steps == 0) options.steps = options.cluster ? 6000 : 8000;
   std::signal(SIGABRT, assertion_failed);
@@ -123,6 +130,10 @@ int run(int argc, char** argv) {
                                       : run_one<Simulation>(seed, options, totals);
     failed += good ? 0 : 1;
     if (!good && !options.go_on) return 1;
+  }
+  if (done == 0) {
+    std::fprintf(stderr, "sim: no seed was run\n");
+    return 2;
   }
   for (const auto& [name, n] : totals) {
     if (options.verbose)

@@ -211,6 +211,10 @@ int main(int argc, char** argv) {
       connections = std::strtoull(argv[i + 1], nullptr, 10);
     if (std::strcmp(argv[i], "--seed") == 0) seed = std::strtoull(argv[i + 1], nullptr, 10);
   }
+  if (connections == 0) {
+    std::fprintf(stderr, "soak: no connection was asked for\n");
+    return 2;
+  }
   limpet::Soak(seed).run(connections);
   std::printf("%llu connections, seed %llu: nothing leaked, no client changed server\n",
               static_cast<unsigned long long>(connections), static_cast<unsigned long long>(seed));
