@@ -76,14 +76,12 @@ template <class Protocol>
 class Listener final : public Server {
  public:
   Listener(asio::io_context& io, typename Protocol::acceptor acceptor, SocketFile file,
-           std::optional<asio::ssl::context> tls, std::shared_ptr<Sessions> sessions,
-           std::size_t connections_max)
+           std::optional<asio::ssl::context> tls, std::shared_ptr<Sessions> sessions)
       : acceptor_(std::move(acceptor)),
         retry_(io),
         file_(std::move(file)),
         tls_(std::move(tls)),
-        sessions_(std::move(sessions)),
-        connections_max_(connections_max) {
+        sessions_(std::move(sessions)) {
     close_on_exec(acceptor_.native_handle());
     accept();
   }
@@ -133,13 +131,6 @@ class Listener final : public Server {
 
   void admit(typename Protocol::socket socket) {
     close_on_exec(socket.native_handle());
-    if (sessions_->all.size() >= connections_max_) {
-      if (sessions_->quiet.empty()) return;  // all are being served: the newcomer goes
-      AnySession* longest = sessions_->quiet.front();
-      // Moved back, so that the next newcomer takes another one's place.
-      sessions_->quiet.splice(sessions_->quiet.end(), sessions_->quiet, sessions_->quiet.begin());
-      longest->abort();
-    }
     ErrorCode ignored;
     if constexpr (std::is_same_v<Protocol, Tcp>) socket.set_option(Tcp::no_delay(true), ignored);
     Generic::socket generic(std::move(socket));
@@ -156,7 +147,6 @@ class Listener final : public Server {
   SocketFile file_;
   std::optional<asio::ssl::context> tls_;
   std::shared_ptr<Sessions> sessions_;
-  std::size_t connections_max_;
 };
 
 // TLS 1.2 and 1.3; clients must show a certificate; no resumption, so that each connection is
@@ -258,22 +248,23 @@ base::Result<std::unique_ptr<Server>> Server::open(asio::io_context& io,
   auto sessions = std::make_shared<Sessions>();
   sessions->service = std::make_shared<Service>(io, backend, events);
   sessions->deadlines = limits.deadlines;
+  sessions->clients_max = limits.connections_max;
+  sessions->strangers_max = limits.strangers_max;
 
   if (const auto* unix_path = std::get_if<config::UnixSocketPath>(&options.listen)) {
     auto bound = bind_unix(io, unix_path->path.string());
     if (!bound) return bound.errors();
     return std::unique_ptr<Server>(std::make_unique<Listener<Unix>>(
         io, std::move(bound.value().acceptor), std::move(bound.value().file), std::move(tls),
-        std::move(sessions), limits.connections_max));
+        std::move(sessions)));
   }
   const auto& listen = std::get<net::Endpoint>(options.listen);
   if (!tls && !listen.address.is_loopback())
     return base::Error{"/api/tls", "is required when the API does not listen on loopback"};
   auto acceptor = bind_tcp(io, listen);
   if (!acceptor) return acceptor.errors();
-  return std::unique_ptr<Server>(
-      std::make_unique<Listener<Tcp>>(io, std::move(acceptor.value()), SocketFile(), std::move(tls),
-                                      std::move(sessions), limits.connections_max));
+  return std::unique_ptr<Server>(std::make_unique<Listener<Tcp>>(
+      io, std::move(acceptor.value()), SocketFile(), std::move(tls), std::move(sessions)));
 }
 
 }  // namespace limpet::api

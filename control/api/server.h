@@ -6,8 +6,10 @@
 // Invariants:
 // 1. Off loopback there is no listening without TLS; with TLS nobody gets an answer without a
 //    certificate of `client_ca`.
-// 2. At most `connections_max` connections; a new client takes the place of the one that has been
-//    quiet longest.
+// 2. At most `connections_max` connections of clients; a new client takes the place of the one that
+//    has been quiet longest. With TLS somebody is a client once the handshake is done. Those whose
+//    handshake goes on are at most `strangers_max`, and apart: whoever has no certificate can take
+//    no client's place, nor keep the others of his kind out (session.h).
 // 3. Handlers are short; a loop that also has other duties should call io_context::poll_one() a
 //    bounded number of times, not poll(), which goes on as long as a fast client sends.
 #pragma once
@@ -27,6 +29,7 @@ namespace limpet::api {
 struct ServerLimits {
   Deadlines deadlines;
   std::size_t connections_max = 256;
+  std::size_t strangers_max = 64;
 };
 
 class Server {

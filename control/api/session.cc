@@ -1,6 +1,11 @@
 #include "control/api/session.h"
 
+#include <netinet/in.h>
+
+#include <algorithm>
 #include <boost/asio/buffer.hpp>
+#include <cstring>
+#include <map>
 #include <type_traits>
 
 namespace limpet::api {
@@ -15,34 +20,91 @@ std::string_view view(beast::string_view text) {
   return {text.data(), text.size()};
 }
 
+// Where a connection is from; the unspecified address when it is gone already.
+net::Address place_of(const asio::generic::stream_protocol::socket& socket) {
+  boost::system::error_code error;
+  const auto endpoint = socket.remote_endpoint(error);
+  if (error) return {};
+  if (endpoint.data()->sa_family == AF_INET) {
+    sockaddr_in v4{};
+    std::memcpy(&v4, endpoint.data(), sizeof(v4));
+    return net::Address::v4(&v4.sin_addr);
+  }
+  if (endpoint.data()->sa_family != AF_INET6) return {};
+  sockaddr_in6 v6{};
+  std::memcpy(&v6, endpoint.data(), sizeof(v6));
+  const net::Address address = net::Address::v6(&v6.sin6_addr);
+  return address.is_v4() ? address : address.masked(64);
+}
+
 }  // namespace
+
+bool Sessions::make_room() {
+  if (clients < clients_max) return true;
+  if (quiet.empty()) return false;
+  AnySession* longest = quiet.front();
+  // Moved back, so that the next newcomer takes another one's place.
+  quiet.splice(quiet.end(), quiet, quiet.begin());
+  longest->abort();
+  return true;
+}
+
+Strangers::iterator Sessions::add_stranger(const Stranger& stranger) {
+  const auto added = strangers.insert(strangers.end(), stranger);
+  if (strangers.size() <= strangers_max) return added;
+  std::map<net::Address, std::size_t> from;
+  std::size_t most = 0;
+  for (const Stranger& s : strangers) most = std::max(most, ++from[s.place]);
+  const auto oldest = std::find_if(strangers.begin(), strangers.end(),
+                                   [&](const Stranger& s) { return from[s.place] == most; });
+  // It leaves the list when its handlers have heard of the end; moved back until then, so that the
+  // next newcomer takes another one's place.
+  AnySession* session = oldest->session;
+  strangers.splice(strangers.end(), strangers, oldest);
+  session->abort();
+  return added;
+}
 
 template <class Stream>
 template <class... Args>
 Session<Stream>::Session(std::shared_ptr<Sessions> sessions, Args&&... args)
     : sessions_(std::move(sessions)), stream_(std::forward<Args>(args)...) {
   place_ = sessions_->all.insert(sessions_->all.end(), this);
-  set_quiet(true);
 }
 
 template <class Stream>
 Session<Stream>::~Session() {
   set_quiet(false);
   release_body();
+  if (stranger_place_) sessions_->strangers.erase(*stranger_place_);
+  if (client_) --sessions_->clients;
   sessions_->all.erase(place_);
 }
 
 template <class Stream>
 void Session<Stream>::start() {
   if constexpr (kTls) {
+    const net::Address place = place_of(beast::get_lowest_layer(stream_).socket());
+    stranger_place_ = sessions_->add_stranger({this, place});
     expires_after(sessions_->deadlines.handshake);
     stream_.async_handshake(asio::ssl::stream_base::server,
                             [self = this->shared_from_this()](Error error) {
-                              if (!error) self->read_head();
+                              if (!error) self->become_client();
                             });
   } else {
-    read_head();
+    become_client();
   }
+}
+
+// From here on its place is a client's. Who finds none is gone without a word.
+template <class Stream>
+void Session<Stream>::become_client() {
+  if (stranger_place_) sessions_->strangers.erase(*stranger_place_);
+  stranger_place_.reset();
+  if (sessions_->closing || !sessions_->make_room()) return;
+  client_ = true;
+  ++sessions_->clients;
+  read_head();
 }
 
 template <class Stream>

@@ -11,9 +11,11 @@
 //    answer, and lingering after a refusal each have a deadline.
 // 2. Memory is bounded: heads by kHeadBytesMax, bodies by kRequestBodyBytesMax, and only
 //    kLargeBodiesMax bodies above kLargeBodyBytes are held at once by all sessions.
-// 3. A session that has no whole request yet is in Sessions::quiet; the one quiet longest is closed
-// when a
-//    new client finds the house full.
+// 3. A client's session that has no whole request yet is in Sessions::quiet; the one quiet longest
+//    is closed when a new client finds the house full.
+// 4. Until its TLS handshake is done a session is a stranger's. Of too many strangers one goes, the
+//    oldest from the place that most of them are from; so one host that opens connections as fast
+//    as it can keeps only itself out.
 #pragma once
 
 #include <boost/asio/generic/stream_protocol.hpp>
@@ -30,6 +32,7 @@
 #include <variant>
 
 #include "common/base/limits.h"
+#include "common/net/address.h"
 #include "control/api/service.h"
 
 namespace limpet::api {
@@ -53,14 +56,31 @@ class AnySession {
   virtual void abort() = 0;
 };
 
+// A session whose TLS handshake goes on, and where it is from: an IPv4 address or an IPv6 /64,
+// which is what one host has.
+struct Stranger {
+  AnySession* session = nullptr;
+  net::Address place;
+};
+using Strangers = std::list<Stranger>;
+
 // What the sessions of one server share.
 struct Sessions {
   std::shared_ptr<Service> service;
   Deadlines deadlines;
+  std::size_t clients_max = 0;
+  std::size_t strangers_max = 0;
   std::list<AnySession*> all;
   std::list<AnySession*> quiet;  // longest quiet first
+  Strangers strangers;           // oldest first
+  std::size_t clients = 0;
   std::size_t large_bodies = 0;
   bool closing = false;
+
+  // Makes room for one more client; false: there is none, since all are being served.
+  bool make_room();
+  // Enters a stranger; another one may have to go for it.
+  Strangers::iterator add_stranger(const Stranger& stranger);
 };
 
 // A body that is shared, not copied: the running document may be 64 MiB.
@@ -106,6 +126,7 @@ class Session final : public AnySession, public std::enable_shared_from_this<Ses
 
   static constexpr bool kTls = std::is_same_v<Stream, TlsStream>;
 
+  void become_client();
   void read_head();
   void on_head(Error error);
   void refuse_head(Error error);
@@ -141,6 +162,8 @@ class Session final : public AnySession, public std::enable_shared_from_this<Ses
   std::optional<boost::beast::http::response<boost::beast::http::empty_body>> continue_;
   std::list<AnySession*>::iterator place_;
   std::list<AnySession*>::iterator quiet_place_;
+  std::optional<Strangers::iterator> stranger_place_;
+  bool client_ = false;
   bool quiet_ = false;
   bool holds_large_body_ = false;
   bool keep_alive_ = false;

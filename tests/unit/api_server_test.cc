@@ -1,9 +1,11 @@
 // The API server on real sockets: HTTP as clients, broken clients and hostile clients send it.
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <openssl/ssl.h>
 #include <poll.h>
 #include <sys/stat.h>
 
+#include <list>
 #include <nlohmann/json.hpp>
 
 #include "tests/unit/api_fixture.h"
@@ -17,12 +19,16 @@ using nlohmann::json;
 // hang it.
 class Wire {
  public:
-  explicit Wire(uint16_t port) {
+  // `from`: this host's address that the server sees.
+  explicit Wire(uint16_t port, const std::string& from = "127.0.0.1") {
     sockaddr_in to{};
     to.sin_family = AF_INET;
-    to.sin_port = htons(port);
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    sockaddr_in own = to;
+    to.sin_port = htons(port);
+    ::inet_pton(AF_INET, from.c_str(), &own.sin_addr);
     fd_ = ::socket(AF_INET, SOCK_STREAM, 0);
+    EXPECT_EQ(::bind(fd_, reinterpret_cast<sockaddr*>(&own), sizeof(own)), 0);
     connected_ = ::connect(fd_, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0;
   }
   explicit Wire(const std::string& path) {
@@ -477,28 +483,50 @@ class TlsTest : public testing::Test {
   }
   static void TearDownTestSuite() { delete folder_; }
 
-  // GET /v1/config with the certificate of `name` (empty: none); empty when TLS fails.
-  static std::string get(uint16_t port, const std::string& name, int version = 0) {
-    const std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> context(
-        SSL_CTX_new(TLS_client_method()), &SSL_CTX_free);
-    if (version != 0) SSL_CTX_set_max_proto_version(context.get(), version);
-    if (!name.empty()) {
-      SSL_CTX_use_certificate_file(context.get(), folder_->file(name + ".pem").c_str(),
-                                   SSL_FILETYPE_PEM);
-      SSL_CTX_use_PrivateKey_file(context.get(), folder_->file(name + ".key").c_str(),
-                                  SSL_FILETYPE_PEM);
+  // TLS over a connection, with the certificate of `name` (empty: none).
+  class Client {
+   public:
+    Client(Wire& wire, const std::string& name, int version = 0) {
+      if (version != 0) SSL_CTX_set_max_proto_version(context_.get(), version);
+      if (!name.empty()) {
+        SSL_CTX_use_certificate_file(context_.get(), folder_->file(name + ".pem").c_str(),
+                                     SSL_FILETYPE_PEM);
+        SSL_CTX_use_PrivateKey_file(context_.get(), folder_->file(name + ".key").c_str(),
+                                    SSL_FILETYPE_PEM);
+      }
+      const timeval patience{.tv_sec = 20, .tv_usec = 0};
+      ::setsockopt(wire.fd(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+      ssl_.reset(SSL_new(context_.get()));
+      SSL_set_fd(ssl_.get(), wire.fd());
+      connected_ = SSL_connect(ssl_.get()) == 1;
     }
+
+    // The answer to GET /v1/config; empty when the server is gone. With `close` it goes on until
+    // the end of the connection, else until one answer is whole.
+    std::string get(bool close) {
+      const std::string text = request("GET /v1/config", "", close ? "Connection: close\r\n" : "");
+      if (!connected_ || SSL_write(ssl_.get(), text.data(), static_cast<int>(text.size())) <= 0)
+        return "";
+      std::string answer;
+      char bytes[4096];
+      while (close || body_of(answer).is_discarded() || answer.empty()) {
+        const int n = SSL_read(ssl_.get(), bytes, sizeof(bytes));
+        if (n <= 0) break;
+        answer.append(bytes, static_cast<std::size_t>(n));
+      }
+      return answer;
+    }
+
+   private:
+    std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> context_{SSL_CTX_new(TLS_client_method()),
+                                                               &SSL_CTX_free};
+    std::unique_ptr<SSL, decltype(&SSL_free)> ssl_{nullptr, &SSL_free};
+    bool connected_ = false;
+  };
+
+  static std::string get(uint16_t port, const std::string& name, int version = 0) {
     Wire wire(port);
-    const std::unique_ptr<SSL, decltype(&SSL_free)> ssl(SSL_new(context.get()), &SSL_free);
-    SSL_set_fd(ssl.get(), wire.fd());
-    if (SSL_connect(ssl.get()) != 1) return "";
-    const std::string text = request("GET /v1/config", "", "Connection: close\r\n");
-    if (SSL_write(ssl.get(), text.data(), static_cast<int>(text.size())) <= 0) return "";
-    std::string answer;
-    char bytes[4096];
-    for (int n = 0; (n = SSL_read(ssl.get(), bytes, sizeof(bytes))) > 0;)
-      answer.append(bytes, static_cast<std::size_t>(n));
-    return answer;
+    return Client(wire, name, version).get(true);
   }
 
   static TemporaryFolder* folder_;
@@ -520,6 +548,52 @@ TEST_F(TlsTest, answers_nobody_else) {
   Wire plain(api.port);
   plain.send(request("GET /v1/config"));
   EXPECT_EQ(plain.response().find("HTTP"), std::string::npos);
+}
+
+TEST_F(TlsTest, gives_no_clients_place_to_somebody_without_a_certificate) {
+  ServerLimits limits;
+  limits.connections_max = 2;
+  limits.strangers_max = 4;
+  const ApiServer api(ApiServer::tls(*folder_), limits);
+  Wire wire(api.port);
+  Client client(wire, "client");
+  ASSERT_EQ(status_of(client.get(false)), 200u);
+  std::list<Wire> strangers;
+  for (int i = 0; i < 20; ++i) {
+    strangers.emplace_back(api.port);
+    EXPECT_EQ(get(api.port, "stranger"), "");
+  }
+  // The oldest had to go for the newest: when that has happened, all newcomers have been seen.
+  EXPECT_TRUE(strangers.front().closed());
+  EXPECT_EQ(status_of(client.get(false)), 200u);
+  EXPECT_EQ(status_of(get(api.port, "client")), 200u);
+}
+
+TEST_F(TlsTest, keeps_nobody_out_because_one_host_opens_many_connections) {
+  ServerLimits limits;
+  limits.strangers_max = 4;
+  const ApiServer api(ApiServer::tls(*folder_), limits);
+  std::list<Wire> flood;
+  const auto pour = [&] {
+    for (int i = 0; i < 10; ++i) flood.emplace_back(api.port, "127.0.0.2");
+  };
+  pour();
+  Wire slow(api.port, "127.0.0.3");  // does not begin its handshake before the flood goes on
+  pour();
+  for (int i = 0; i < 16; ++i, flood.pop_front()) EXPECT_TRUE(flood.front().closed()) << i;
+  EXPECT_EQ(status_of(Client(slow, "client").get(true)), 200u);
+  EXPECT_EQ(status_of(get(api.port, "client")), 200u);
+}
+
+TEST_F(TlsTest, makes_room_among_clients_once_somebody_is_one) {
+  ServerLimits limits;
+  limits.connections_max = 1;
+  const ApiServer api(ApiServer::tls(*folder_), limits);
+  Wire one(api.port), two(api.port);
+  Client first(one, "client");
+  ASSERT_EQ(status_of(first.get(false)), 200u);
+  EXPECT_EQ(status_of(Client(two, "client").get(false)), 200u);
+  EXPECT_TRUE(one.closed());
 }
 
 TEST_F(TlsTest, refuses_a_key_that_does_not_fit) {
