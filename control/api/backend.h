@@ -294,7 +294,8 @@ struct PeerMetrics {
   uint64_t lag_entries = 0;
 };
 
-enum class MetricType : uint8_t { kCounter, kGauge, kHistogram };
+// A gauge unless something else is said: `{}` makes one.
+enum class MetricType : uint8_t { kGauge, kCounter, kHistogram };
 
 using MetricLabels = std::vector<std::pair<std::string, std::string>>;
 

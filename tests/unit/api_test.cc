@@ -254,6 +254,13 @@ TEST(Prometheus, writes_histograms_as_cumulative_buckets_sum_and_count) {
     EXPECT_NE(text.find(line), std::string::npos) << line;
 }
 
+TEST(Prometheus, takes_a_family_for_a_gauge_unless_told_otherwise) {
+  MetricsView view;
+  view.more = {{"limpet_state", "The state.", {}, {{{}, 1}}}};
+  EXPECT_NE(to_prometheus(view).find("\n# TYPE limpet_state gauge\nlimpet_state 1\n"),
+            std::string::npos);
+}
+
 TEST(Prometheus, has_no_family_twice_and_total_on_all_counters) {
   MetricsView view;
   view.more = {{"limpet_events_total", "Events.", MetricType::kCounter, {{{{"name", "x"}}, 2.5}}}};
