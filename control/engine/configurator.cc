@@ -144,12 +144,7 @@ Outcome set_marks(const Configuration& current, const SetMarks& set, const Surro
   Prepared prepared;
   prepared.next = current;
   prepared.marks = requests.size();
-  if (set.known_only) {
-    health::Health probe;
-    std::erase_if(requests, [&](const health::MarkRequest& mark) {
-      return !probe.apply(current.document->document, std::span(&mark, 1));
-    });
-  }
+  if (set.known_only) requests = health::known(current.document->document, std::move(requests));
   auto applied = prepared.next.health.apply(current.document->document, requests);
   if (!applied) return Refused{404, applied.errors()};
   Refused refused;

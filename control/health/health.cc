@@ -131,6 +131,15 @@ std::string server_name(const Server& server) {
   return endpoint_name({server.address, server.port});
 }
 
+std::vector<MarkRequest> known(const Document& document, std::vector<MarkRequest> marks) {
+  Directory directory(document);
+  std::erase_if(marks, [&](const MarkRequest& mark) {
+    const auto pool = directory.pool(mark);
+    return !pool || !directory.server(*pool.value(), mark.server);
+  });
+  return marks;
+}
+
 base::Result<std::vector<Transition>> Health::apply(const Document& document,
                                                     std::span<const MarkRequest> marks,
                                                     const std::string& path) {

@@ -93,6 +93,9 @@ class Health {
   Words verdicts_;
 };
 
+// Those of `marks` whose names mean one server of the document, in order.
+std::vector<MarkRequest> known(const config::Document& document, std::vector<MarkRequest> marks);
+
 // How listings and requests name a server: "10.2.0.2:80", "[fd00::2]:80"; a DNS-type server
 // "name:80". One whose port is that of the client's connection (use_service_port) has "*" for it:
 // "10.2.0.2:*", "[fd00::2]:*".

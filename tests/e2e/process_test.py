@@ -190,6 +190,18 @@ class Client(LabTest):
         self.assertEqual(header, ["KEY", "DADDR", "DPORT", "LIFE_TIME(s)", "NUM_SESSIONS"])
         self.assertEqual((row[0], self.lab.name_of(row[1]), row[2]), ("10.1.0.2", server, "80"))
 
+    def test_apply_and_status_say_what_is_served(self):
+        path = os.path.join(self.lab.folder, "served.json")
+        changed = self.lab.document()
+        changed["VirtualService"][0]["enabled"] = False
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(changed, file)
+        done = self.engine.limpetctl("apply", path)
+        self.assertEqual(done.stdout.splitlines()[-1], "3 of 4 virtual services are served")
+        lines = self.engine.limpetctl("status").stdout.splitlines()
+        self.assertIn("web-v4  OPER_DISABLED  not serving: disabled  connections 0  pool web-pool-v4", lines)
+        self.assertIn("web-v6  OPER_UP  serving  connections 0  pool web-pool-v6", lines)
+
     def test_json_is_the_engines_answer(self):
         self.apply(timeout_s=60)
         self.web("10.1.0.2")

@@ -187,6 +187,18 @@ TEST(Health, PortWithALeadingZeroIsNoServersName) {
   EXPECT_FALSE(health.apply(web(), std::vector<MarkRequest>{{"web", "10.2.0.2:080", false, ""}}));
 }
 
+// What was kept over a restart may name what the document has no more.
+TEST(Health, KnownMarksAreThoseOfServersThatAreThere) {
+  const auto left = known(web(), {{"web", "10.2.0.9:80", false, ""},
+                                  {"web", "10.2.0.2:80", false, "a"},
+                                  {"wob", "10.2.0.2:80", false, ""},
+                                  {"web", "10.2.0.3", false, ""},
+                                  {"pool-1", "10.2.0.3:443", false, "b"}});
+  ASSERT_EQ(left.size(), 2u);
+  EXPECT_EQ(left[0].reason, "a");
+  EXPECT_EQ(left[1].reason, "b");
+}
+
 TEST(Health, NullTakesTheMarkBack) {
   const auto d = web();
   Health health;
