@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <charconv>
 #include <utility>
 
@@ -31,6 +32,31 @@ std::string_view kind_name(Json::Kind kind) {
 void wrong_kind(const Json& value, const Path& path, std::string_view expected,
                 Problems* problems) {
   problems->error(path, fmt::format("must be {}, not {}", expected, kind_name(value.kind)));
+}
+
+// Depth is bounded: the tree's is.
+bool asks_for_anything(const Json& value) {
+  switch (value.kind) {
+    case Json::Kind::kNull:
+      return false;
+    case Json::Kind::kBoolean:
+      return value.boolean;
+    case Json::Kind::kInteger:
+      return value.integer != 0;
+    case Json::Kind::kReal:
+      return !value.whole || value.integer != 0;
+    case Json::Kind::kText:
+      return !value.text().empty() && value.text() != "0" && value.text() != "false" &&
+             value.text() != "False";
+    case Json::Kind::kArray:
+    case Json::Kind::kObject:
+      break;
+  }
+  const bool list = value.kind == Json::Kind::kArray;
+  const auto items = value.items();
+  return std::any_of(items.begin(), items.end(), [&](const Json& item) {
+    return (list && item.kind == Json::Kind::kObject) || asks_for_anything(item);
+  });
 }
 
 std::optional<int64_t> decimal(std::string_view text) {
@@ -86,7 +112,8 @@ std::optional<std::string_view> read_name(const Json& value, const Path& path, P
 std::optional<int64_t> read_integer(const Json& value, const Path& path, const Range& range,
                                     Strictness strictness, Problems* problems) {
   std::optional<int64_t> number;
-  if (value.kind == Json::Kind::kInteger) {
+  const bool tolerated = value.whole && strictness == Strictness::kTolerant;
+  if (value.kind == Json::Kind::kInteger || tolerated) {
     number = value.integer;
   } else if (value.kind == Json::Kind::kText && strictness == Strictness::kTolerant) {
     number = decimal(value.text());
@@ -144,6 +171,11 @@ const Json* Fields::find(std::string_view key) const {
 
 bool Fields::has(std::string_view key) const {
   return find(key) != nullptr;
+}
+
+bool Fields::asks(std::string_view key) const {
+  const Json* value = find(key);
+  return value != nullptr && asks_for_anything(*value);
 }
 
 bool Fields::says(std::string_view key, std::string_view text) const {

@@ -20,8 +20,8 @@
 
 namespace limpet::config {
 
-// A documents' reader tolerates what Avi exports contain: numbers and booleans as strings, null for
-// absent, unknown fields. The bootstrap's does not.
+// A documents' reader tolerates what Avi exports contain: numbers and booleans as strings, integers
+// written 3.0, null for absent, unknown fields. The bootstrap's does not.
 enum class Strictness : uint8_t { kTolerant, kStrict };
 
 // The values an integer may have: min..max, and maybe one special value outside.
@@ -56,6 +56,10 @@ class Fields {
   Problems& problems() const { return *problems_; }
 
   bool has(std::string_view key) const;
+  // Whether the field asks for anything: it is there and neither null, false, 0, "" nor empty, nor
+  // an object or array of such values only (an object in an array is something). Exports write out
+  // fields that were never set.
+  bool asks(std::string_view key) const;
   // Whether the field is this text.
   bool says(std::string_view key, std::string_view text) const;
   // The fields are known and may have any value.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -61,7 +62,14 @@ class TreeBuilder {
     if (value > INT64_MAX) return add(of(Json::Kind::kReal));
     return number_integer(static_cast<int64_t>(value));
   }
-  bool number_float(double, const std::string&) { return add(of(Json::Kind::kReal)); }
+  bool number_float(double value, const std::string&) {
+    // Up to here a double tells neighbouring integers apart.
+    constexpr double kExactMax = 9007199254740992.0;
+    Json json = of(Json::Kind::kReal);
+    json.whole = std::abs(value) <= kExactMax && std::trunc(value) == value;
+    if (json.whole) json.integer = static_cast<int64_t>(value);
+    return add(json);
+  }
   bool string(std::string& value) {
     Json json = of(Json::Kind::kText);
     json.bytes = keep(value).data();

@@ -33,6 +33,7 @@ struct Json {
   Kind kind = Kind::kNull;
   mutable bool used = false;  // a reader has asked for this member
   bool boolean = false;
+  bool whole = false;    // kReal: it has no fraction (3.0, 3e0), and `integer` is its value
   std::string_view key;  // of a member of an object
   union {
     int64_t integer = 0;   // kInteger; what does not fit is a kReal
