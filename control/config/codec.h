@@ -24,7 +24,16 @@ struct Parsed {
 };
 
 // All errors at once, each with its JSON pointer (at most kProblemsMax, then one that counts the
-// rest). Unknown fields and models are warnings, one per field of a model.
+// rest).
+//
+// An error is: a text that is no JSON or no document (a non-empty object without one known model;
+// an array; a model that is no array, an object of it that is none or has no name); names or uuids
+// given twice; listeners of served virtual services that overlap; and what is wrong in a field that
+// is used, of an object that a served virtual service uses, directly or over others, or of a
+// service engine group. The same in other objects is a warning, and what it says is not used.
+// Unknown fields and models are warnings, one per field of a model.
+//
+// Ansible's {"avi_config": {"pool": [...]}} is a document too; paths point into it as it was sent.
 base::Result<Parsed> parse_document(std::string_view json);
 
 }  // namespace limpet::config

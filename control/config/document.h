@@ -6,19 +6,24 @@
 //
 // Invariants of a Document that parse_document returned
 //  1. Every index is within its vector.
-//  2. (model, tenant, name) and (model, uuid) are unique; `uuid` is never empty and equal on every
-//     engine that got the same document (SPEC 2.9).
+//  2. (model, tenant, cloud, name) and (model, uuid) are unique; `uuid` is never empty and equal on
+//     every engine that got the same document (SPEC 2.9).
 //  3. Server identities are unique within their pool and never 0.
-//  4. The listeners of no two virtual services overlap: (VIP, protocol, port) is one service's.
-//  5. A virtual service with `served` has a pool, at least one VIP and one service, all its
-//  services
-//     are TCP_FAST_PATH or UDP_FAST_PATH, and its pool's profile, if any, is client IP.
+//  4. The listeners of no two virtual services with `served` overlap: (VIP, protocol, port) is one
+//     service's.
+//  5. A virtual service with `served` has a pool, at least one VIP and one service; all its
+//     services have a pool and are TCP_FAST_PATH or UDP_FAST_PATH, and the profile of each of its
+//     pools, if any, is client IP.
+//  6. What a virtual service with `served` uses, directly or over others, was right. In other
+//     objects fields that were wrong have their defaults, and elements of lists that were wrong are
+//     left out; 1 to 3 hold for them too, so all of a Document is safe to compile.
 #pragma once
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -109,6 +114,8 @@ struct Pool {
   std::string name;
   std::string uuid;
   std::string tenant;
+  std::string cloud;
+  std::string path;                                    // where it is in the text, a JSON pointer
   Algorithm algorithm = Algorithm::kLeastConnections;  // what runs, after any fallback
   HashInput hash_input = HashInput::kSourceAddress;
   std::optional<ProfileIndex> profile;
@@ -134,7 +141,8 @@ struct ApplicationProfile {
   std::string tenant;
   ApplicationType type = ApplicationType::kHttp;
   bool preserve_client_ip = false;
-  bool proxy_protocol = false;  // tcp_app_profile.proxy_protocol_enabled
+  bool proxy_protocol = false;        // tcp_app_profile.proxy_protocol_enabled
+  bool preserve_destination = false;  // preserve_dest_ip_port
 };
 
 enum class NetworkType : uint8_t {
@@ -154,12 +162,14 @@ struct NetworkProfile {
   std::chrono::seconds session_idle_timeout{300};  // 0: never (TCP only)
   bool per_packet = false;                         // per_pkt_loadbalance
   bool snat = true;                                // udp_fast_path.snat
+  bool direct_return = false;                      // dsr_profile: servers answer clients directly
 };
 
 struct ServiceEngineGroup {
   std::string name;
   std::string uuid;
   std::string tenant;
+  std::string path;                  // where it is in the text; empty: a system object
   std::vector<std::string> engines;  // in order of preference; empty: every engine serves it
   bool preempt = false;
   std::vector<net::Address> floating_addresses;
@@ -167,7 +177,8 @@ struct ServiceEngineGroup {
 
 enum class Protocol : uint8_t { kTcp = 6, kUdp = 17, kSctp = 132 };  // IP protocol numbers
 
-// A port or range of ports that clients connect to, with its overrides applied.
+// A port or range of ports that clients connect to, with its overrides applied. A service of which
+// service_pool_select gives parts to other pools becomes several.
 struct Service {
   uint16_t first_port = 0;
   uint16_t last_port = 0;
@@ -175,12 +186,17 @@ struct Service {
   NetworkProfileIndex network_profile;
   ApplicationProfileIndex application_profile;
   bool ssl = false;
+  std::optional<PoolIndex> pool;  // service_pool_select's, else the virtual service's
+  uint32_t index = 0;             // in the text's `services`
 };
 
 struct VirtualService {
   std::string name;
   std::string uuid;
   std::string tenant;
+  std::string cloud;
+  std::string path;  // where it is in the text, a JSON pointer
+  std::string vrf;   // "global" but for those that are not served because of it
   // False: listed, not answered, and `why_not` says why in words: "disabled", "TCP proxy is not
   // built yet", ...
   bool served = true;
@@ -189,8 +205,8 @@ struct VirtualService {
   bool traffic_enabled = true;
   bool autogw = true;  // enable_autogw
   std::vector<net::Address> vips;
-  std::vector<Service> services;
-  std::optional<PoolIndex> pool;
+  std::vector<Service> services;  // in the order of the text, then of their ports
+  std::optional<PoolIndex> pool;  // pool_ref, else that of the first service
   NetworkProfileIndex network_profile;
   ApplicationProfileIndex application_profile;
   GroupIndex group;
@@ -205,6 +221,17 @@ struct Document {
   std::vector<ServiceEngineGroup> groups;
   std::vector<VirtualService> virtual_services;
 
+  // The pools that the virtual service sends clients to: its own one first, each once.
+  std::vector<PoolIndex> pools_of(const VirtualService& vs) const {
+    std::vector<PoolIndex> out;
+    std::set<PoolIndex> seen;
+    const auto add = [&](const std::optional<PoolIndex>& pool) {
+      if (pool && seen.insert(*pool).second) out.push_back(*pool);
+    };
+    add(vs.pool);
+    for (const Service& service : vs.services) add(service.pool);
+    return out;
+  }
   const Profile* profile_of(const Pool& pool) const {
     return pool.profile ? &profiles[pool.profile->value] : nullptr;
   }

@@ -19,14 +19,19 @@ boost::uuids::uuid named(const boost::uuids::uuid& space, std::string_view name)
 
 }  // namespace
 
-std::string object_uuid(std::string_view model, std::string_view tenant, std::string_view name) {
-  // Each part with its length, so that no two triples have one text.
+std::string object_uuid(std::string_view model, std::string_view tenant, std::string_view name,
+                        std::string_view cloud) {
+  // Each part with its length, so that no two lists of parts have one text.
   std::string text;
-  for (const std::string_view part : {model, tenant, name}) {
+  const auto add = [&](std::string_view part) {
     text += std::to_string(part.size());
     text += ':';
     text += part;
-  }
+  };
+  add(model);
+  add(tenant);
+  add(name);
+  if (!cloud.empty()) add(cloud);
   return to_string(named(kNamespace, text));
 }
 
@@ -35,7 +40,7 @@ ServerId server_id(std::string_view pool_uuid, const Server& server) {
   if (!server.uuid.empty()) {
     text = "uuid:" + server.uuid;
   } else if (!server.external_uuid.empty()) {
-    text = "external_uuid:" + server.external_uuid;
+    text = "external_uuid:" + server.external_uuid + ':' + std::to_string(server.port);
   } else if (server.dns) {
     text = "name:" + server.hostname + ':' + std::to_string(server.port);
   } else {

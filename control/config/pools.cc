@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 
 #include <map>
+#include <set>
 
+#include "common/base/limits.h"
 #include "control/config/draft.h"
 #include "control/config/identity.h"
 
@@ -50,8 +52,12 @@ void warn_fallback(const Fields& fields, std::string_view key) {
 }
 
 void read_algorithm(const Fields& fields, Pool* pool) {
+  const auto algorithm =
+      fields.choice("lb_algorithm", kAlgorithms).value_or(LbAlgorithm::kLeastConnections);
+  // Of other algorithms it means nothing.
+  const Problems::Lenience unused(&fields.problems(), algorithm != LbAlgorithm::kHash);
   const auto hash = fields.choice("lb_algorithm_hash", kHashes).value_or(HashChoice::kAddress);
-  switch (fields.choice("lb_algorithm", kAlgorithms).value_or(LbAlgorithm::kLeastConnections)) {
+  switch (algorithm) {
     case LbAlgorithm::kRoundRobin:
       pool->algorithm = Algorithm::kRoundRobin;
       break;
@@ -137,6 +143,44 @@ void read_servers(const Fields& fields, uint16_t default_port, Pool* pool) {
   }
 }
 
+// The addresses of the group as servers. A controller may have written them into `servers` too.
+void add_group_servers(const AddressGroup& group, uint16_t default_port, Pool* pool) {
+  std::set<ServerId> known;
+  for (const Server& server : pool->servers) known.insert(server.id);
+  for (const AddressGroup::Range& range : group.ranges) {
+    for (net::Address address = range.first;; address = address.next()) {
+      Server server;
+      server.address = address;
+      server.port = pool->use_service_port ? uint16_t{0} : default_port;
+      server.id = server_id(pool->uuid, server);
+      if (is_host_address(address) && known.insert(server.id).second)
+        pool->servers.push_back(std::move(server));
+      if (address == range.last) break;
+    }
+  }
+}
+
+// Reads `ipaddrgroup_ref`. `servers` counts those of all pools, so that a short text with many
+// pools of one large group costs no more memory than one that lists its servers.
+void read_group(const Draft& draft, const Fields& fields, const Header& header,
+                uint16_t default_port, std::size_t servers, Pool* pool, PoolNeeds* needs) {
+  constexpr std::string_view kKey = "ipaddrgroup_ref";
+  const auto found = resolve(draft, fields, kKey, Target::kIpAddrGroup, header);
+  if (!found) return;
+  const AddressGroup& group = draft.address_groups[*found];
+  if (!group.missing.empty()) {
+    needs->feature = fmt::format("{} of the pool's address group", group.missing);
+  } else if (group.addresses > kGroupAddressesMax) {
+    fields.error(kKey, fmt::format("the group has more than {} addresses", kGroupAddressesMax));
+  } else if (servers + pool->servers.size() + group.addresses > base::kServersMax) {
+    fields.error(kKey, fmt::format("with the group's addresses there are more than {} servers over "
+                                   "all pools",
+                                   base::kServersMax));
+  } else {
+    add_group_servers(group, default_port, pool);
+  }
+}
+
 void read_timeouts_and_limits(const Fields& fields, Pool* pool) {
   if (const auto minutes_left = fields.integer("graceful_disable_timeout", {-1, 7'200})) {
     pool->graceful_disable_timeout =
@@ -148,16 +192,64 @@ void read_timeouts_and_limits(const Fields& fields, Pool* pool) {
   pool->health_monitors_up_min = static_cast<uint32_t>(monitors.value_or(0));
 }
 
-Pool read_pool(const Draft& draft, const Fields& fields, const Header& header) {
+enum class FailAction : uint8_t { kClose, kHttp, kBackupPool };
+constexpr std::array<Choice<FailAction>, 4> kFailActions = {{
+    {"FAIL_ACTION_CLOSE_CONN", FailAction::kClose},
+    {"FAIL_ACTION_HTTP_REDIRECT", FailAction::kHttp},
+    {"FAIL_ACTION_HTTP_LOCAL_RSP", FailAction::kHttp},
+    {"FAIL_ACTION_BACKUP_POOL", FailAction::kBackupPool},
+}};
+
+// What the pool says of where clients go that is not built, the most telling first; "" if nothing.
+std::string_view missing_feature(const Fields& fields) {
+  struct Feature {
+    std::string_view key;
+    std::string_view name;
+  };
+  constexpr Feature kFeatures[] = {
+      {"nsx_securitygroup", "NSX security groups (nsx_securitygroup of the pool)"},
+      {"apic_epg_name", "APIC endpoint groups (apic_epg_name of the pool)"},
+      {"ab_pool", "A/B pools (ab_pool of the pool)"},
+      {"a_pool", "A/B pools (a_pool of the pool)"},
+      {"gslb_sp_enabled", "GSLB site persistence (gslb_sp_enabled of the pool)"},
+      {"sp_gs_info", "GSLB site persistence (sp_gs_info of the pool)"},
+      {"routing_pool", "routing pools (routing_pool of the pool)"},
+      {"max_conn_rate_per_server",
+       "limits of the connection rate (max_conn_rate_per_server of the pool)"},
+  };
+  std::string_view found;
+  for (const Feature& feature : kFeatures) {
+    if (fields.asks(feature.key) && found.empty()) found = feature.name;
+  }
+  const Fields action = fields.object("fail_action");
+  action.ignore({"redirect", "local_rsp"});
+  const bool named = action.asks("backup_pool");
+  const bool backup = action.choice("type", kFailActions) == FailAction::kBackupPool;
+  if ((backup || named) && found.empty()) {
+    found = "backup pools (fail_action of the pool)";
+  }
+  return found;
+}
+
+void read_tls(const Draft& draft, const Fields& fields, const Header& header, Pool* pool) {
+  pool->tls_to_servers = fields.asks("ssl_profile_ref");
+  // TLS to servers is not built: what they refer to means nothing until then.
+  const Problems::Lenience unused(draft.problems);
+  resolve(draft, fields, "ssl_profile_ref", Target::kSslProfile, header);
+  resolve(draft, fields, "ssl_key_and_certificate_ref", Target::kSslKeyAndCertificate, header);
+}
+
+Pool read_pool(const Draft& draft, const Fields& fields, const Header& header, std::size_t servers,
+               PoolNeeds* needs) {
   auto pool = object_of<Pool>(header);
+  pool.cloud = header.place.cloud;
+  pool.path = pointer_of(draft, header);
   pool.enabled = fields.boolean("enabled").value_or(true);
   pool.use_service_port = fields.boolean("use_service_port").value_or(false);
   pool.ignore_server_port = fields.boolean("ignore_server_port").value_or(false);
   pool.draining_serves_persisted =
       fields.choice("server_disable_type", kDisableTypes).value_or(false);
-  pool.tls_to_servers =
-      resolve(draft, fields, "ssl_profile_ref", Target::kSslProfile, header).has_value();
-  resolve(draft, fields, "ssl_key_and_certificate_ref", Target::kSslKeyAndCertificate, header);
+  read_tls(draft, fields, header, &pool);
   read_algorithm(fields, &pool);
   read_timeouts_and_limits(fields, &pool);
   const auto profile = resolve(draft, fields, "application_persistence_profile_ref",
@@ -172,16 +264,24 @@ Pool read_pool(const Draft& draft, const Fields& fields, const Header& header) {
         fields.at("health_monitor_refs"),
         "health monitors are not run yet: servers count as up unless they are marked");
   }
-  const auto default_port = fields.integer("default_server_port", {1, 65'535}).value_or(80);
-  read_servers(fields, static_cast<uint16_t>(default_port), &pool);
+  needs->vrf = vrf_of(draft, fields, "vrf_ref");
+  needs->feature = missing_feature(fields);
+  const auto given_port = fields.integer("default_server_port", {1, 65'535}).value_or(80);
+  const auto default_port = static_cast<uint16_t>(given_port);
+  read_servers(fields, default_port, &pool);
+  read_group(draft, fields, header, default_port, servers, &pool, needs);
   return pool;
 }
 
 }  // namespace
 
 void read_pools(Draft* draft) {
+  std::size_t servers = 0;
   for_each_object(*draft, Target::kPool, [&](Fields& fields, const Header& header) {
-    draft->document.pools.push_back(read_pool(*draft, fields, header));
+    PoolNeeds needs;
+    draft->document.pools.push_back(read_pool(*draft, fields, header, servers, &needs));
+    draft->pool_needs.push_back(std::move(needs));
+    servers += draft->document.pools.back().servers.size();
   });
 }
 

@@ -60,28 +60,61 @@ std::string Path::pattern() const {
   return out;
 }
 
-void Problems::error(std::string path, std::string message) {
-  if (errors_.size() < kProblemsMax) {
-    errors_.push_back({std::move(path), std::move(message)});
+void Problems::add_error(std::string path, std::string message) {
+  errors_.push_back({{std::move(path), std::move(message)}, owner_});
+}
+
+void Problems::add_warning(std::string path, std::string message) {
+  if (warnings_.size() < kProblemsMax) {
+    warnings_.push_back({std::move(path), std::move(message)});
   } else {
-    ++more_errors_;
+    ++more_warnings_;
+  }
+}
+
+void Problems::error(std::string path, std::string message) {
+  if (lenient_) return add_warning(std::move(path), std::move(message));
+  ++errors_seen_;
+  if (errors_.size() < kProblemsMax) {
+    add_error(std::move(path), std::move(message));
+  } else {
+    ++more_errors_[owner_];
   }
 }
 
 void Problems::error(const Path& path, std::string message) {
-  if (errors_.size() < kProblemsMax) {
-    errors_.push_back({path.pointer(), std::move(message)});
-  } else {
-    ++more_errors_;
-  }
+  // The text of a path is made only for what is listed.
+  const bool listed = lenient_ ? warnings_.size() < kProblemsMax : errors_.size() < kProblemsMax;
+  error(listed ? path.pointer() : std::string(), std::move(message));
 }
 
 void Problems::warning(const Path& path, std::string message) {
   if (warnings_.size() < kProblemsMax) {
-    warnings_.push_back({path.pointer(), std::move(message)});
+    add_warning(path.pointer(), std::move(message));
   } else {
     ++more_warnings_;
   }
+}
+
+void Problems::settle(const std::vector<bool>& in_use) {
+  const auto counts = [&](Object owner) {
+    return owner == kText || (owner < in_use.size() && in_use[owner]);
+  };
+  std::vector<Owned> kept;
+  for (Owned& problem : errors_) {
+    if (counts(problem.owner)) {
+      kept.push_back(std::move(problem));
+    } else {
+      add_warning(std::move(problem.error.path),
+                  problem.error.message + " (no error, because nothing that is served uses it)");
+    }
+  }
+  errors_ = std::move(kept);
+  std::erase_if(more_errors_, [&](const auto& more) {
+    if (counts(more.first)) return false;
+    more_warnings_ += more.second;
+    return true;
+  });
 }
 
 void Problems::unknown_field(const Path& path) {
@@ -97,11 +130,14 @@ void Problems::unknown_field(const Path& path) {
 }
 
 base::Errors Problems::take_errors() {
-  if (more_errors_ != 0) {
-    errors_.push_back({"", fmt::format("{} more errors are not listed", more_errors_)});
-  }
-  more_errors_ = 0;
-  return std::exchange(errors_, {});
+  base::Errors out;
+  for (Owned& problem : errors_) out.push_back(std::move(problem.error));
+  std::size_t more = 0;
+  for (const auto& [owner, count] : more_errors_) more += count;
+  if (more != 0) out.push_back({"", fmt::format("{} more errors are not listed", more)});
+  errors_.clear();
+  more_errors_.clear();
+  return out;
 }
 
 std::vector<base::Error> Problems::take_warnings() {

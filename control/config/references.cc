@@ -20,17 +20,10 @@ constexpr std::array<std::string_view, kTargets> kCollections = {
     "sslprofile",
     "sslkeyandcertificate",
     "vsdatascriptset",
+    "ipaddrgroup",
 };
 
 constexpr std::size_t kReferenceBytesMax = 4096;
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return out;
-}
 
 int hex_digit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -100,13 +93,21 @@ std::optional<Reference> parse_nsx(std::string_view path) {
   const std::string_view before = path.substr(0, slash);
   Reference out;
   out.nsx = true;
-  out.collection = lower(before.substr(before.rfind('/') + 1));
+  out.collection = lower_case(before.substr(before.rfind('/') + 1));
   out.id = decoded(path.substr(slash + 1), false);
   add_readings(path.substr(slash + 1), &out.names);
   return out;
 }
 
 }  // namespace
+
+std::string lower_case(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  return out;
+}
 
 std::optional<Reference> Reference::parse(std::string_view text) {
   if (text.empty() || text.size() > kReferenceBytesMax || !strip_host(&text)) return std::nullopt;
@@ -133,7 +134,7 @@ std::optional<Reference> Reference::parse(std::string_view text) {
   std::string_view path = text.substr(0, question);
   Reference out;
   const auto slash = path.find('/');
-  out.collection = lower(path.substr(0, slash));
+  out.collection = lower_case(path.substr(0, slash));
   if (slash != std::string_view::npos) {
     std::string_view id = path.substr(slash + 1);
     if (!id.empty() && id.back() == '/') id.remove_suffix(1);
@@ -143,6 +144,7 @@ std::optional<Reference> Reference::parse(std::string_view text) {
   if (question != std::string_view::npos) {
     const std::string_view query = text.substr(question + 1);
     if (const auto tenant = parameter(query, "tenant")) out.tenant = decoded(*tenant, true);
+    if (const auto cloud = parameter(query, "cloud")) out.cloud = decoded(*cloud, true);
     if (const auto name = parameter(query, "name")) {
       add_readings(*name, &out.names);
       // A name with '#' in it, written without escaping.
@@ -159,62 +161,93 @@ std::optional<Reference> Reference::parse(std::string_view text) {
   return out;
 }
 
-void Catalog::add_tenant(std::string uuid, std::string name) {
-  tenant_names_.emplace(std::move(uuid), std::move(name));
+bool is_of_cloud(Target target) {
+  return target == Target::kPool || target == Target::kVirtualService || target == Target::kVsVip ||
+         target == Target::kServiceEngineGroup;
 }
 
-std::string Catalog::tenant_of(std::string_view text) const {
+void NamesByUuid::add(std::string uuid, std::string name) {
+  by_uuid_.emplace(std::move(uuid), std::move(name));
+}
+
+std::string NamesByUuid::of(std::string_view text) const {
   const auto reference = Reference::parse(text);
   if (!reference) return std::string(text);
-  const auto known = tenant_names_.find(reference->id);
-  if (known != tenant_names_.end()) return known->second;
+  const auto known = by_uuid_.find(reference->id);
+  if (known != by_uuid_.end()) return known->second;
   if (!reference->names.empty()) return reference->names.back();
   return reference->id;
 }
 
-bool Catalog::add_name(Target target, std::string_view tenant, std::string_view name,
+std::string NamesByUuid::of_parameter(const std::string& name_or_uuid) const {
+  const auto known = by_uuid_.find(name_or_uuid);
+  return known == by_uuid_.end() ? name_or_uuid : known->second;
+}
+
+bool Catalog::add_name(Target target, const Place& place, std::string_view name,
                        std::size_t number) {
-  return objects_[static_cast<std::size_t>(target)]
-      .by_name.emplace(Name(tenant, name), number)
-      .second;
+  Objects& all = objects(target);
+  if (!all.by_name.emplace(Name(place.tenant, place.cloud, name), number).second) return false;
+  Anywhere& anywhere = all.in_any_cloud[{place.tenant, std::string(name)}];
+  anywhere.number = number;
+  ++anywhere.count;
+  return true;
+}
+
+void Catalog::add_system_name(Target target, std::string_view name) {
+  objects(target).system_names.emplace(name);
 }
 
 bool Catalog::add_uuid(Target target, std::string_view uuid, std::size_t number) {
-  return objects_[static_cast<std::size_t>(target)].by_uuid.emplace(uuid, number).second;
+  return objects(target).by_uuid.emplace(uuid, number).second;
 }
 
-std::optional<std::size_t> Catalog::find_by_name(Target target, std::string_view tenant,
+std::optional<std::size_t> Catalog::find_by_name(Target target, const Place& place,
                                                  std::string_view name) const {
-  const auto& names = objects_[static_cast<std::size_t>(target)].by_name;
-  const auto found = names.find(Name(tenant, name));
+  const auto& names = objects(target).by_name;
+  const auto found = names.find(Name(place.tenant, place.cloud, name));
   return found == names.end() ? std::nullopt : std::make_optional(found->second);
 }
 
-std::optional<std::size_t> Catalog::find_named(const Objects& objects, const Reference& reference,
-                                               std::string_view tenant) const {
+// The object of this name if just one cloud has one.
+std::optional<std::size_t> Catalog::find_anywhere(Target target, std::string_view tenant,
+                                                  const std::string& name) const {
+  const auto& names = objects(target).in_any_cloud;
+  const auto found = names.find({std::string(tenant), name});
+  if (found == names.end() || found->second.count != 1) return std::nullopt;
+  return found->second.number;
+}
+
+std::optional<std::size_t> Catalog::find_in(Target target, const Reference& reference,
+                                            std::string_view tenant, const Place& from) const {
+  const bool in_cloud = is_of_cloud(target);
+  const bool said = in_cloud && !reference.cloud.empty();
+  Place place{std::string(tenant), std::string(kDefaultCloud)};
+  if (in_cloud) place.cloud = said ? clouds.of_parameter(reference.cloud) : from.cloud;
   for (const std::string& name : reference.names) {
-    const auto found = objects.by_name.find(Name(tenant, name));
-    if (found != objects.by_name.end()) return found->second;
+    if (const auto found = find_by_name(target, place, name)) return found;
+    if (said && objects(target).system_names.count(name) == 0) continue;
+    const Place fallback{place.tenant, std::string(kDefaultCloud)};
+    if (const auto found = find_by_name(target, fallback, name)) return found;
+    if (const auto found = find_anywhere(target, tenant, name)) return found;
   }
   return std::nullopt;
 }
 
-std::optional<std::size_t> Catalog::find(const Objects& objects, const Reference& reference,
-                                         std::string_view from_tenant) const {
-  const auto by_uuid = objects.by_uuid.find(reference.id);
-  if (by_uuid != objects.by_uuid.end()) return by_uuid->second;
+std::optional<std::size_t> Catalog::find(Target target, const Reference& reference,
+                                         const Place& from) const {
+  const auto& by_uuid = objects(target).by_uuid;
+  const auto found = by_uuid.find(reference.id);
+  if (found != by_uuid.end()) return found->second;
   if (!reference.tenant.empty()) {
-    const auto known = tenant_names_.find(reference.tenant);
-    return find_named(objects, reference,
-                      known == tenant_names_.end() ? reference.tenant : known->second);
+    return find_in(target, reference, tenants.of_parameter(reference.tenant), from);
   }
-  if (const auto found = find_named(objects, reference, from_tenant)) return found;
-  return find_named(objects, reference, kAdminTenant);
+  if (const auto own = find_in(target, reference, from.tenant, from)) return own;
+  return find_in(target, reference, kAdminTenant, from);
 }
 
-std::optional<std::size_t> Catalog::resolve(Target target, std::string_view text,
-                                            std::string_view from_tenant, const Path& path,
-                                            Problems* problems) const {
+std::optional<std::size_t> Catalog::resolve(Target target, std::string_view text, const Place& from,
+                                            const Path& path, Problems* problems) const {
   const std::string_view collection = kCollections[static_cast<std::size_t>(target)];
   const auto reference = Reference::parse(text);
   if (!reference) {
@@ -227,21 +260,24 @@ std::optional<std::size_t> Catalog::resolve(Target target, std::string_view text
                                       in_quotes(reference->collection), collection));
     return std::nullopt;
   }
-  const auto objects = [this](Target t) -> const Objects& {
-    return objects_[static_cast<std::size_t>(t)];
-  };
+  constexpr Target kNsx = Target::kNsxPersistenceProfile;
   std::optional<std::size_t> found;
-  if (target == Target::kPersistenceProfile && reference->nsx) {
-    found = find(objects(Target::kNsxPersistenceProfile), *reference, kAdminTenant);
+  if (target == Target::kPersistenceProfile && reference->nsx) found = find(kNsx, *reference, {});
+  if (!found) found = find(target, *reference, from);
+  if (!found && target == Target::kPersistenceProfile) found = find(kNsx, *reference, {});
+  if (found) return found;
+
+  std::string message = fmt::format("no {} is what {} refers to", collection, in_quotes(text));
+  if (reference->names.empty() && !reference->nsx) {
+    // A controller's own uuids of system objects say nothing elsewhere.
+    message += fmt::format(
+        "; system objects are known here by their names only: export the configuration with names "
+        "in its references (the REST API's include_name), as /api/{}/?name=NAME or "
+        "/api/{}/UUID#NAME",
+        collection, collection);
   }
-  if (!found) found = find(objects(target), *reference, from_tenant);
-  if (!found && target == Target::kPersistenceProfile) {
-    found = find(objects(Target::kNsxPersistenceProfile), *reference, kAdminTenant);
-  }
-  if (!found) {
-    problems->error(path, fmt::format("no {} is what {} refers to", collection, in_quotes(text)));
-  }
-  return found;
+  problems->error(path, std::move(message));
+  return std::nullopt;
 }
 
 }  // namespace limpet::config

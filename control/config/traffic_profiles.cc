@@ -56,6 +56,7 @@ constexpr std::array<Choice<HealthMonitorType>, 21> kMonitorTypes = {{
 void read_tcp_fast_path(const Fields& fields, NetworkProfile* out) {
   const auto idle = fields.integer("session_idle_timeout", {5, 14'400, 0});
   out->session_idle_timeout = seconds(idle.value_or(300));
+  out->direct_return = fields.has("dsr_profile");
 }
 
 void read_udp_fast_path(const Fields& fields, NetworkProfile* out) {
@@ -63,6 +64,7 @@ void read_udp_fast_path(const Fields& fields, NetworkProfile* out) {
   out->session_idle_timeout = seconds(idle.value_or(10));
   out->per_packet = fields.boolean("per_pkt_loadbalance").value_or(false);
   out->snat = fields.boolean("snat").value_or(true);
+  out->direct_return = fields.has("dsr_profile");
 }
 
 void read_engines(const Fields& fields, ServiceEngineGroup* group) {
@@ -105,8 +107,10 @@ void read_floating_addresses(const Fields& fields, ServiceEngineGroup* group) {
 void read_network_profiles(Draft* draft) {
   for_each_object(*draft, Target::kNetworkProfile, [&](Fields& fields, const Header& header) {
     auto out = object_of<NetworkProfile>(header);
+    const std::size_t before = draft->problems->errors_seen();
     const Fields profile = fields.object("profile");
     out.type = profile.choice("type", kNetworkTypes).value_or(NetworkType::kTcpProxy);
+    if (draft->problems->errors_seen() != before) out.type = NetworkType::kTcpFastPath;
     if (out.type == NetworkType::kTcpFastPath) {
       read_tcp_fast_path(profile.object("tcp_fast_path_profile"), &out);
     } else if (out.type == NetworkType::kUdpFastPath) {
@@ -123,10 +127,11 @@ void read_application_profiles(Draft* draft) {
   for_each_object(*draft, Target::kApplicationProfile, [&](Fields& fields, const Header& header) {
     auto out = object_of<ApplicationProfile>(header);
     fields.require("type");
-    out.type = fields.choice("type", kApplicationTypes).value_or(ApplicationType::kHttp);
+    out.type = fields.choice("type", kApplicationTypes).value_or(ApplicationType::kL4);
     out.preserve_client_ip = fields.boolean("preserve_client_ip").value_or(false);
     out.proxy_protocol =
         fields.object("tcp_app_profile").boolean("proxy_protocol_enabled").value_or(false);
+    out.preserve_destination = fields.boolean("preserve_dest_ip_port").value_or(false);
     // Of the L7 types: a service that needs them is not served and says so.
     fields.ignore({"http_profile", "dns_service_profile", "dos_rl_profile", "sip_service_profile",
                    "l4_ssl_profile", "diameter_service_profile"});
@@ -148,9 +153,9 @@ void read_health_monitors(Draft* draft) {
     const auto failed = fields.integer("failed_checks", {1, 50});
     out.successful_checks = static_cast<uint32_t>(successful.value_or(2));
     out.failed_checks = static_cast<uint32_t>(failed.value_or(2));
-    if (const auto port = fields.integer("monitor_port", {1, 65'535})) {
-      out.monitor_port = static_cast<uint16_t>(*port);
-    }
+    // 0 is how some clients of the API write "the server's".
+    const auto port = fields.integer("monitor_port", {0, 65'535}).value_or(0);
+    if (port != 0) out.monitor_port = static_cast<uint16_t>(port);
     // Monitors are not run yet and a pool with one says so; what they send means nothing until
     // then.
     fields.ignore_rest();
@@ -161,6 +166,7 @@ void read_health_monitors(Draft* draft) {
 void read_service_engine_groups(Draft* draft) {
   for_each_object(*draft, Target::kServiceEngineGroup, [&](Fields& fields, const Header& header) {
     auto out = object_of<ServiceEngineGroup>(header);
+    out.path = pointer_of(*draft, header);
     read_engines(fields, &out);
     out.preempt = fields.boolean("preempt").value_or(false);
     read_floating_addresses(fields, &out);

@@ -211,8 +211,10 @@ class Client(LabTest):
     def test_refused_is_1(self):
         self.apply()
         bad = os.path.join(self.lab.folder, "bad.json")
+        document = self.lab.document()
+        document["Pool"][0]["lb_algorithm"] = "LB_ALGORITHM_BY_MOOD"
         with open(bad, "w", encoding="utf-8") as file:
-            json.dump({"Pool": [{"name": "p", "lb_algorithm": "LB_ALGORITHM_BY_MOOD"}]}, file)
+            json.dump(document, file)
         done = self.engine.limpetctl("apply", bad, check=False)
         self.assertEqual(done.returncode, 1)
         self.assertIn("/Pool/0/lb_algorithm", done.stdout + done.stderr)

@@ -1,5 +1,5 @@
 // Every field of a document set to something wrong: the answer is an error with the path of that
-// field, and nothing else.
+// field, and nothing else, when a served virtual service uses the field; else a warning there.
 #include <gtest/gtest.h>
 
 #include "tests/unit/config_fixture.h"
@@ -9,31 +9,54 @@ namespace {
 
 using Paths = std::vector<std::string>;
 
+// The sample, with every object of it in use by its virtual service, which is served.
+JsonValue used_document() {
+  auto json = sample_document();
+  at(json, "/Pool/0/health_monitor_refs") = {"/api/healthmonitor/?name=hm"};
+  at(json, "/VirtualService/0/services/1") = {
+      {"port", 53}, {"override_network_profile_ref", "/api/networkprofile/?name=udp"}};
+  return json;
+}
+
 void expect_each_document_is_refused(const std::vector<Wrong>& table) {
   for (const Wrong& wrong : table) {
     SCOPED_TRACE(std::string(wrong.field) + " = " + wrong.value);
-    const auto result = parse_document(with(sample_document(), wrong.field, wrong.value).dump());
+    const Paths paths{wrong.error == nullptr ? wrong.field : wrong.error};
+    const auto json = with(used_document(), wrong.field, wrong.value);
+    const auto result = parse_document(json.dump());
     ASSERT_FALSE(result.ok());
-    EXPECT_EQ(error_paths(result), Paths{wrong.error == nullptr ? wrong.field : wrong.error});
+    EXPECT_EQ(error_paths(result), paths);
     EXPECT_FALSE(result.errors().front().message.empty());
+
+    const auto unused =
+        parse_document(with(json, "/VirtualService/0/l4_policies", R"([{"index": 1}])").dump());
+    if (wrong.always) {
+      EXPECT_EQ(error_paths(unused), paths);
+      continue;
+    }
+    ASSERT_TRUE(unused.ok());
+    EXPECT_FALSE(warning_at(unused.value().warnings, paths.front()).empty());
+    EXPECT_FALSE(unused.value().document.virtual_services[0].served);
   }
 }
 
 TEST(DocumentErrors, TheSampleItselfIsRight) {
   EXPECT_TRUE(parse_document(sample_document().dump()).ok());
+  const Parsed used = parsed(used_document());
+  EXPECT_TRUE(used.document.virtual_services[0].served);
 }
 
 TEST(DocumentErrors, WrongFieldsOfPersistenceProfiles) {
   expect_each_document_is_refused({
-      {"/LBGenericPersistenceProfile", "{}", nullptr},
-      {"/ApplicationPersistenceProfile/1", "5", nullptr},
-      {"/ApplicationPersistenceProfile/1", "{}", "/ApplicationPersistenceProfile/1/name"},
+      {"/LBGenericPersistenceProfile", "{}", nullptr, true},
+      {"/ApplicationPersistenceProfile/1", "5", nullptr, true},
+      {"/ApplicationPersistenceProfile/1", "{}", "/ApplicationPersistenceProfile/1/name", true},
       {"/ApplicationPersistenceProfile/1", R"({"name": ""})",
-       "/ApplicationPersistenceProfile/1/name"},
+       "/ApplicationPersistenceProfile/1/name", true},
       {"/ApplicationPersistenceProfile/1", R"({"name": "a\u0007b"})",
-       "/ApplicationPersistenceProfile/1/name"},
-      {"/ApplicationPersistenceProfile/1", R"({"name": "sticky"})", nullptr},
-      {"/ApplicationPersistenceProfile/0/uuid", "1", nullptr},
+       "/ApplicationPersistenceProfile/1/name", true},
+      {"/ApplicationPersistenceProfile/1", R"({"name": "sticky"})", nullptr, true},
+      {"/ApplicationPersistenceProfile/0/uuid", "1", nullptr, true},
       {"/ApplicationPersistenceProfile/0/persistence_type", R"("PERSISTENCE_TYPE_MAGIC")", nullptr},
       {"/ApplicationPersistenceProfile/0/persistence_type", "3", nullptr},
       {"/ApplicationPersistenceProfile/0/server_hm_down_recovery", R"("PICK")", nullptr},
@@ -67,7 +90,8 @@ TEST(DocumentErrors, WrongFieldsOfPersistenceProfiles) {
   });
 }
 
-TEST(DocumentErrors, WrongTimeoutsOfEachPersistenceType) {
+// Types whose virtual services are not served yet: what is wrong in them is a warning.
+TEST(DocumentErrors, WrongTimeoutsOfOtherPersistenceTypesAreWarnings) {
   struct Row {
     const char* type;
     const char* sub_profile;
@@ -81,8 +105,8 @@ TEST(DocumentErrors, WrongTimeoutsOfEachPersistenceType) {
     at(json, path) = {{"name", "other"},
                       {"persistence_type", std::string("PERSISTENCE_TYPE_") + row.type},
                       {row.sub_profile, {{"timeout", row.timeout}}}};
-    EXPECT_EQ(error_paths(parse_document(json.dump())),
-              Paths{path + "/" + row.sub_profile + "/timeout"});
+    const Parsed p = parsed(json);
+    EXPECT_EQ(paths_of(p.warnings), Paths{path + "/" + row.sub_profile + "/timeout"});
   }
 }
 
@@ -90,21 +114,38 @@ TEST(DocumentErrors, WrongFieldsOfNsxProfiles) {
   auto nsx = [](const char* model, const char* object) {
     auto json = sample_document();
     json[model] = JsonValue::array({JsonValue::parse(object)});
+    at(json, "/Pool/0/application_persistence_profile_ref") = "/infra/lb-persistence-profiles/x";
     return error_paths(parse_document(json.dump()));
   };
   const char* ip = "LBSourceIpPersistenceProfile";
-  EXPECT_EQ(nsx(ip, R"({"timeout": 10})"), Paths{"/LBSourceIpPersistenceProfile/0/display_name"});
   EXPECT_EQ(nsx(ip, R"({"id": "x", "timeout": -1})"),
             Paths{"/LBSourceIpPersistenceProfile/0/timeout"});
   EXPECT_EQ(nsx(ip, R"({"id": "x", "purge": "full"})"),
             Paths{"/LBSourceIpPersistenceProfile/0/purge"});
-  EXPECT_EQ(nsx("LBCookiePersistenceProfile", R"({"id": "x", "cookie_mode": "EAT"})"),
-            Paths{"/LBCookiePersistenceProfile/0/cookie_mode"});
-  EXPECT_EQ(
-      nsx("LBCookiePersistenceProfile", R"({"id": "x", "cookie_time": {"cookie_max_idle": 0}})"),
-      Paths{"/LBCookiePersistenceProfile/0/cookie_time/cookie_max_idle"});
-  EXPECT_EQ(nsx("LBGenericPersistenceProfile", R"({"id": "x", "timeout": "long"})"),
-            Paths{"/LBGenericPersistenceProfile/0/timeout"});
+  auto json = sample_document();
+  json[ip] = JsonValue::array({{{"timeout", 10}}});
+  EXPECT_EQ(error_paths(parse_document(json.dump())),
+            Paths{"/LBSourceIpPersistenceProfile/0/display_name"});
+}
+
+TEST(DocumentErrors, WrongFieldsOfNsxProfilesThatNothingUsesAreWarnings) {
+  struct Row {
+    const char* model;
+    const char* object;
+    const char* path;
+  };
+  const Row rows[] = {
+      {"LBCookiePersistenceProfile", R"({"id": "x", "cookie_mode": "EAT"})", "/cookie_mode"},
+      {"LBCookiePersistenceProfile", R"({"id": "x", "cookie_time": {"cookie_max_idle": 0}})",
+       "/cookie_time/cookie_max_idle"},
+      {"LBGenericPersistenceProfile", R"({"id": "x", "timeout": "long"})", "/timeout"},
+  };
+  for (const Row& row : rows) {
+    auto json = sample_document();
+    json[row.model] = JsonValue::array({JsonValue::parse(row.object)});
+    EXPECT_EQ(paths_of(parsed(json).warnings),
+              Paths{std::string("/") + row.model + "/0" + row.path});
+  }
 }
 
 TEST(DocumentErrors, WrongFieldsOfTrafficProfiles) {
@@ -118,7 +159,7 @@ TEST(DocumentErrors, WrongFieldsOfTrafficProfiles) {
       {"/NetworkProfile/1/profile/udp_fast_path_profile/session_idle_timeout", "3601", nullptr},
       {"/NetworkProfile/1/profile/udp_fast_path_profile/per_pkt_loadbalance", "2", nullptr},
       {"/NetworkProfile/1/profile/udp_fast_path_profile/snat", R"("no")", nullptr},
-      {"/ApplicationProfile/1", R"({"name": "x"})", "/ApplicationProfile/1/type"},
+      {"/ApplicationProfile/0", R"({"name": "l4"})", "/ApplicationProfile/0/type"},
       {"/ApplicationProfile/0/type", R"("L4")", nullptr},
       {"/ApplicationProfile/0/preserve_client_ip", "0", nullptr},
       {"/HealthMonitor/0/type", R"("HEALTH_MONITOR_GUESS")", nullptr},
@@ -128,17 +169,23 @@ TEST(DocumentErrors, WrongFieldsOfTrafficProfiles) {
       {"/HealthMonitor/0/successful_checks", "51", nullptr},
       {"/HealthMonitor/0/failed_checks", "0", nullptr},
       {"/HealthMonitor/0/monitor_port", "65536", nullptr},
-      {"/ServiceEngineGroup/0/engines", R"("se1")", nullptr},
-      {"/ServiceEngineGroup/0/engines", "[1]", "/ServiceEngineGroup/0/engines/0"},
-      {"/ServiceEngineGroup/0/engines", R"(["a", "a"])", "/ServiceEngineGroup/0/engines/1"},
-      {"/ServiceEngineGroup/0/preempt", "1", nullptr},
+  });
+}
+
+// A group is acted on whether or not it has virtual services.
+TEST(DocumentErrors, WrongFieldsOfServiceEngineGroups) {
+  expect_each_document_is_refused({
+      {"/ServiceEngineGroup/0/engines", R"("se1")", nullptr, true},
+      {"/ServiceEngineGroup/0/engines", "[1]", "/ServiceEngineGroup/0/engines/0", true},
+      {"/ServiceEngineGroup/0/engines", R"(["a", "a"])", "/ServiceEngineGroup/0/engines/1", true},
+      {"/ServiceEngineGroup/0/preempt", "1", nullptr, true},
       {"/ServiceEngineGroup/0/floating_intf_ip", R"([{"addr": "x", "type": "V4"}])",
-       "/ServiceEngineGroup/0/floating_intf_ip/0/addr"},
+       "/ServiceEngineGroup/0/floating_intf_ip/0/addr", true},
       {"/ServiceEngineGroup/0/floating_intf_ip", R"([{"type": "V4"}])",
-       "/ServiceEngineGroup/0/floating_intf_ip/0/addr"},
+       "/ServiceEngineGroup/0/floating_intf_ip/0/addr", true},
       {"/ServiceEngineGroup/0/floating_intf_ip",
        R"([{"addr": "10.0.0.1", "type": "V4"}, {"addr": "10.0.0.1", "type": "V4"}])",
-       "/ServiceEngineGroup/0/floating_intf_ip/1/addr"},
+       "/ServiceEngineGroup/0/floating_intf_ip/1/addr", true},
   });
 }
 
@@ -148,7 +195,6 @@ TEST(DocumentErrors, WrongFieldsOfPools) {
       {"/Pool/0/default_server_port", "0", nullptr},
       {"/Pool/0/default_server_port", "65536", nullptr},
       {"/Pool/0/lb_algorithm", R"("LB_ALGORITHM_BEST")", nullptr},
-      {"/Pool/0/lb_algorithm_hash", R"("LB_ALGORITHM_CONSISTENT_HASH_MOON")", nullptr},
       {"/Pool/0/server_disable_type", R"("ALLOW")", nullptr},
       {"/Pool/0/graceful_disable_timeout", "-2", nullptr},
       {"/Pool/0/graceful_disable_timeout", "7201", nullptr},
@@ -163,7 +209,8 @@ TEST(DocumentErrors, WrongFieldsOfPools) {
       {"/Pool/0/health_monitor_refs", R"("hm")", nullptr},
       {"/Pool/0/health_monitor_refs", R"(["/api/healthmonitor/?name=x"])",
        "/Pool/0/health_monitor_refs/0"},
-      {"/Pool/0/ssl_profile_ref", R"("/api/sslprofile/?name=x")", nullptr},
+      {"/Pool/0/ipaddrgroup_ref", R"("/api/ipaddrgroup/?name=x")", nullptr},
+      {"/Pool/0/fail_action", R"({"type": "FAIL_ACTION_SHRUG"})", "/Pool/0/fail_action/type"},
       {"/Pool/0/servers", "{}", nullptr},
       {"/Pool/0/servers/1", "null", nullptr},
       {"/Pool/0/servers/1", "{}", "/Pool/0/servers/1/ip"},
@@ -186,7 +233,7 @@ TEST(DocumentErrors, WrongFieldsOfPools) {
       {"/Pool/0/servers/1/enabled", R"("yes")", nullptr},
       {"/Pool/0/servers/1/uuid", "5", nullptr},
       {"/Pool/0/servers/1/ip/addr", R"("10.2.0.2")", "/Pool/0/servers/1"},
-      {"/Pool/1", R"({"name": "pool"})", nullptr},
+      {"/Pool/1", R"({"name": "pool"})", nullptr, true},
   });
 }
 
@@ -212,11 +259,28 @@ TEST(DocumentErrors, WrongFieldsOfVipsAndVirtualServices) {
        nullptr},
       {"/VirtualService/0/network_profile_ref", R"("/api/networkprofile/?name=x")", nullptr},
       {"/VirtualService/0/se_group_ref", R"("/api/serviceenginegroup/?name=x")", nullptr},
-      {"/VirtualService/0/ssl_key_and_certificate_refs", R"(["/api/sslkeyandcertificate/?name=x"])",
-       "/VirtualService/0/ssl_key_and_certificate_refs/0"},
-      {"/VirtualService/0/vs_datascripts",
-       R"([{"index": 1, "vs_datascript_set_ref": "/api/vsdatascriptset/?name=x"}])",
-       "/VirtualService/0/vs_datascripts/0/vs_datascript_set_ref"},
+      {"/VirtualService/0/service_pool_select", "{}", nullptr},
+      {"/VirtualService/0/service_pool_select", "[1]", "/VirtualService/0/service_pool_select/0"},
+      {"/VirtualService/0/service_pool_select", R"([{"service_port": 80}])",
+       "/VirtualService/0/service_pool_select/0/service_pool_ref"},
+      {"/VirtualService/0/service_pool_select", R"([{"service_pool_ref": "/api/pool/?name=pool"}])",
+       "/VirtualService/0/service_pool_select/0/service_port"},
+      {"/VirtualService/0/service_pool_select",
+       R"([{"service_port": 80, "service_pool_ref": "/api/pool/?name=none"}])",
+       "/VirtualService/0/service_pool_select/0/service_pool_ref"},
+      {"/VirtualService/0/service_pool_select",
+       R"([{"service_port": 80, "service_port_range_end": 79,
+            "service_pool_ref": "/api/pool/?name=pool"}])",
+       "/VirtualService/0/service_pool_select/0/service_port_range_end"},
+      {"/VirtualService/0/service_pool_select",
+       R"([{"service_port": 80, "service_protocol": "PROTOCOL_TYPE_MORSE",
+            "service_pool_ref": "/api/pool/?name=pool"}])",
+       "/VirtualService/0/service_pool_select/0/service_protocol"},
+      {"/VirtualService/0/service_pool_select",
+       R"([{"service_port": 70, "service_port_range_end": 80,
+            "service_pool_ref": "/api/pool/?name=pool"},
+           {"service_port": 80, "service_pool_ref": "/api/pool/?name=pool"}])",
+       "/VirtualService/0/service_pool_select/1/service_port"},
       {"/VirtualService/0/services", R"("80")", nullptr},
       {"/VirtualService/0/services/0", "80", nullptr},
       {"/VirtualService/0/services/0", "{}", "/VirtualService/0/services/0/port"},
@@ -229,7 +293,7 @@ TEST(DocumentErrors, WrongFieldsOfVipsAndVirtualServices) {
        R"("/api/networkprofile/?name=x")", nullptr},
       {"/VirtualService/0/services/0/override_application_profile_ref",
        R"("/api/applicationprofile/?name=x")", nullptr},
-      {"/VirtualService/0/services/1", R"({"port": 80})", nullptr},
+      {"/VirtualService/0/services/2", R"({"port": 80})", nullptr},
       {"/VirtualService/0/services/1", R"({"port": 70, "port_range_end": 80})",
        "/VirtualService/0/services/0"},
   });
@@ -246,7 +310,8 @@ TEST(DocumentErrors, AllErrorsComeAtOnce) {
 }
 
 TEST(DocumentErrors, PathsAreEscapedAsJsonPointersAre) {
-  EXPECT_EQ(error_paths(parse_document(R"({"a/b~c": {"k": 1, "k": 2}})")), Paths{"/a~1b~0c/k"});
+  EXPECT_EQ(error_paths(parse_document(R"({"Pool": [], "a/b~c": {"k": 1, "k": 2}})")),
+            Paths{"/a~1b~0c/k"});
 }
 
 TEST(DocumentErrors, AKeyGivenTwiceIsAnErrorWithItsPath) {
@@ -299,9 +364,66 @@ TEST(DocumentErrors, TlsPersistenceOnHttpNeedsSsl) {
   at(json, "/ApplicationPersistenceProfile/0/persistence_type") = "PERSISTENCE_TYPE_TLS";
   at(json, "/VirtualService/0").erase("application_profile_ref");
   at(json, "/VirtualService/0").erase("network_profile_ref");
-  EXPECT_EQ(error_paths(parse_document(json.dump())), Paths{"/VirtualService/0/pool_ref"});
+  // Only a warning, as HTTP is not served yet.
+  EXPECT_FALSE(warning_at(parsed(json).warnings, "/VirtualService/0/pool_ref").empty());
   at(json, "/VirtualService/0/services/0/enable_ssl") = true;
+  EXPECT_TRUE(warning_at(parsed(json).warnings, "/VirtualService/0/pool_ref").empty());
+}
+
+TEST(DocumentErrors, WhatHasNoEffectMayBeWrong) {
+  struct Row {
+    const char* field;
+    const char* value;
+    const char* warning;
+  };
+  const Row rows[] = {
+      {"/Pool/0/lb_algorithm_hash", R"("LB_ALGORITHM_CONSISTENT_HASH_MOON")", nullptr},
+      {"/VirtualService/0/ssl_profile_ref", R"("/api/sslprofile/?name=x")", nullptr},
+      {"/VirtualService/0/ssl_key_and_certificate_refs", R"(["/api/sslkeyandcertificate/?name=x"])",
+       "/VirtualService/0/ssl_key_and_certificate_refs/0"},
+      {"/VsVip/0/vip/1", R"({"enabled": false, "ip_address": {"addr": "?", "type": "V4"}})",
+       "/VsVip/0/vip/1/ip_address/addr"},
+  };
+  for (const Row& row : rows) {
+    SCOPED_TRACE(row.field);
+    const Parsed p = parsed(with(sample_document(), row.field, row.value));
+    EXPECT_TRUE(p.document.virtual_services[0].served);
+    EXPECT_EQ(paths_of(p.warnings), Paths{row.warning == nullptr ? row.field : row.warning});
+  }
+  EXPECT_EQ(error_paths(parse_document(
+                with(with(sample_document(), "/Pool/0/lb_algorithm_hash", rows[0].value),
+                     "/Pool/0/lb_algorithm", R"("LB_ALGORITHM_CONSISTENT_HASH")")
+                    .dump())),
+            Paths{"/Pool/0/lb_algorithm_hash"});
+}
+
+TEST(DocumentErrors, OverlapsWithWhatIsNotServedAreWarnings) {
+  auto json = sample_document();
+  at(json, "/VirtualService/1") = at(json, "/VirtualService/0");
+  at(json, "/VirtualService/1/name") = "other";
+  EXPECT_EQ(error_paths(parse_document(json.dump())), Paths{"/VirtualService/1/services/0"});
+  for (const char* field : {"/VirtualService/0/enabled", "/VirtualService/1/traffic_enabled"}) {
+    const Parsed p = parsed(with(json, field, "false"));
+    EXPECT_EQ(paths_of(p.warnings), Paths{"/VirtualService/1/services/0"}) << field;
+  }
+}
+
+TEST(DocumentErrors, ErrorsBeyondTheListCountByTheObjectTheyAreIn) {
+  // 10,001 wrong servers in a pool that nothing uses, and one more in the pool that is served.
+  auto json = sample_document();
+  JsonValue wrong = {{"ip", {{"addr", "x"}, {"type", "V4"}}}};
+  for (int pool = 0; pool < 3; ++pool) {
+    JsonValue servers = JsonValue::array();
+    for (int i = 0; i < 3'500; ++i) servers.push_back(wrong);
+    const JsonValue unused = {{"name", "unused " + std::to_string(pool)}, {"servers", servers}};
+    json["Pool"].insert(json["Pool"].begin(), unused);
+  }
   EXPECT_TRUE(parse_document(json.dump()).ok());
+  at(json, "/Pool/3/servers/0") = wrong;
+  const auto result = parse_document(json.dump());
+  ASSERT_FALSE(result.ok());
+  ASSERT_EQ(result.errors().size(), 1u);
+  EXPECT_EQ(result.errors()[0].message, "1 more errors are not listed");
 }
 
 TEST(DocumentErrors, AWrongGenerationIsAnError) {

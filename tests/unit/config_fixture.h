@@ -79,7 +79,8 @@ std::vector<std::string> error_paths(const base::Result<T>& result) {
 struct Wrong {
   const char* field;
   const char* value;
-  const char* error;  // where the error is; null: at the field
+  const char* error;    // where the error is; null: at the field
+  bool always = false;  // an error even if nothing that is served uses it
 };
 
 // The document of a text that must be right.

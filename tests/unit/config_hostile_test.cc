@@ -48,9 +48,11 @@ TEST(HostileText, IsRefusedWithOneErrorThatSaysWhere) {
 
 TEST(HostileText, HugeNumbersAreOutOfRange) {
   for (const char* number : {"1e300", "-9223372036854775809", "123456789012345678901234567890",
-                             "0.1", "-0.0", "1E400"}) {
-    const std::string text =
-        std::string(R"({"Pool": [{"name": "p", "default_server_port": )") + number + "}]}";
+                             "0.1", "-0.0", "1E400", "9007199254740993.0", "80.5"}) {
+    std::string text = sample_document().dump();
+    const std::string name = "\"name\":\"pool\"";
+    ASSERT_NE(text.find(name), std::string::npos);
+    text.insert(text.find(name), std::string("\"default_server_port\": ") + number + ",");
     EXPECT_FALSE(parse_document(text).ok()) << number;
   }
 }
@@ -90,8 +92,14 @@ TEST(HostileText, VipsTimesServicesAreBounded) {
   JsonValue json = {{"VsVip", {{{"name", "v"}, {"vip", vips}}}}};
   for (int i = 0; i < 3; ++i) {
     json["VirtualService"].push_back(
-        {{"name", std::to_string(i)}, {"vsvip_ref", "/api/vsvip/?name=v"}, {"services", services}});
+        {{"name", std::to_string(i)},
+         {"vsvip_ref", "/api/vsvip/?name=v"},
+         {"services", services},
+         {"pool_ref", "/api/pool/?name=p"},
+         {"network_profile_ref", "/api/networkprofile/?name=System-TCP-Fast-Path"},
+         {"application_profile_ref", "/api/applicationprofile/?name=System-L4-Application"}});
   }
+  json["Pool"] = {{{"name", "p"}}};
   EXPECT_EQ(error_paths(parse_document(json.dump())), std::vector<std::string>{"/VirtualService"});
 }
 
@@ -134,6 +142,46 @@ TEST(HostileText, TooManyServersInAllAreRefused) {
     json["Pool"].push_back({{"name", std::to_string(i)}, {"servers", servers}});
   }
   EXPECT_EQ(error_paths(parse_document(json.dump())), std::vector<std::string>{"/Pool"});
+}
+
+TEST(HostileText, AGroupOfAddressesInManyPoolsTakesNoMoreMemoryThanServersMay) {
+  JsonValue json = {
+      {"IpAddrGroup",
+       {{{"name", "g"},
+         {"prefixes", {{{"ip_addr", {{"addr", "10.0.0.0"}, {"type", "V4"}}}, {"mask", 20}}}}}}}};
+  for (int i = 0; i < 60'000; ++i) {
+    json["Pool"].push_back(
+        {{"name", std::to_string(i)}, {"ipaddrgroup_ref", "/api/ipaddrgroup/?name=g"}});
+  }
+  const Parsed p = parsed(json);
+  std::size_t servers = 0;
+  for (const Pool& pool : p.document.pools) servers += pool.servers.size();
+  EXPECT_EQ(servers, 65'536u);
+  EXPECT_FALSE(warning_at(p.warnings, "/Pool/16/ipaddrgroup_ref").empty());
+}
+
+TEST(HostileText, SelectorsAndServicesThatOverlapAreNotMultiplied) {
+  auto json = sample_document();
+  JsonValue services = JsonValue::array();
+  JsonValue selectors = JsonValue::array();
+  for (int i = 0; i < 2'000; ++i) {
+    services.push_back({{"port", 1}, {"port_range_end", 65'535}});
+    selectors.push_back(
+        {{"service_port", 10 * i + 1}, {"service_pool_ref", "/api/pool/?name=pool"}});
+  }
+  at(json, "/VirtualService/0/services") = services;
+  at(json, "/VirtualService/0/service_pool_select") = selectors;
+  const auto result = parse_document(json.dump());
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.errors().front().path, "/VirtualService/0/service_pool_select");
+}
+
+TEST(HostileText, ATextOfManyMembersThatAreNoModelsIsRefusedInTime) {
+  std::string text = R"({"a": 0)";
+  for (int i = 0; i < 1'000'000; ++i) text += ",\"VirtualService" + std::to_string(i) + "\":0";
+  EXPECT_FALSE(parse_document(text + "}").ok());
+  EXPECT_FALSE(parse_document(R"({"avi_config": )" + text + "}}").ok());
+  EXPECT_EQ(parsed(text + R"(, "VirtualService": []})").document.virtual_services.size(), 0u);
 }
 
 }  // namespace

@@ -27,10 +27,14 @@ TEST(Identity, WithoutAUuidItFollowsFromModelTenantAndName) {
   EXPECT_EQ(uuid.size(), 36u);
   EXPECT_EQ(uuid[14], '5');
   EXPECT_EQ(parsed(std::string(R"({"Pool": [{"name": "p"}]})")).document.pools[0].uuid, uuid);
-  const std::set<std::string> all = {
-      uuid, object_uuid("VsVip", "admin", "p"), object_uuid("Pool", "shop", "p"),
-      object_uuid("Pool", "admin", "q"), object_uuid("Pool", "adminp", "")};
-  EXPECT_EQ(all.size(), 5u);
+  const std::set<std::string> all = {uuid,
+                                     object_uuid("VsVip", "admin", "p"),
+                                     object_uuid("Pool", "shop", "p"),
+                                     object_uuid("Pool", "admin", "q"),
+                                     object_uuid("Pool", "adminp", ""),
+                                     object_uuid("Pool", "admin", "p", "A"),
+                                     object_uuid("Pool", "admin", "p", "B")};
+  EXPECT_EQ(all.size(), 7u);
 }
 
 TEST(Identity, ItIsTheSameInEveryVersion) {
@@ -47,6 +51,8 @@ TEST(Identity, AServerIsItsUuidElseItsExternalUuidElseItsEndpoint) {
   std::set<ServerId> ids = {server_id("p", by_endpoint), server_id("p", by_external),
                             server_id("p", by_uuid), server_id("q", by_uuid)};
   EXPECT_EQ(ids.size(), 4u);
+  by_external.port = 81;
+  EXPECT_TRUE(ids.insert(server_id("p", by_external)).second) << "another port of the machine";
   Server moved = by_uuid;
   moved.address = *net::Address::parse("10.2.0.9");
   EXPECT_EQ(server_id("p", moved), server_id("p", by_uuid));
