@@ -62,6 +62,7 @@ class Compiler {
   struct Record {
     uint32_t index;  // into Snapshot::virtual_services
     Family family;
+    config::PoolIndex pool;
     bool preserve_client;
     const config::Service* tcp = nullptr;  // the first of the protocol
     const config::Service* udp = nullptr;
@@ -82,6 +83,7 @@ class Compiler {
   void describe(snapshot::Scope& scope, const config::VirtualService& vs, const config::Pool& pool,
                 const config::Profile& profile, Family family) const;
   void compile_pools();
+  std::size_t count_served() const;
   void sort_listeners();
   void list_adoptables();
   void index_slots();
@@ -95,6 +97,7 @@ class Compiler {
   std::map<std::tuple<uint32_t, int, bool>, PoolIndex> pool_of_use_;
   Warnings warnings_;
   base::Errors errors_;
+  std::map<config::ServerId, std::string> unreachable_;
 };
 
 base::Result<Compiled> Compiler::run() {
@@ -116,7 +119,19 @@ base::Result<Compiled> Compiler::run() {
   if (!errors_.empty()) return errors_;
   registry_.finish();
   index_slots();
-  return Compiled{std::make_shared<const Snapshot>(std::move(out_)), warnings_.take()};
+  return Compiled{.snapshot = std::make_shared<const Snapshot>(std::move(out_)),
+                  .warnings = warnings_.take(),
+                  .served = count_served(),
+                  .virtual_services = document_.virtual_services.size(),
+                  .unreachable = std::move(unreachable_)};
+}
+
+std::size_t Compiler::count_served() const {
+  std::size_t served = 0;
+  for (uint32_t i = 0; i < document_.virtual_services.size(); ++i) {
+    if (why_not_[i].empty() || is_standby(i)) ++served;
+  }
+  return served;
 }
 
 // Who owns the group: this engine, another one of which it may take it over, or never this one.
@@ -171,7 +186,7 @@ void Compiler::check_groups() {
     };
     for (std::size_t e = 0; e < group.engines.size(); ++e) {
       if (is_known(group.engines[e])) continue;
-      warnings_.add(fmt::format("/ServiceEngineGroup/{}/engines/{}", i, e),
+      warnings_.add(fmt::format("{}/engines/{}", group.path, e),
                     fmt::format("engine {} is no mirroring peer of this one: each would own the "
                                 "group",
                                 group.engines[e]));
@@ -198,9 +213,8 @@ void Compiler::collect_addresses() {
       own.push_back({vip, Kind::kVip});
       if (std::find(environment_.snat.begin(), environment_.snat.end(), vip) !=
           environment_.snat.end()) {
-        warnings_.add(
-            fmt::format("/VirtualService/{}", i),
-            fmt::format("VIP {} is also a source NAT address of this engine", vip.to_string()));
+        warnings_.add(vs.path, fmt::format("VIP {} is also a source NAT address of this engine",
+                                           vip.to_string()));
       }
     }
   }
@@ -244,10 +258,10 @@ void Compiler::virtual_service(uint32_t index) {
   const config::VirtualService& vs = document_.virtual_services[index];
   const auto slot = registry_.virtual_services.acquire(vs.uuid);
   if (!slot) {
-    errors_.push_back({fmt::format("/VirtualService/{}", index),
-                       fmt::format("more than {} virtual services, counting deleted ones whose "
-                                   "connections are being reset",
-                                   base::kVirtualServicesMax)});
+    errors_.push_back(
+        {vs.path, fmt::format("more than {} virtual services, counting deleted ones whose "
+                              "connections are being reset",
+                              base::kVirtualServicesMax)});
     return;
   }
   snapshot::VirtualService common;
@@ -260,15 +274,17 @@ void Compiler::virtual_service(uint32_t index) {
   common.why_not = why_not_[index];
   common.standby = is_standby(index);
   if (!common.served && !common.standby) {
-    if (vs.pool) {
-      common.pool = pool_for({.pool = vs.pool->value, .family = std::nullopt});
-      // Clients keep their bindings while their virtual service is switched off.
+    // Clients keep their bindings while their virtual service is switched off.
+    for (const config::PoolIndex of : document_.pools_of(vs)) {
+      const PoolIndex pool = pool_for({.pool = of.value, .family = std::nullopt});
+      if (common.pool.value == snapshot::kNoIndex) common.pool = pool;
       for (const Family family : {Family::kV4, Family::kV6}) {
-        if (std::any_of(vs.vips.begin(), vs.vips.end(),
-                        [&](const net::Address& vip) { return vip.family() == family; })) {
-          const ScopeSlot scope = scope_for(vs, common.pool, family);
-          if (common.scope == snapshot::kNoScope) common.scope = scope;
+        if (std::none_of(vs.vips.begin(), vs.vips.end(),
+                         [&](const net::Address& vip) { return vip.family() == family; })) {
+          continue;
         }
+        const ScopeSlot scope = scope_for(vs, pool, family);
+        if (common.scope == snapshot::kNoScope) common.scope = scope;
       }
     }
     out_.virtual_services.push_back(std::move(common));
@@ -288,27 +304,28 @@ void Compiler::virtual_service(uint32_t index) {
     }
   }
   for (const Record& record : records) {
-    const auto& servers = document_.pools[vs.pool->value].servers;
-    if (std::none_of(servers.begin(), servers.end(), [&](const config::Server& s) {
+    const config::Pool& pool = document_.pools[record.pool.value];
+    if (std::none_of(pool.servers.begin(), pool.servers.end(), [&](const config::Server& s) {
           return !s.dns && s.address.family() == record.family;
         })) {
       const char* family = record.family == Family::kV4 ? "IPv4" : "IPv6";
-      warnings_.add(fmt::format("/VirtualService/{}", index),
-                    fmt::format("virtual service '{}' has an {} address, but pool '{}' has no {} "
-                                "server to serve it",
-                                vs.name, family, document_.pools[vs.pool->value].name, family));
+      warnings_.add(vs.path,
+                    fmt::format("virtual service '{}' has an {} address, but pool '{}' has "
+                                "no {} server to serve it",
+                                vs.name, family, pool.name, family));
     }
   }
 }
 
-// The record of this virtual service that treats connections as `service` asks; a new one if none
-// does.
+// The record of this virtual service that treats connections as `service` asks and sends them to
+// its pool; a new one if none does.
 Compiler::Record& Compiler::record_for(const config::VirtualService& vs,
                                        const snapshot::VirtualService& common, Family family,
                                        const config::Service& service,
                                        std::vector<Record>& records) {
   const bool tcp = service.protocol == config::Protocol::kTcp;
   const bool preserve = document_.preserves_client(service);
+  const config::PoolIndex pool = *service.pool;
   const config::NetworkProfile& profile = document_.network_profile_of(service);
   const auto alike = [&](const config::Service* other) {
     if (other == nullptr) return true;
@@ -316,16 +333,18 @@ Compiler::Record& Compiler::record_for(const config::VirtualService& vs,
     return idle_of(theirs) == idle_of(profile) && (tcp || theirs.per_packet == profile.per_packet);
   };
   auto it = std::find_if(records.begin(), records.end(), [&](const Record& r) {
-    return r.family == family && r.preserve_client == preserve && alike(tcp ? r.tcp : r.udp);
+    return r.family == family && r.pool == pool && r.preserve_client == preserve &&
+           alike(tcp ? r.tcp : r.udp);
   });
   if (it == records.end()) {
     const auto index = static_cast<uint32_t>(out_.virtual_services.size());
-    records.push_back({.index = index, .family = family, .preserve_client = preserve});
+    records.push_back(
+        {.index = index, .family = family, .pool = pool, .preserve_client = preserve});
     it = std::prev(records.end());
     snapshot::VirtualService record = common;
     record.preserve_client = preserve;
     record.adopts = preserve && is_elected(vs);
-    record.pool = pool_for({.pool = vs.pool->value, .family = family, .preserve_client = preserve});
+    record.pool = pool_for({.pool = pool.value, .family = family, .preserve_client = preserve});
     record.scope = scope_for(vs, record.pool, family);
     out_.virtual_services.push_back(std::move(record));
   }
@@ -379,10 +398,14 @@ ScopeSlot Compiler::scope_for(const config::VirtualService& vs, PoolIndex pool, 
     scope.since = registry_.scopes.since(*slot);
     scope.pool = pool;
     describe(scope, vs, from, *profile, family);
-  } else if (scope.virtual_service_uuid != vs.uuid) {
+    return *slot;
+  }
+  if (scope.virtual_service_uuid != vs.uuid) {
     scope.virtual_service.clear();
     scope.virtual_service_uuid.clear();
   }
+  // Of the virtual services that share it one that is served knows where the servers are.
+  if (!uses_[scope.pool.value].family) scope.pool = pool;
   return *slot;
 }
 
@@ -415,6 +438,7 @@ void Compiler::describe(snapshot::Scope& scope, const config::VirtualService& vs
 void Compiler::compile_pools() {
   PoolCompiler pools(document_, environment_, out_, registry_, warnings_, errors_);
   for (const PoolUse& use : uses_) out_.pools.push_back(pools.compile(use));
+  unreachable_ = pools.take_unreachable();
 }
 
 void Compiler::sort_listeners() {

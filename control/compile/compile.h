@@ -5,10 +5,10 @@
 // Runs on the helper thread; nothing else touches the registry meanwhile.
 //
 // What one thing of a document becomes
-//  - A virtual service: a record for each address family and combination of forwarding options that
-//    its VIPs and services need; all records share one VsSlot. One that is not served has one
-//    record without listeners, for status. One that another engine owns has all its records, so
-//    that taking it over is quick: pools, source ports and next hops are there.
+//  - A virtual service: a record for each address family, pool and combination of forwarding
+//    options that its VIPs and services need; all records share one VsSlot. One that is not served
+//    has one record without listeners, for status. One that another engine owns has all its
+//    records, so that taking it over is quick: pools, source ports and next hops are there.
 //  - A pool: one for each family of VIPs and each forwarding mode (source NAT or the client's
 //  address)
 //    in which virtual services use it, so that selection never meets a server that cannot serve.
@@ -18,7 +18,9 @@
 //    the two families never meet, so nobody can tell.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -55,6 +57,14 @@ struct Environment {
 struct Compiled {
   std::shared_ptr<const snapshot::Snapshot> snapshot;
   std::vector<config::Warning> warnings;
+  // Of the document's virtual services those that this engine serves, or would serve if it owned
+  // their group; and all.
+  std::size_t served = 0;
+  std::size_t virtual_services = 0;
+  // Servers that no virtual service can reach whatever their health says, and why: "cannot be
+  // reached: no route". Names without an address are among them. Only of pools that something
+  // served uses is this known.
+  std::map<config::ServerId, std::string> unreachable;
 };
 
 // `document` is one that parse_document returned. On errors (something exceeds base/limits.h) the

@@ -110,7 +110,7 @@ snapshot::Pool PoolCompiler::compile(const PoolUse& use) {
                       .maglev = {},
                       .by_id = {}};
   if (from.servers.size() > UINT16_MAX) {
-    errors_.push_back({fmt::format("/Pool/{}/servers", use.pool), "too many servers for one pool"});
+    errors_.push_back({from.path + "/servers", "too many servers for one pool"});
     return pool;
   }
   for (const config::Server& s : from.servers) {
@@ -174,29 +174,37 @@ snapshot::Server PoolCompiler::server(const config::Pool& pool, const config::Se
   }
   if (from.dns) {
     server.reachable = false;
+    unreachable_.emplace(from.id, "is a name: names are not resolved yet");
   } else if (use.family) {
-    locate(pool, use, server);
+    const std::string_view why = locate(use, server);
+    server.reachable = why.empty();
+    if (why.empty()) {
+      reachable_.insert(from.id);
+    } else {
+      warnings_.add(pool.path, fmt::format("pool '{}': server {} {}; it counts as down", pool.name,
+                                           server.name, why));
+      unreachable_.emplace(from.id, why);
+    }
   }
   return server;
 }
 
+std::map<config::ServerId, std::string> PoolCompiler::take_unreachable() {
+  for (const config::ServerId id : reachable_) unreachable_.erase(id);
+  return std::move(unreachable_);
+}
+
 // Finds the way to the server and, with source NAT, the addresses to come from.
-void PoolCompiler::locate(const config::Pool& pool, const PoolUse& use, snapshot::Server& server) {
-  const auto unreachable = [&](const char* why) {
-    server.reachable = false;
-    warnings_.add(
-        fmt::format("/Pool/{}", use.pool),
-        fmt::format("pool '{}': server {} {}; it counts as down", pool.name, server.name, why));
-  };
-  if (snapshot_.own(server.address) != nullptr) return unreachable("has an address of this engine");
-  if (!snapshot_.route(server.address, &server.hop))
-    return unreachable("cannot be reached: no route");
-  if (use.preserve_client) return;
+std::string_view PoolCompiler::locate(const PoolUse& use, snapshot::Server& server) {
+  if (snapshot_.own(server.address) != nullptr) return "has an address of this engine";
+  if (!snapshot_.route(server.address, &server.hop)) return "cannot be reached: no route";
+  if (use.preserve_client) return {};
   server.sources = sources(server);
-  if (server.sources.empty())
-    return unreachable(
-        "cannot be reached: its port has no address of this family and `snat` neither");
+  if (server.sources.empty()) {
+    return "cannot be reached: its port has no address of this family and `snat` neither";
+  }
   give_nats(use, server);
+  return {};
 }
 
 std::vector<net::Address> PoolCompiler::sources(const snapshot::Server& server) const {

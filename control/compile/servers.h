@@ -4,6 +4,7 @@
 // Part of compile(); runs on the helper thread.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -49,11 +50,14 @@ class PoolCompiler {
         errors_(errors) {}
 
   snapshot::Pool compile(const PoolUse& use);
+  // Compiled::unreachable, of all uses so far.
+  std::map<config::ServerId, std::string> take_unreachable();
 
  private:
   const snapshot::Pool* earlier(const snapshot::Pool& pool);
   snapshot::Server server(const config::Pool& pool, const config::Server& from, const PoolUse& use);
-  void locate(const config::Pool& pool, const PoolUse& use, snapshot::Server& server);
+  // Empty, or why the server cannot be reached.
+  std::string_view locate(const PoolUse& use, snapshot::Server& server);
   std::vector<net::Address> sources(const snapshot::Server& server) const;
   void give_nats(const PoolUse& use, snapshot::Server& server);
   void full(const char* what, std::size_t max);
@@ -65,6 +69,8 @@ class PoolCompiler {
   Warnings& warnings_;
   base::Errors& errors_;
   std::unordered_multimap<std::string_view, const snapshot::Pool*> earlier_;  // by uuid
+  std::map<config::ServerId, std::string> unreachable_;                       // in one use at least
+  std::set<config::ServerId> reachable_;                                      // the same
 };
 
 }  // namespace limpet::compile

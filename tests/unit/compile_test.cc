@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 namespace limpet::compile {
@@ -427,6 +428,7 @@ TEST(Compile, MoreThanTheLimitIsAnErrorAndLeavesTheRegistryAlone) {
   for (std::size_t i = 0; i <= base::kVirtualServicesMax; ++i) {
     config::VirtualService vs;
     vs.uuid = vs.name = std::to_string(i);
+    vs.path = "/VirtualService/" + vs.name;
     vs.served = false;
     d.virtual_services.push_back(vs);
   }
@@ -435,6 +437,137 @@ TEST(Compile, MoreThanTheLimitIsAnErrorAndLeavesTheRegistryAlone) {
   ASSERT_FALSE(result);
   EXPECT_EQ(result.errors()[0].path, "/VirtualService/16384");
   EXPECT_EQ(registry.virtual_services.size(), 0u);
+}
+
+// ---- what is served, and from where
+
+TEST(Compile, ServedAreThoseThatThisEngineServesOrStandsByFor) {
+  const char* const more = R"(,
+      {"name": "off", "enabled": false},
+      {"name": "elsewhere", "vip": [{"ip_address": {"addr": "10.1.0.101", "type": "V4"}}],
+       "services": [{"port": 80}], "pool_ref": "/api/pool/?name=pool",
+       "se_group_ref": "/api/serviceenginegroup/?name=g",
+       "application_profile_ref": "/api/applicationprofile/?name=System-L4-Application",
+       "network_profile_ref": "/api/networkprofile/?name=System-TCP-Fast-Path"})";
+  const Builder builder{.other_vs = more, .other_models = R"(, "ServiceEngineGroup": [
+                            {"name": "g", "engines": ["se2", "se1"]}])"};
+  Engine engine;
+  engine.apply(builder);
+  EXPECT_EQ(engine.last.virtual_services, 3u);
+  EXPECT_EQ(engine.last.served, 1u) << "without an election the group is its first engine's alone";
+  engine.env.elects = true;
+  engine.env.peers = {"se2"};
+  engine.apply(builder);
+  EXPECT_EQ(engine.last.served, 2u) << "the group may be taken over";
+  engine.env.engine = "se3";
+  engine.apply(builder);
+  EXPECT_EQ(engine.last.served, 1u);
+}
+
+TEST(Compile, AServerThatCannotBeReachedIsNamedWithTheReason) {
+  Engine engine;
+  engine.env.routes.clear();
+  const config::Document document =
+      Builder{.servers = {"10.2.0.2", "172.16.0.9", "10.2.0.1",
+                          R"({"ip": {"addr": "app.example.com", "type": "DNS"}})"}}
+          .build();
+  const auto& s = engine.apply(document);
+  const auto& servers = document.pools[0].servers;
+  std::map<config::ServerId, std::string> expected = {
+      {servers[1].id, "cannot be reached: no route"},
+      {servers[2].id, "has an address of this engine"},
+      {servers[3].id, "is a name: names are not resolved yet"}};
+  EXPECT_EQ(engine.last.unreachable, expected);
+  for (const auto& server : s.pools[0].servers) {
+    EXPECT_EQ(server.reachable, expected.count(config::ServerId{server.id.value}) == 0)
+        << server.name;
+  }
+}
+
+TEST(Compile, AServerThatOneVirtualServiceReachesIsNotUnreachable) {
+  // The port behind 10.9.0.0/16 has no IPv6 address to translate to; clients' own ones need none.
+  Engine engine;
+  engine.env.ports[1].addresses = {*net::Prefix::parse("10.2.0.1/24")};
+  engine.env.routes.push_back({*net::Prefix::parse("fd00:9::/64"), 1, {}});
+  const char* const preserving = R"(, {"name": "own",
+      "vip": [{"ip6_address": {"addr": "fd00:1::101", "type": "V6"}}],
+      "services": [{"port": 80}], "pool_ref": "/api/pool/?name=pool",
+      "application_profile_ref": "/api/applicationprofile/?name=keeps",
+      "network_profile_ref": "/api/networkprofile/?name=System-TCP-Fast-Path"})";
+  Builder builder{.servers = {"fd00:9::2"}, .vips = "fd00:1::100"};
+  engine.apply(builder);
+  EXPECT_EQ(engine.last.unreachable.size(), 1u);
+  builder.other_vs = preserving;
+  builder.other_models = R"(, "ApplicationProfile": [
+      {"name": "keeps", "type": "APPLICATION_PROFILE_TYPE_L4", "preserve_client_ip": true}])";
+  engine.apply(builder);
+  EXPECT_TRUE(engine.last.unreachable.empty());
+}
+
+TEST(Compile, WarningsPointIntoADocumentOfAnsible) {
+  Engine engine;
+  auto parsed = config::parse_document(R"({"avi_config": {
+      "pool": [{"name": "p", "state": "absent"},
+               {"name": "pool", "servers": [{"ip": {"addr": "172.16.0.9", "type": "V4"}}]}],
+      "virtualservice": [{"name": "vs", "services": [{"port": 80}],
+        "vip": [{"ip_address": {"addr": "10.1.0.100", "type": "V4"}}],
+        "pool_ref": "/api/pool?name=pool",
+        "application_profile_ref": "/api/applicationprofile?name=System-L4-Application",
+        "network_profile_ref": "/api/networkprofile?name=System-TCP-Fast-Path"}]}})");
+  ASSERT_TRUE(parsed);
+  engine.env.routes.clear();
+  engine.apply(parsed.value().document);
+  ASSERT_EQ(engine.last.warnings.size(), 1u);
+  EXPECT_EQ(engine.last.warnings[0].path, "/avi_config/pool/1");
+}
+
+// ---- pools of services
+
+struct ServicePools {
+  Builder builder{.other_pools = R"(, {"name": "tls", "default_server_port": 443,
+          "servers": [{"ip": {"addr": "10.2.0.9", "type": "V4"}}]})",
+                  .vs = R"("services": [{"port": 80}, {"port": 440, "port_range_end": 450}],
+          "service_pool_select": [{"service_port": 443, "service_pool_ref": "/api/pool/?name=tls"}])"};
+  Engine engine;
+};
+
+TEST(Compile, AServicePortWithItsOwnPoolHasARecordOfItsOwn) {
+  ServicePools p;
+  const auto& s = p.engine.apply(p.builder);
+  EXPECT_THAT(p.engine.warnings(), IsEmpty());
+  const auto* own = tcp(s, "10.1.0.100", 443);
+  ASSERT_NE(own, nullptr);
+  EXPECT_THAT(names(s.pools[own->pool.value]), ElementsAre("10.2.0.9:443"));
+  for (const uint16_t port : std::initializer_list<uint16_t>{80, 440, 442, 444, 450}) {
+    const auto* other = tcp(s, "10.1.0.100", port);
+    ASSERT_NE(other, nullptr) << port;
+    EXPECT_EQ(s.pools[other->pool.value].name, "pool") << port;
+    EXPECT_EQ(other->slot, own->slot) << "one virtual service";
+  }
+  EXPECT_EQ(tcp(s, "10.1.0.100", 451), nullptr);
+}
+
+TEST(Compile, EachPoolOfAVirtualServiceHasItsOwnBindings) {
+  ServicePools p;
+  p.builder.other_pools = R"(, {"name": "tls", "application_persistence_profile_ref":
+      "/api/applicationpersistenceprofile/?name=sticky",
+      "servers": [{"ip": {"addr": "10.2.0.9", "type": "V4"}}]})";
+  const auto before = p.engine.apply(p.builder);
+  const auto scope_at = [](const Snapshot& s, uint16_t port) {
+    return s.scope(tcp(s, "10.1.0.100", port)->scope);
+  };
+  ASSERT_NE(scope_at(before, 443), nullptr);
+  EXPECT_NE(scope_at(before, 443)->id, scope_at(before, 80)->id);
+  EXPECT_EQ(scope_at(before, 443)->pool_name, "tls");
+
+  // They stay while the virtual service is switched off.
+  p.builder.vs.insert(0, R"("enabled": false, )");
+  const auto& off = p.engine.apply(p.builder);
+  std::set<snapshot::ScopeId> live;
+  for (const auto& scope : off.scopes) {
+    if (scope.live) live.insert(scope.id);
+  }
+  EXPECT_EQ(live, (std::set{scope_at(before, 443)->id, scope_at(before, 80)->id}));
 }
 
 // ---- families
@@ -695,6 +828,30 @@ TEST(Compile, SharedProfileIsOneScopeForAllVirtualServicesOfThePool) {
                                        .other_vs = kSecondVs});
   EXPECT_EQ(tcp(s, "10.1.0.100", 80)->scope, tcp(s, "10.1.0.100", 81)->scope);
   EXPECT_EQ(s.scope(tcp(s, "10.1.0.100", 81)->scope)->virtual_service, "");
+}
+
+TEST(Compile, ASharedScopeHasThePoolOfAVirtualServiceThatIsServed) {
+  Engine engine;
+  std::string off = kSecondVs;
+  off.insert(off.find("\"services\""), R"("enabled": false, )");
+  Builder builder{.profile = R"("persistence_shared": true,
+        "ip_persistence_profile": {"ip_persistent_timeout": 5})",
+                  .other_vs = off};
+  // Whichever of the two comes first in the document.
+  for (const bool first : {true, false}) {
+    SCOPED_TRACE(first);
+    if (!first) {
+      builder.vs.insert(0, R"("enabled": false, )");
+      builder.other_vs = kSecondVs;
+    }
+    const auto& s = engine.apply(builder);
+    const auto* served = tcp(s, "10.1.0.100", first ? 80 : 81);
+    ASSERT_NE(served, nullptr);
+    const snapshot::Scope* scope = s.scope(served->scope);
+    ASSERT_NE(scope, nullptr);
+    EXPECT_EQ(scope->pool, served->pool);
+    EXPECT_FALSE(s.pools[scope->pool.value].servers[0].sources.empty());
+  }
 }
 
 TEST(Compile, ChangedTimeoutKeepsTheScope) {
