@@ -4,7 +4,7 @@ import http.client
 import threading
 import time
 
-from lab import ApiError
+from lab import ApiError, http_get
 from runner import LabTest, main
 
 
@@ -59,6 +59,36 @@ class Reload(LabTest):
         self.assertEqual(paths, {"/Pool/0/servers/1/ip/addr", "/Pool/1/lb_algorithm"})
         self.assertEqual(self.engine.api("GET", "/v1/config"), before)
         self.assertEqual(self.reached(["10.1.0.2"]), server)
+
+    def port_document(self, server):
+        """Port 81 of web-v4 goes to a pool of its own with one server, which listens on 80."""
+        document = self.lab.document(timeout_s=60)
+        web = next(v for v in document["VirtualService"] if v["name"] == "web-v4")
+        web["services"] = [{"port": 80, "port_range_end": 82}]
+        web["service_pool_select"] = [{"service_port": 81, "service_pool_ref": "/api/pool/?name=own"}]
+        document["Pool"].append({
+            "name": "own", "default_server_port": 80,
+            "application_persistence_profile_ref": "/api/applicationpersistenceprofile/?name=sticky",
+            "servers": [{"ip": {"addr": server, "type": "V4"}}]})
+        return document
+
+    def test_a_service_port_has_a_pool_of_its_own(self):
+        def server_at(client, port):
+            with self.lab.connect_tcp(client, port=port) as connection:
+                return http_get(connection, close=True)[0]
+
+        servers = self.lab.servers["v4"]
+        clients = self.lab.clients["v4"][:6]
+        for server in servers[1], servers[2]:
+            self.engine.apply(self.port_document(server))
+            seen = {port: {c: server_at(c, port) for c in clients} for port in (80, 81, 82)}
+            self.assertEqual(set(seen[81].values()), {self.lab.name_of(server)})
+            # The rest of the range shares one pool, and so its bindings.
+            self.assertEqual(seen[80], seen[82])
+            self.assertEqual(set(seen[80].values()), set(self.lab.server_names))
+        rows = self.engine.api("GET", "/v1/persistence-tables?pool=own")["results"]
+        self.assertEqual({row["key"] for row in rows}, set(clients))
+        self.assertEqual({row["virtual_service"] for row in rows}, {"web-v4"})
 
     def test_an_older_generation_is_refused(self):
         self.apply()
