@@ -18,7 +18,7 @@ inline constexpr std::size_t kRoutesMax = 4096;
 inline constexpr std::size_t kNeighborsMax = 8192;
 inline constexpr std::size_t kSnatAddressesMax = 256;
 // Source NAT: one for each address, protocol and server ip:port. Each costs a worker a pointer, and
-// 6 bytes for each port that was ever freed.
+// 2 bytes for each port of its slice.
 inline constexpr std::size_t kNatIdsMax = 262144;
 
 inline constexpr std::size_t kPeersMax = 16;  // other engines that mirror this one

@@ -122,6 +122,8 @@ Outcome put_document(const Configuration& current, const PutDocument& put,
   prepared.warnings = next.document->warnings;
   Refused refused;
   if (!compile_into(prepared, around, now, &refused)) return refused;
+  const auto fits = check_source_ports(around.source_ports, source_port_blocks(*next.snapshot));
+  if (!fits) return Refused{400, fits.errors()};
   if (put.if_serving && next.inventory->carried() == 0 && current.inventory->carried() > 0) {
     return Refused{
         409,
@@ -171,6 +173,7 @@ Surroundings surroundings(const config::Bootstrap& bootstrap, const std::vector<
   Surroundings out;
   out.engine = bootstrap.name;
   out.snat = bootstrap.snat;
+  out.source_ports = source_port_share(bootstrap);
   for (std::size_t i = 0; i < bootstrap.ports.size(); ++i) {
     const config::PortOptions& p = bootstrap.ports[i];
     snapshot::Port port;
@@ -187,6 +190,12 @@ Surroundings surroundings(const config::Bootstrap& bootstrap, const std::vector<
   std::stable_sort(out.routes.begin(), out.routes.end(),
                    [](const auto& a, const auto& b) { return a.prefix.length > b.prefix.length; });
   return out;
+}
+
+void name_peers(const config::Bootstrap& bootstrap, Surroundings* around) {
+  if (!bootstrap.mirroring) return;
+  for (const config::PeerOptions& peer : bootstrap.mirroring->peers)
+    around->peers.push_back(peer.name);
 }
 
 std::string event_object(const std::string& tenant, const std::string& name) {

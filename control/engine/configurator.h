@@ -16,6 +16,7 @@
 #include "control/config/bootstrap.h"
 #include "control/config/codec.h"
 #include "control/engine/inventory.h"
+#include "control/engine/sizing.h"
 #include "control/health/health.h"
 #include "control/slowpath/slow_path.h"
 
@@ -29,10 +30,15 @@ struct Surroundings {
   std::vector<net::Address> snat;
   // The engines that elect owners of groups together with this one; empty: there is no election.
   std::vector<std::string> peers;
+  SourcePortShare source_ports;
 };
 
-// The ports as the bootstrap has them, with these MACs (in its order).
+// The ports as the bootstrap has them, with these MACs (in its order). Without `peers`: see
+// name_peers().
 Surroundings surroundings(const config::Bootstrap& bootstrap, const std::vector<net::Mac>& macs);
+
+// The engines that the bootstrap mirrors with. Not of a replay, which runs alone.
+void name_peers(const config::Bootstrap& bootstrap, Surroundings* around);
 
 // The configuration that runs. Immutable once made; the next one is a copy with changes.
 struct Configuration {

@@ -119,10 +119,7 @@ base::Status Engine::open_devices() {
   std::vector<net::Mac> macs;
   for (const port::PortInfo& p : devices_->ports()) macs.push_back(p.mac);
   around_ = surroundings(bootstrap_, macs);
-  if (bootstrap_.mirroring) {
-    for (const config::PeerOptions& peer : bootstrap_.mirroring->peers)
-      around_.peers.push_back(peer.name);
-  }
+  name_peers(bootstrap_, &around_);
   return base::Done{};
 }
 
@@ -192,8 +189,10 @@ void Engine::make_parts() {
   retirement_ = std::make_unique<Retirement>(
       *workers_, *changes_, exchange_->mirror(),
       Retirement::SourcePorts{
-          [this](compile::NatBlock block) { return workers_->source_ports_in_use(block); },
-          [this](compile::NatBlock block) { workers_->forget_source_ports(block); }});
+          .in_use =
+              [this](compile::NatBlock block) { return workers_->source_ports_in_use(block); },
+          .forget = [this](compile::NatBlock block) { workers_->forget_source_ports(block); },
+          .blocks_max = around_.source_ports.blocks_max});
 }
 
 void Engine::make_watch() {

@@ -1,5 +1,7 @@
 #include "control/engine/retirement.h"
 
+#include <algorithm>
+
 namespace limpet::engine {
 
 void Retirement::add(std::vector<uint64_t>* totals, uint32_t slot, uint64_t count) {
@@ -46,9 +48,10 @@ void Retirement::recycle(compile::Registry& registry, snapshot::ServerSlot slot)
 }
 
 // A block remembers which ports the server may still have in TIME_WAIT, should it return; so it
-// stays until ids become scarce.
+// stays until ids or memory become scarce.
 void Retirement::recycle(compile::Registry& registry, const compile::NatBlock& block) {
-  const bool scarce = registry.nats.size() > base::kNatIdsMax / 2;
+  const bool scarce =
+      registry.nats.size() > std::min(base::kNatIdsMax, source_ports_.blocks_max) / 2;
   if (!scarce || source_ports_.in_use(block) != 0) return;
   if (registry.recycle(block.first)) source_ports_.forget(block);
 }

@@ -20,6 +20,7 @@ class Retirement {
   struct SourcePorts {
     std::function<uint32_t(compile::NatBlock)> in_use;
     std::function<void(compile::NatBlock)> forget;
+    std::size_t blocks_max = base::kNatIdsMax;  // that there is memory for
   };
 
   Retirement(const Cores& cores, Changes& changes, const mirroring::Mirror& mirror,

@@ -3,10 +3,12 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <unordered_set>
 
 #include "control/mirroring/exchange.h"
 #include "dataplane/l4/flow_table.h"
 #include "dataplane/l4/forwarder.h"
+#include "dataplane/l4/source_ports.h"
 #include "dataplane/persist/table.h"
 #include "dataplane/worker/loop.h"
 
@@ -17,6 +19,8 @@ constexpr uint32_t kEntriesDefaultMax = 1u << 20;
 constexpr uint32_t kFlowsDefaultMax = 1u << 20;
 constexpr uint32_t kBuffersDefaultMax = 1u << 16;
 constexpr uint32_t kGrain = 1024;
+// With fewer an engine could not serve anything worth the name.
+constexpr std::size_t kSourcePortBlocksMin = 16;
 
 // How many records of `bytes` fit a budget, in steps of kGrain, at least one step.
 uint32_t fitting(uint64_t budget, uint64_t bytes, uint32_t max) {
@@ -53,6 +57,15 @@ uint64_t table_bytes(const config::Bootstrap& bootstrap, const Limits& limits) {
                           workers, rings, limits.entries, keeps_activity(bootstrap)));
 }
 
+// Of one source address, protocol and server, over all cores.
+uint64_t source_port_block_bytes(const config::Bootstrap& bootstrap) {
+  return l4::SourcePorts::bytes_for(static_cast<uint32_t>(bootstrap.worker_cores.size()));
+}
+
+uint64_t megabytes(uint64_t bytes) {
+  return (bytes + (1u << 20) - 1) >> 20;
+}
+
 }  // namespace
 
 port::BufferPoolOptions pool_options(const config::Bootstrap& bootstrap, const Limits& limits) {
@@ -73,7 +86,7 @@ Limits resolve_limits(const config::Bootstrap& bootstrap) {
   out.buffers =
       bootstrap.limits.packet_buffers.value_or(fitting(all / 4, per_buffer, kBuffersDefaultMax));
   out.flows_per_worker = bootstrap.limits.flows_per_worker.value_or(
-      fitting(all * 3 / 8 / workers, l4::FlowTable::bytes_for(kGrain) / kGrain, kFlowsDefaultMax));
+      fitting(all * 5 / 16 / workers, l4::FlowTable::bytes_for(kGrain) / kGrain, kFlowsDefaultMax));
   const uint32_t peers = peers_of(bootstrap);
   const uint64_t per_entry =
       (workers * persist::Table::bytes_for({.entries = kGrain, .homes = 0}) +
@@ -106,6 +119,9 @@ std::vector<port::MemoryNeed> memory_needs(const config::Bootstrap& bootstrap,
       {fmt::format("{} persistence_entries, the control thread's replica{}", limits.entries,
                    peers > 0 ? " and what peers are told" : ""),
        mirroring::Exchange::bytes_for(exchange)},
+      {fmt::format("source ports, the least that there must be ({} addresses of servers)",
+                   kSourcePortBlocksMin),
+       kSourcePortBlocksMin * source_port_block_bytes(bootstrap)},
       {fmt::format("counters and neighbours, {} workers", workers),
        workers * fixed_bytes_per_core()},
       {fmt::format("rings between {} workers", workers),
@@ -120,6 +136,41 @@ base::Status check_memory(const config::Bootstrap& bootstrap) {
   if (memory.fits) return base::Done{};
   return base::Error{"/memory/size_mb", fmt::format("{} MB do not hold what the limits need:\n{}",
                                                     bootstrap.memory.size_mb, memory.table)};
+}
+
+SourcePortShare source_port_share(const config::Bootstrap& bootstrap) {
+  uint64_t needed = 0;
+  for (const port::MemoryNeed& need : memory_needs(bootstrap, resolve_limits(bootstrap)))
+    needed += need.bytes;
+  const uint64_t all = uint64_t{bootstrap.memory.size_mb} << 20;
+  const uint64_t left = all > needed ? all - needed : 0;
+  const uint64_t each = source_port_block_bytes(bootstrap);
+  return {.blocks_max = kSourcePortBlocksMin + left / each, .block_bytes = each};
+}
+
+std::size_t source_port_blocks(const snapshot::Snapshot& snapshot) {
+  std::unordered_set<uint32_t> ids;
+  for (const snapshot::Pool& pool : snapshot.pools) {
+    for (const snapshot::Server& server : pool.servers) {
+      for (const snapshot::NatId first : {server.tcp_nat, server.udp_nat}) {
+        if (first == l4::kNoNat) continue;
+        for (uint32_t i = 0; i < server.sources.size(); ++i) ids.insert(first.value + i);
+      }
+    }
+  }
+  return ids.size();
+}
+
+base::Status check_source_ports(const SourcePortShare& share, std::size_t blocks) {
+  if (blocks <= share.blocks_max) return base::Done{};
+  return base::Error{
+      "/Pool",
+      fmt::format("source ports towards the servers need {} MB ({} blocks of {} KB, one for each "
+                  "server, protocol and source address), memory.size_mb leaves {} MB ({} blocks): "
+                  "raise it by {}, lower `limits`, or use fewer `snat` addresses",
+                  megabytes(blocks * share.block_bytes), blocks, share.block_bytes / 1000,
+                  (share.blocks_max * share.block_bytes) >> 20, share.blocks_max,
+                  megabytes((blocks - share.blocks_max) * share.block_bytes))};
 }
 
 }  // namespace limpet::engine

@@ -38,6 +38,8 @@ WorkerThreads::WorkerThreads(const config::Bootstrap& bootstrap, const Options& 
   const auto workers = static_cast<uint32_t>(bootstrap.worker_cores.size());
   publisher_ = std::make_unique<snapshot::Publisher>(options.first, workers);
   for (uint32_t w = 0; w < workers; ++w) {
+    source_port_memory_.push_back(
+        std::make_unique<l4::SourcePortMemory>(l4::PortSlice::of(w, workers), memory_[w].get()));
     worker::Core::Options o;
     o.index = w;
     o.cores = workers;
@@ -109,36 +111,54 @@ bool WorkerThreads::provide(const snapshot::Snapshot& next) {
     provided_version_ = next.version;
     provided_pool_ = provided_server_ = 0;
   }
+  std::vector<uint32_t> missing;
   uint32_t looked_at = 0;
-  uint32_t made = 0;
+  const auto is_enough = [&] {
+    return ++looked_at > kServersPerTick || missing.size() > kBlocksPerTick;
+  };
+  bool complete = true;
   for (; provided_pool_ < next.pools.size(); ++provided_pool_, provided_server_ = 0) {
     const auto& servers = next.pools[provided_pool_].servers;
     for (; provided_server_ < servers.size(); ++provided_server_) {
-      if (++looked_at > kServersPerTick || made > kBlocksPerTick) return false;
-      made += provide(servers[provided_server_]);
+      if (is_enough()) {
+        complete = false;
+        break;
+      }
+      find_missing(servers[provided_server_], &missing);
     }
+    if (!complete) break;
   }
-  return true;
+  make_source_ports(std::move(missing));
+  return complete;
 }
 
-// How many blocks had to be made.
-uint32_t WorkerThreads::provide(const snapshot::Server& server) {
-  uint32_t made = 0;
+void WorkerThreads::find_missing(const snapshot::Server& server, std::vector<uint32_t>* ids) const {
+  const Blocks& known = source_ports_.front();
   for (const snapshot::NatId first : {server.tcp_nat, server.udp_nat}) {
     if (first == l4::kNoNat) continue;  // a protocol that nobody uses towards this server
     const auto end = static_cast<uint32_t>(first.value + server.sources.size());
     for (uint32_t id = first.value; id < end; ++id) {
-      for (uint32_t w = 0; w < count(); ++w) {
-        Blocks& blocks = source_ports_[w];
-        if (blocks.size() <= id) blocks.resize(id + 1);
-        if (blocks[id] != nullptr) continue;
-        blocks[id] = std::make_unique<l4::SourcePorts>(l4::PortSlice::of(w, count()), random_);
-        cores_[w]->forwarder().nats()[id] = blocks[id].get();
-        ++made;
-      }
+      if (id >= known.size() || known[id] == nullptr) ids->push_back(id);
     }
   }
-  return made;
+}
+
+void WorkerThreads::make_source_ports(std::vector<uint32_t> ids) {
+  // Pools may have a server in common.
+  std::ranges::sort(ids);
+  const auto twice = std::ranges::unique(ids);
+  ids.erase(twice.begin(), twice.end());
+  if (ids.empty()) return;
+  for (uint32_t w = 0; w < count(); ++w) {
+    Blocks& blocks = source_ports_[w];
+    if (blocks.size() <= ids.back()) blocks.resize(ids.back() + 1);
+    source_port_memory_[w]->reserve(ids.size());
+    for (const uint32_t id : ids) {
+      blocks[id] = std::make_unique<l4::SourcePorts>(l4::PortSlice::of(w, count()), random_,
+                                                     source_port_memory_[w].get());
+      cores_[w]->forwarder().nats()[id] = blocks[id].get();
+    }
+  }
 }
 
 uint32_t WorkerThreads::source_ports_in_use(compile::NatBlock block) const {

@@ -17,6 +17,7 @@
 #include "control/engine/aside.h"
 #include "control/engine/cores.h"
 #include "control/engine/sizing.h"
+#include "dataplane/l4/source_port_memory.h"
 #include "dataplane/port/devices.h"
 #include "dataplane/port/memory.h"
 #include "dataplane/port/workers.h"
@@ -75,7 +76,9 @@ class WorkerThreads final : public Cores {
  private:
   using Blocks = std::vector<std::unique_ptr<l4::SourcePorts>>;  // by NatId
 
-  uint32_t provide(const snapshot::Server& server);
+  // Adds the NatIds of the server that have no source ports yet.
+  void find_missing(const snapshot::Server& server, std::vector<uint32_t>* ids) const;
+  void make_source_ports(std::vector<uint32_t> ids);
   void count_source_ports();
   void empty_rings();
 
@@ -89,7 +92,8 @@ class WorkerThreads final : public Cores {
   std::atomic<bool> stop_{false};
   port::Workers threads_;
 
-  std::vector<Blocks> source_ports_;  // by core
+  std::vector<std::unique_ptr<l4::SourcePortMemory>> source_port_memory_;  // by core
+  std::vector<Blocks> source_ports_;                                       // by core
   // provide(): of which snapshot, and where it goes on.
   uint64_t provided_version_ = 0;
   std::size_t provided_pool_ = 0;

@@ -6,11 +6,21 @@
 // longest ago, if the server cannot be in TIME_WAIT for it any more; else one that was never used;
 // else, when nothing else is left, the one freed longest ago all the same.
 //
-// Cost: 6 bytes a port of the slice, of which only what was ever freed is touched; every call O(1).
+// Invariants
+//  1. The ring holds the freed ports in the order in which they were freed. The first `old_` of
+//     them are over TIME_WAIT; how many of the rest were freed in which second is in `lately_`, for
+//     the seconds from `oldest_` to `latest_`, which are 61 at most. So no port needs a time of its
+//     own.
+//
+// Cost: 2 bytes a port of the slice, of which only what was ever freed is touched, and three cache
+// lines. Every call is O(1): a second is left behind once, however many calls there are in it.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
-#include <memory>
+#include <limits>
+#include <memory_resource>
 
 #include "common/base/random.h"
 #include "common/telemetry/counter.h"
@@ -43,22 +53,32 @@ struct PortSlice {
   }
 };
 
-class SourcePorts {
+// Aligned, because those of several workers lie side by side.
+class alignas(64) SourcePorts {
  public:
-  SourcePorts(PortSlice slice, base::Random& random)
-      : slice_(slice),
-        count_(slice.last - slice.first + 1u),
-        start_(random.below(count_)),
-        freed_(new Freed[count_]) {}
+  // `memory` is asked once, for ring_bytes(slice), and must outlive this.
+  SourcePorts(PortSlice slice, base::Random& random,
+              std::pmr::memory_resource* memory = std::pmr::get_default_resource())
+      : ring_(static_cast<uint16_t*>(memory->allocate(ring_bytes(slice), alignof(uint16_t)))),
+        memory_(memory),
+        slice_(slice),
+        count_(ports_of(slice)),
+        start_(random.below(count_)) {}
+  SourcePorts(const SourcePorts&) = delete;
+  SourcePorts& operator=(const SourcePorts&) = delete;
+  ~SourcePorts() { memory_->deallocate(ring_, ring_bytes(slice_), alignof(uint16_t)); }
 
-  // A port, or 0 when all are in use.
+  static constexpr std::size_t ring_bytes(PortSlice slice) {
+    return ports_of(slice) * sizeof(uint16_t);
+  }
+  // What one source address towards one server costs over all cores.
+  static constexpr std::size_t bytes_for(uint32_t cores);
+
+  // A port, or 0 when all are in use. `now` never goes back.
   uint16_t take(timing::Instant now) {
-    if (queued_ > 0 && (never_used_ == count_ || over(freed_[head_], now))) {
-      const uint16_t port = freed_[head_].port;
-      head_ = head_ + 1 == count_ ? 0 : head_ + 1;
-      --queued_;
-      ++in_use_;
-      return port;
+    if (queued_ > 0) {
+      age(second_of(now));
+      if (old_ > 0 || never_used_ == count_) return take_longest_freed();
     }
     if (never_used_ == count_) return 0;
     const uint32_t offset = start_ + never_used_++;
@@ -67,10 +87,11 @@ class SourcePorts {
   }
 
   void give_back(uint16_t port, timing::Instant now) {
+    age(second_of(now));
     uint32_t tail = head_ + queued_;
     if (tail >= count_) tail -= count_;
-    freed_[tail] = {port, static_cast<uint16_t>(seconds_of(now)),
-                    static_cast<uint16_t>(seconds_of(now) >> 16)};
+    ring_[tail] = port;
+    ++lately(latest_);
     ++queued_;
     --in_use_;
   }
@@ -79,28 +100,65 @@ class SourcePorts {
   uint32_t capacity() const { return count_; }
 
  private:
-  struct Freed {
-    uint16_t port;
-    uint16_t at_low;
-    uint16_t at_high;
-  };
+  static constexpr int64_t kSeconds = kServerTimeWait / timing::seconds(1);
+  static constexpr int64_t kBeforeAll = std::numeric_limits<int64_t>::min() / 2;
 
-  static uint32_t seconds_of(timing::Instant t) {
-    return static_cast<uint32_t>(t.ns / 1'000'000'000);
-  }
-  static bool over(const Freed& f, timing::Instant now) {
-    const uint32_t at = uint32_t{f.at_high} << 16 | f.at_low;
-    return seconds_of(now) - at > kServerTimeWait / timing::seconds(1);
+  static constexpr uint32_t ports_of(PortSlice slice) { return slice.last - slice.first + 1u; }
+  static constexpr int64_t second_of(timing::Instant t) { return t.ns / 1'000'000'000; }
+
+  uint16_t& lately(int64_t second) {
+    return lately_[static_cast<uint64_t>(second) % lately_.size()];
   }
 
+  // It is `second` now: what was freed more than kSeconds before is over TIME_WAIT.
+  void age(int64_t second) {
+    if (second <= latest_) return;
+    const int64_t first_kept = second - kSeconds;
+    for (; oldest_ < first_kept && oldest_ <= latest_; ++oldest_) {
+      old_ += lately(oldest_);
+      lately(oldest_) = 0;
+    }
+    if (oldest_ < first_kept) oldest_ = first_kept;
+    latest_ = second;
+  }
+
+  uint16_t take_longest_freed() {
+    if (old_ > 0) {
+      --old_;
+    } else {
+      while (lately(oldest_) == 0) ++oldest_;
+      --lately(oldest_);
+    }
+    const uint16_t port = ring_[head_];
+    head_ = head_ + 1 == count_ ? 0 : head_ + 1;
+    --queued_;
+    ++in_use_;
+    return port;
+  }
+
+  uint16_t* ring_;  // uninitialised beyond what was freed
+  std::pmr::memory_resource* memory_;
   PortSlice slice_;
   uint32_t count_;
   uint32_t start_;           // where never-used ports begin: not guessable, as RFC 6056 asks
   uint32_t never_used_ = 0;  // counts up
   uint32_t head_ = 0;
   uint32_t queued_ = 0;
-  telemetry::Counter32 in_use_;     // the control thread reads it
-  std::unique_ptr<Freed[]> freed_;  // a ring; uninitialised beyond what was freed
+  uint32_t old_ = 0;
+  telemetry::Counter32 in_use_;  // the control thread reads it
+  int64_t oldest_ = kBeforeAll;
+  int64_t latest_ = kBeforeAll;
+  std::array<uint16_t, 64> lately_{};  // by second: how many were freed in it
 };
+static_assert(sizeof(SourcePorts) == 3 * 64);
+static_assert(kServerTimeWait / timing::seconds(1) < 64, "each second has its own place");
+static_assert(kSourcePortLast - kSourcePortFirst < 0xffff, "all ports may be freed in one second");
+
+constexpr std::size_t SourcePorts::bytes_for(uint32_t cores) {
+  std::size_t bytes = 0;
+  for (uint32_t core = 0; core < cores; ++core)
+    bytes += ring_bytes(PortSlice::of(core, cores)) + sizeof(SourcePorts);
+  return bytes;
+}
 
 }  // namespace limpet::l4

@@ -116,5 +116,66 @@ TEST_F(Configured, AThousandServicesAreTakenOverAtOnce) {
   EXPECT_EQ(running.registry.nats.size(), nats) << "source ports were there before";
 }
 
+// ---- memory for source ports ----
+
+config::Bootstrap bootstrap_of(uint32_t workers, uint32_t size_mb) {
+  config::Bootstrap b;
+  b.memory = {.hugepages = false, .size_mb = size_mb};
+  for (uint32_t w = 0; w < workers; ++w) b.worker_cores.push_back(w);
+  b.ports.resize(2);
+  return b;
+}
+
+TEST_F(Configured, EachServerProtocolAndSourceAddressNeedsABlockOfSourcePorts) {
+  change(PutDocument{grouped_document(2)});
+  EXPECT_EQ(source_port_blocks(now()), 20u);
+  around.snat = {address("10.2.0.8"), address("10.2.0.9")};
+  change(PutDocument{grouped_document(2)});
+  EXPECT_EQ(source_port_blocks(now()), 40u);
+}
+
+TEST_F(Configured, ADocumentWhoseSourcePortsDoNotFitIsRefusedWithTheNumbers) {
+  around.source_ports = {.blocks_max = 20, .block_bytes = 129'216};
+  change(PutDocument{grouped_document(2)});
+  const auto outcome = prepare(running, PutDocument{grouped_document(3)}, around, {});
+  const auto* refused = std::get_if<Refused>(&outcome);
+  ASSERT_NE(refused, nullptr);
+  EXPECT_EQ(refused->http_status, 400u);
+  EXPECT_EQ(refused->errors,
+            (base::Errors{{"/Pool",
+                           "source ports towards the servers need 4 MB (30 blocks of 129 KB, one "
+                           "for each server, protocol and source address), memory.size_mb leaves 2 "
+                           "MB (20 blocks): raise it by 2, lower `limits`, or use fewer `snat` "
+                           "addresses"}}));
+}
+
+TEST(Sizing, WhatSourcePortsMayTakeIsWhatTheLimitsLeave) {
+  for (const uint32_t workers : {1u, 2u, 8u}) {
+    for (const uint32_t mb : {512u, 1'024u, 4'096u}) {
+      const config::Bootstrap b = bootstrap_of(workers, mb);
+      uint64_t needed = 0;
+      for (const auto& need : memory_needs(b, resolve_limits(b))) needed += need.bytes;
+      const SourcePortShare share = source_port_share(b);
+      const uint64_t all = needed + (share.blocks_max - 16) * share.block_bytes;
+      EXPECT_LE(all, uint64_t{mb} << 20);
+      EXPECT_GT(all + share.block_bytes, uint64_t{mb} << 20) << "a block more would fit";
+      EXPECT_GE(share.blocks_max * share.block_bytes, uint64_t{mb} << 16) << "a sixteenth";
+    }
+  }
+}
+
+TEST(Sizing, TheLeastThereMustBeForSourcePortsIsInTheTable) {
+  config::Bootstrap b = bootstrap_of(2, 64);
+  b.limits = {.persistence_entries = 1u << 24, .flows_per_worker = 1024, .packet_buffers = 1024};
+  const auto status = check_memory(b);
+  ASSERT_FALSE(status.ok());
+  EXPECT_NE(status.errors().front().message.find("source ports, the least that there must be"),
+            std::string::npos);
+}
+
+TEST(Sizing, TheSmallestMemoryHoldsWhatIsSharedOutFromIt) {
+  EXPECT_TRUE(check_memory(bootstrap_of(1, 64)).ok());
+}
+
 }  // namespace
 }  // namespace limpet::engine

@@ -3,7 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <new>
 #include <set>
+#include <vector>
+
+#include "dataplane/l4/source_port_memory.h"
 
 namespace limpet::l4 {
 namespace {
@@ -125,6 +132,166 @@ TEST(SourcePorts, TheQueueWrapsAroundManyTimes) {
     }
     ASSERT_EQ(ports.in_use(), held.size());
   }
+}
+
+// The order of use as SPEC 4 has it, a time kept for each port.
+class ModelPorts {
+ public:
+  ModelPorts(PortSlice slice, base::Random& random)
+      : slice_(slice), count_(slice.last - slice.first + 1u), start_(random.below(count_)) {}
+
+  uint16_t take(int64_t second) {
+    const bool all_used = never_used_ == count_;
+    if (!freed_.empty() && (all_used || second - freed_.front().second > 60)) {
+      const uint16_t port = freed_.front().port;
+      freed_.pop_front();
+      return port;
+    }
+    if (all_used) return 0;
+    return static_cast<uint16_t>(slice_.first + (start_ + never_used_++) % count_);
+  }
+  void give_back(uint16_t port, int64_t second) { freed_.push_back({port, second}); }
+
+ private:
+  struct Freed {
+    uint16_t port;
+    int64_t second;
+  };
+
+  PortSlice slice_;
+  uint32_t count_;
+  uint32_t start_;
+  uint32_t never_used_ = 0;
+  std::deque<Freed> freed_;
+};
+
+TEST(SourcePorts, GivesThePortsThatTheModelGives) {
+  for (uint32_t seed = 0; seed < 60; ++seed) {
+    base::Random choice(seed);
+    const auto count = static_cast<uint16_t>(1 + choice.below(seed % 3 == 0 ? 5 : 400));
+    // From many calls in a second to gaps longer than TIME_WAIT.
+    const uint32_t step_ms = std::vector<uint32_t>{2, 40, 700, 9'000}[seed % 4];
+    const uint32_t taken_of_ten = 3 + choice.below(5);
+    const PortSlice slice{2000, static_cast<uint16_t>(2000 + count - 1)};
+    base::Random one(seed);
+    base::Random other(seed);
+    SourcePorts ports(slice, one);
+    ModelPorts model(slice, other);
+    std::vector<uint16_t> held;
+    Instant now{static_cast<int64_t>(choice.below(1'000'000'000)) - 500'000'000};
+    for (uint32_t i = 0; i < 20'000; ++i) {
+      now = now + timing::milliseconds(choice.below(2 * step_ms));
+      if (choice.below(2'000) == 0) now = now + seconds(choice.below(200'000));
+      const int64_t second = now.ns / 1'000'000'000;
+      if (choice.below(10) < taken_of_ten) {
+        const uint16_t port = ports.take(now);
+        ASSERT_EQ(port, model.take(second)) << "seed " << seed << ", step " << i;
+        if (port != 0) held.push_back(port);
+      } else if (!held.empty()) {
+        std::swap(held[choice.below(static_cast<uint32_t>(held.size()))], held.back());
+        ports.give_back(held.back(), now);
+        model.give_back(held.back(), second);
+        held.pop_back();
+      }
+      ASSERT_EQ(ports.in_use(), held.size());
+    }
+  }
+}
+
+TEST(SourcePorts, AllPortsOfTheLargestSliceMayBeFreedInOneSecond) {
+  base::Random random(1);
+  SourcePorts ports(PortSlice::of(0, 1), random);
+  std::vector<uint16_t> order;
+  while (const uint16_t port = ports.take(kStart)) order.push_back(port);
+  ASSERT_EQ(order.size(), 64'512u);
+  for (const uint16_t port : order) ports.give_back(port, kStart);
+  for (const uint16_t port : order) ASSERT_EQ(ports.take(kStart + seconds(61)), port);
+}
+
+TEST(SourcePorts, CostsTwoBytesAPortAndThreeCacheLinesACore) {
+  EXPECT_EQ(SourcePorts::bytes_for(1), 2 * 64'512u + 192u);
+  EXPECT_EQ(SourcePorts::bytes_for(4), 2 * 64'512u + 4 * 192u);
+}
+
+// ---- where they lie ----
+
+// Counts what it is asked for, and has no more after a while.
+class CountingMemory final : public std::pmr::memory_resource {
+ public:
+  explicit CountingMemory(std::size_t most) : most_(most) {}
+  std::size_t asked = 0;
+  std::size_t bytes = 0;
+
+ private:
+  void* do_allocate(std::size_t size, std::size_t align) override {
+    if (bytes + size > most_) throw std::bad_alloc();
+    ++asked;
+    bytes += size;
+    return std::pmr::new_delete_resource()->allocate(size, align);
+  }
+  void do_deallocate(void* at, std::size_t size, std::size_t align) override {
+    bytes -= size;
+    std::pmr::new_delete_resource()->deallocate(at, size, align);
+  }
+  bool do_is_equal(const memory_resource& other) const noexcept override { return this == &other; }
+
+  std::size_t most_;
+};
+
+constexpr PortSlice kSlice = PortSlice::of(3, 64);
+
+TEST(SourcePortMemory, WhatIsReservedIsOneSlab) {
+  CountingMemory upstream(1u << 30);
+  SourcePortMemory memory(kSlice, &upstream);
+  memory.reserve(1'000);
+  base::Random random(1);
+  std::vector<std::unique_ptr<SourcePorts>> all;
+  for (int i = 0; i < 1'000; ++i)
+    all.push_back(std::make_unique<SourcePorts>(kSlice, random, &memory));
+  EXPECT_EQ(upstream.asked, 1u);
+  EXPECT_EQ(memory.in_use(), 1'000u);
+}
+
+TEST(SourcePortMemory, ServersThatComeOneByOneMakeFewSlabs) {
+  CountingMemory upstream(std::size_t{1} << 30);
+  SourcePortMemory memory(kSlice, &upstream);
+  base::Random random(1);
+  std::vector<std::unique_ptr<SourcePorts>> all;
+  for (int i = 0; i < 50'000; ++i) {
+    memory.reserve(1);
+    all.push_back(std::make_unique<SourcePorts>(kSlice, random, &memory));
+  }
+  EXPECT_LT(memory.slabs(), 100u);
+  EXPECT_LT(memory.blocks(), 50'000u * 9 / 8 + 1);
+}
+
+TEST(SourcePortMemory, ABlockThatWasGivenBackIsUsedAgainAndNoneTwice) {
+  CountingMemory upstream(std::size_t{1} << 30);
+  SourcePortMemory memory(kSlice, &upstream);
+  const std::size_t bytes = SourcePorts::ring_bytes(kSlice);
+  memory.reserve(3);
+  std::set<void*> given;
+  for (int i = 0; i < 3; ++i) {
+    void* const at = memory.allocate(bytes, 2);
+    std::memset(at, i, bytes);  // overlapping blocks would show under the address sanitizer
+    given.insert(at);
+  }
+  EXPECT_EQ(given.size(), 3u);
+  void* const first = *given.begin();
+  memory.deallocate(first, bytes, 2);
+  EXPECT_EQ(memory.allocate(bytes, 2), first);
+  for (void* const at : given) memory.deallocate(at, bytes, 2);
+  EXPECT_EQ(memory.in_use(), 0u);
+  EXPECT_EQ(upstream.asked, 1u);
+}
+
+TEST(SourcePortMemory, WhenUpstreamHasNoMoreOrdinaryMemoryServes) {
+  CountingMemory upstream(10 * SourcePorts::ring_bytes(kSlice));
+  SourcePortMemory memory(kSlice, &upstream);
+  memory.reserve(5);
+  memory.reserve(500);
+  EXPECT_EQ(upstream.asked, 1u);
+  EXPECT_EQ(memory.blocks(), 500u);
 }
 
 }  // namespace
