@@ -358,6 +358,7 @@ base::Status replay(const config::Bootstrap& bootstrap, std::optional<std::strin
   *device_failure = true;
   port::EalOptions options;
   options.name = bootstrap.name;
+  options.replay = true;
   options.control_core = bootstrap.control_core;
   options.hugepages = bootstrap.memory.hugepages;
   options.memory_mb = bootstrap.memory.size_mb;

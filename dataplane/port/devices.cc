@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "dataplane/port/eal.h"
+#include "dataplane/port/output_capture.h"
 
 namespace limpet::port {
 
@@ -145,8 +146,7 @@ bool is_unsupported(int error) {
 // Many drivers answer -1 whatever went wrong, which as an error number would be "not permitted".
 std::string driver_error(int error) {
   if (error != -1) return error_text(error);
-  return "the driver failed, for reasons above (often the interface, the peer or a right is "
-         "missing)";
+  return "the driver failed (often the interface, the peer or a right is missing)";
 }
 
 // Creates the device, or finds the PCI device that Eal probed.
@@ -173,9 +173,25 @@ base::Result<uint16_t> attach(const DeviceArgs& device) {
   return id;
 }
 
+// The same, with what the drivers logged meanwhile.
+base::Errors with_log(base::Errors errors, std::string_view log) {
+  const std::string said = log_summary(log);
+  if (!said.empty()) errors.back().message += ": " + said;
+  return errors;
+}
+
 }  // namespace
 
 base::Result<Devices> Devices::open(const DevicesOptions& options) {
+  OutputCapture output;
+  base::Result<Devices> opened = open_all(options);
+  const std::string log = output.finish();
+  if (!opened) return with_log(opened.errors(), log);
+  pass_on(log);
+  return opened;
+}
+
+base::Result<Devices> Devices::open_all(const DevicesOptions& options) {
   LIMPET_ASSERT(options.pool != nullptr && options.workers > 0);
   Devices d;
   d.pool_ = options.pool;
@@ -370,12 +386,19 @@ base::Status Devices::set_addresses(const DevicesOptions& options, uint16_t inde
 
 base::Status Devices::start() {
   for (std::size_t i = 0; i < ids_.size(); ++i) {
+    OutputCapture output;
     const int error = rte_eth_dev_start(ids_[i]);
+    const std::string log = output.finish();
     if (error != 0) {
       stop();
-      return Error{
-          "", fmt::format("device {} does not start: {}", devices_[i].name, driver_error(error))};
+      std::size_t port = 0;
+      while (ports_[port].device != i) ++port;
+      return with_log({port_error(port, "device",
+                                  fmt::format("device {} does not start: {}", devices_[i].name,
+                                              driver_error(error)))},
+                      log);
     }
+    pass_on(log);
   }
   return base::Done{};
 }

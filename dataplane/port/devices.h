@@ -131,6 +131,7 @@ class Devices {
  private:
   Devices() = default;
 
+  static base::Result<Devices> open_all(const DevicesOptions& options);
   base::Status open_device(const DevicesOptions& options, std::size_t first_port);
   base::Status configure(const DevicesOptions& options, uint16_t device);
   base::Status set_mtu(std::size_t port, uint16_t device);

@@ -8,9 +8,61 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <optional>
+#include <string_view>
 #include <utility>
 
+#include "dataplane/port/output_capture.h"
+
 namespace limpet::port {
+
+namespace {
+
+// What of an option a log that quotes it speaks of: its name, or a file or device; a number or a
+// level is a word like others.
+bool is_telling(std::string_view part) {
+  return part.starts_with("--") || part.find_first_of("/_") != std::string_view::npos;
+}
+
+// The element of `extra` that DPDK's log speaks of: the longest that it quotes.
+std::optional<std::size_t> blamed(const std::vector<std::string>& extra, std::string_view log) {
+  std::optional<std::size_t> found;
+  std::size_t longest = 0;
+  for (std::size_t i = 0; i < extra.size(); ++i) {
+    const std::string_view text = extra[i];
+    const auto equals = std::min(text.find('='), text.size());
+    for (const std::string_view part :
+         {text.substr(0, equals), text.substr(std::min(equals + 1, text.size()))}) {
+      if (part.size() <= longest || !is_telling(part)) continue;
+      if (log.find(part) == std::string_view::npos) continue;
+      longest = part.size();
+      found = i;
+    }
+  }
+  return found;
+}
+
+base::Error not_started(const EalOptions& options, int number, std::string_view log) {
+  base::Error error{"", "DPDK did not start: " + error_text(number)};
+  if (const std::string said = log_summary(log); !said.empty()) error.message += ": " + said;
+  if (const auto index = blamed(options.extra, log)) {
+    error.path = fmt::format("/eal/{}", *index);
+  } else if ((number == ENOMEM || number == EACCES) && options.hugepages) {
+    error.path = "/memory/hugepages";
+    error.message += fmt::format(
+        "; are {} MB of hugepages free (/proc/meminfo)? false does without", options.memory_mb);
+  } else if (number == ENOMEM) {
+    error.path = "/memory/size_mb";
+  }
+  return error;
+}
+
+}  // namespace
+
+std::string file_prefix(const EalOptions& options) {
+  return options.replay ? fmt::format("limpet-{}-replay-{}", options.name, getpid())
+                        : "limpet-" + options.name;
+}
 
 std::vector<std::string> eal_arguments(const EalOptions& options) {
   std::string lcores = fmt::format("0@{}", options.control_core);
@@ -18,7 +70,7 @@ std::vector<std::string> eal_arguments(const EalOptions& options) {
     lcores += fmt::format(",{}@{}", i + 1, options.worker_cores[i]);
 
   std::vector<std::string> arguments = {
-      "limpet-se", "--file-prefix=limpet-" + options.name, "--lcores", lcores, "--main-lcore=0",
+      "limpet-se", "--file-prefix=" + file_prefix(options), "--lcores", lcores, "--main-lcore=0",
       "-m",        std::to_string(options.memory_mb)};
   if (options.hugepages) {
     // No file is left in hugetlbfs and none is needed; the runtime folder keeps only the telemetry
@@ -30,6 +82,7 @@ std::vector<std::string> eal_arguments(const EalOptions& options) {
     arguments.emplace_back("--no-huge");
     arguments.emplace_back("--no-shconf");
   }
+  if (options.replay) arguments.emplace_back("--no-telemetry");
   if (options.pci_devices.empty()) {
     arguments.emplace_back("--no-pci");
   } else {
@@ -59,23 +112,19 @@ std::string error_text(int number) {
 }
 
 base::Result<Eal> Eal::start(const EalOptions& options) {
-  Eal eal;
+  auto folder = RuntimeFolder::take(options.name, file_prefix(options));
+  if (!folder) return folder.errors();
+  Eal eal(std::move(folder.value()));
   eal.texts_ = eal_arguments(options);
   for (std::string& text : eal.texts_) eal.arguments_.push_back(text.data());
   eal.arguments_.push_back(nullptr);
+  OutputCapture output;
   rte_errno = 0;
   const int taken = rte_eal_init(static_cast<int>(eal.texts_.size()), eal.arguments_.data());
-  if (taken < 0) {
-    rmdir(rte_eal_get_runtime_dir());
-    std::string message = "DPDK did not start: " + error_text(rte_errno);
-    if ((rte_errno == ENOMEM || rte_errno == EACCES) && options.hugepages) {
-      message += fmt::format(
-          "; are there hugepages for {} MB (/proc/meminfo)? \"memory\": {{\"hugepages\": false}} "
-          "does without",
-          options.memory_mb);
-    }
-    return base::Error{"", std::move(message)};
-  }
+  const int number = rte_errno;
+  const std::string log = output.finish();
+  if (taken < 0) return not_started(options, number, log);
+  pass_on(log);
   eal.running_ = true;
   for (std::size_t i = static_cast<std::size_t>(taken) + 1; i < eal.texts_.size(); ++i)
     eal.leftovers_.emplace_back(eal.arguments_[i]);
@@ -83,7 +132,8 @@ base::Result<Eal> Eal::start(const EalOptions& options) {
 }
 
 Eal::Eal(Eal&& other) noexcept
-    : running_(std::exchange(other.running_, false)),
+    : folder_(std::move(other.folder_)),
+      running_(std::exchange(other.running_, false)),
       texts_(std::move(other.texts_)),
       arguments_(std::move(other.arguments_)),
       leftovers_(std::move(other.leftovers_)) {}
@@ -92,9 +142,8 @@ Eal::~Eal() {
   if (!running_) return;
   const std::string folder = rte_eal_get_runtime_dir();
   rte_eal_cleanup();
-  // DPDK leaves the folder behind, and removes telemetry's socket only when the process exits.
+  // DPDK removes telemetry's socket only when the process exits.
   unlink((folder + "/dpdk_telemetry.v2").c_str());
-  rmdir(folder.c_str());
 }
 
 }  // namespace limpet::port

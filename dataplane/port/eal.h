@@ -8,14 +8,19 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/base/result.h"
+#include "dataplane/port/runtime_folder.h"
 
 namespace limpet::port {
 
 struct EalOptions {
   std::string name;  // of the engine; the file prefix is "limpet-<name>"
+  // A replay has a prefix of its own: it may run beside the engine of that name, and beside others
+  // of its kind. Nobody asks it for telemetry.
+  bool replay = false;
   uint32_t control_core = 0;
   std::vector<uint32_t> worker_cores;  // empty: no thread but the caller's (replay)
   bool hugepages = true;
@@ -24,12 +29,15 @@ struct EalOptions {
   std::vector<std::string> extra;        // the bootstrap's `eal`, last, so that they win
 };
 
+std::string file_prefix(const EalOptions& options);
+
 // The arguments for rte_eal_init, with the program's name.
 std::vector<std::string> eal_arguments(const EalOptions& options);
 
 class Eal {
  public:
-  // Errors say what DPDK said; details are on standard error.
+  // Errors say what DPDK said, at the bootstrap's field that is to blame where that is known. One
+  // of two engines of one name is refused.
   static base::Result<Eal> start(const EalOptions& options);
 
   Eal(Eal&& other) noexcept;
@@ -41,8 +49,9 @@ class Eal {
   const std::vector<std::string>& leftovers() const { return leftovers_; }
 
  private:
-  Eal() = default;
+  explicit Eal(RuntimeFolder folder) : folder_(std::move(folder)) {}
 
+  RuntimeFolder folder_;  // given up last
   bool running_ = false;
   // DPDK keeps pointers into its arguments.
   std::vector<std::string> texts_;

@@ -56,7 +56,7 @@ uint64_t BufferPool::bytes_for(const BufferPoolOptions& options) {
 
 base::Result<BufferPool> BufferPool::create(const BufferPoolOptions& options) {
   const auto failed = [&](int number) {
-    return base::Error{"",
+    return base::Error{"/memory/size_mb",
                        fmt::format("no memory for {} packet buffers ({} MB): {}", options.buffers,
                                    bytes_for(options) >> 20, error_text(number))};
   };

@@ -39,7 +39,8 @@ base::Status Workers::launch(uint32_t w, std::function<void()> function) {
   };
   const int error = rte_eal_remote_launch(run, &functions_[w], lcore_of(w));
   if (error != 0)
-    return base::Error{"", fmt::format("worker {} does not start: {}", w, error_text(error))};
+    return base::Error{fmt::format("/worker_cores/{}", w),
+                       fmt::format("worker {} does not start: {}", w, error_text(error))};
   running_[w] = true;
   return base::Done{};
 }

@@ -1,5 +1,6 @@
 """host-setup: the dry run prints every change and makes none; the unit it writes is valid."""
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,9 @@ class HostSetup(unittest.TestCase):
         self.assertIn("ExecStart=/usr/local/bin/limpet-se --config /etc/limpet/%i.json\n", unit)
         self.assertIn("After=network.target", unit)
         self.assertIn("Restart=on-failure", unit)
+        # As a list it is no folder, and EAL takes it as it is.
+        directories = re.search("^RuntimeDirectory=(.*)$", unit, re.MULTILINE).group(1).split()
+        self.assertTrue(len(directories) == 1 or "UnsetEnvironment=RUNTIME_DIRECTORY\n" in unit)
 
     def test_unit_is_valid(self):
         if not shutil.which("systemd-analyze"):
