@@ -186,11 +186,11 @@ void read_engine_name(const Fields& fields, Bootstrap* out) {
 
 }  // namespace
 
-base::Result<ParsedBootstrap> parse_bootstrap(std::string_view json, const path& folder) {
+PartialBootstrap parse_what_is_right(std::string_view json, const path& folder) {
   Problems problems;
   const auto tree = JsonTree::parse(json, &problems);
-  if (!tree) return problems.take_errors();
-  ParsedBootstrap out;
+  if (!tree) return {{}, problems.take_errors(), {}};
+  PartialBootstrap out;
   {
     Bootstrap& b = out.bootstrap;
     const Fields fields(tree->root(), Path(), &problems, Strictness::kStrict);
@@ -208,8 +208,14 @@ base::Result<ParsedBootstrap> parse_bootstrap(std::string_view json, const path&
     b.document = read_path(fields, "document", folder);
     read_eal(fields, &b);
   }
-  if (problems.has_errors()) return problems.take_errors();
+  out.errors = problems.take_errors();
   return out;
+}
+
+base::Result<ParsedBootstrap> parse_bootstrap(std::string_view json, const path& folder) {
+  PartialBootstrap read = parse_what_is_right(json, folder);
+  if (!read.errors.empty()) return std::move(read.errors);
+  return ParsedBootstrap{std::move(read.bootstrap), std::move(read.warnings)};
 }
 
 }  // namespace limpet::config

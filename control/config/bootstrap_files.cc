@@ -48,16 +48,25 @@ base::Status check_files(const Bootstrap& bootstrap) {
   return base::Done{};
 }
 
-base::Result<ParsedBootstrap> read_bootstrap(const path& file) {
+PartialBootstrap read_what_is_right(const path& file) {
+  const auto failed = [](std::string message) {
+    return PartialBootstrap{{}, {{"", std::move(message)}}, {}};
+  };
   std::error_code error;
   const path absolute = std::filesystem::absolute(file, error);
   const auto bytes = error ? 0 : std::filesystem::file_size(absolute, error);
-  if (error) return base::Error{"", fmt::format("cannot be read: {}", error.message())};
-  if (bytes > base::kRequestBodyBytesMax) return base::Error{"", "is too large"};
+  if (error) return failed(fmt::format("cannot be read: {}", error.message()));
+  if (bytes > base::kRequestBodyBytesMax) return failed("is too large");
   std::ifstream stream(absolute, std::ios::binary);
   const std::string text{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
-  if (!stream.is_open() || stream.bad()) return base::Error{"", "cannot be read"};
-  return parse_bootstrap(text, absolute.parent_path());
+  if (!stream.is_open() || stream.bad()) return failed("cannot be read");
+  return parse_what_is_right(text, absolute.parent_path());
+}
+
+base::Result<ParsedBootstrap> read_bootstrap(const path& file) {
+  PartialBootstrap read = read_what_is_right(file);
+  if (!read.errors.empty()) return std::move(read.errors);
+  return ParsedBootstrap{std::move(read.bootstrap), std::move(read.warnings)};
 }
 
 }  // namespace limpet::config

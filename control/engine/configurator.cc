@@ -100,6 +100,21 @@ void note_transitions(const Configuration& before, Prepared* prepared) {
   }
 }
 
+// A group that several engines are to own one after another, and nobody who tells this one when.
+void warn_of_groups(const config::Document& document, const Surroundings& around,
+                    std::vector<config::Warning>* warnings) {
+  if (!around.peers.empty()) return;
+  for (std::size_t i = 0; i < document.groups.size(); ++i) {
+    const auto& engines = document.groups[i].engines;
+    if (engines.size() < 2) continue;
+    warnings->push_back({"/ServiceEngineGroup/" + std::to_string(i) + "/engines",
+                         "this engine has no `mirroring` with peers: it never takes the group over "
+                         "or gives it up; " +
+                             (engines.front() == around.engine ? "it serves it whoever else does"
+                                                               : engines.front() + " serves it")});
+  }
+}
+
 Outcome put_document(const Configuration& current, const PutDocument& put,
                      const Surroundings& around, Instant now) {
   auto parsed = config::parse_document(put.text);
@@ -120,6 +135,7 @@ Outcome put_document(const Configuration& current, const PutDocument& put,
   next.health.retain(next.document->document);
   next.drains.update(next.document->document, now);
   prepared.warnings = next.document->warnings;
+  warn_of_groups(next.document->document, around, &prepared.warnings);
   Refused refused;
   if (!compile_into(prepared, around, now, &refused)) return refused;
   const auto fits = check_source_ports(around.source_ports, source_port_blocks(*next.snapshot));

@@ -2,16 +2,15 @@
 #include <boost/program_options.hpp>
 #include <csignal>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
+#include <memory>
+#include <new>
 #include <optional>
-#include <sstream>
+#include <string_view>
 
-#include "control/config/bootstrap_codec.h"
-#include "control/config/codec.h"
+#include "control/engine/check.h"
 #include "control/engine/engine.h"
 #include "control/engine/replay.h"
-#include "control/engine/sizing.h"
 
 namespace limpet::engine {
 namespace {
@@ -71,77 +70,66 @@ std::optional<int> parse_options(int argc, char** argv, Options* options) {
   return std::nullopt;
 }
 
-void print(const std::string& file, const base::Errors& errors) {
+void print(const std::string& file, const base::Errors& errors, std::string_view kind = "") {
   for (const base::Error& e : errors)
-    std::cerr << file << ":" << e.path << ": " << e.message << "\n";
+    std::cerr << file << ":" << e.path << ": " << kind << e.message << "\n";
 }
 
-std::optional<std::string> read(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream text;
-  if (!in || !(text << in.rdbuf())) return std::nullopt;
-  return text.str();
+void print(const std::string& file, const Findings& findings) {
+  constexpr std::string_view kWarning = "warning: ";
+  print(file, findings.wrong);
+  print(file, findings.missing);
+  print(file, findings.warnings, kWarning);
+  if (!findings.bootstrap.document) return;
+  const std::string document = findings.bootstrap.document->string();
+  print(document, findings.document_wrong);
+  print(document, findings.document_warnings, kWarning);
 }
 
-// Everything a document can be wrong in, without devices: parsed, and compiled for these ports.
-base::Errors check_document(const config::Bootstrap& bootstrap, const std::string& text) {
-  const Surroundings around =
-      surroundings(bootstrap, std::vector<net::Mac>(bootstrap.ports.size()));
-  const auto outcome = prepare(Configuration::empty(around), PutDocument{text}, around, {});
-  if (const auto* refused = std::get_if<Refused>(&outcome)) return refused->errors;
-  for (const config::Warning& w : std::get<Prepared>(outcome).warnings)
-    std::cerr << bootstrap.document->string() << ":" << w.path << ": warning: " << w.message
-              << "\n";
-  return {};
+void conclude(const std::string& file, const Findings& findings) {
+  if (findings.is_good()) std::cout << file << ": good\n";
+  if (const auto& services = findings.services) {
+    std::cout << services->served << " of " << services->all << " virtual services are served\n";
+  }
 }
 
-int run(const Options& options) {
-  const std::string file = options.config.string();
-  auto parsed = config::read_bootstrap(options.config);
-  if (!parsed) {
-    print(file, parsed.errors());
-    return kBadConfiguration;
-  }
-  const config::Bootstrap& bootstrap = parsed.value().bootstrap;
-  for (const base::Error& w : parsed.value().warnings)
-    std::cerr << file << ":" << w.path << ": warning: " << w.message << "\n";
-  bool good = true;
-  if (auto files = config::check_files(bootstrap); !files) {
-    print(file, files.errors());
-    good = false;
-  }
-  std::optional<std::string> document;
-  if (good && bootstrap.document) {
-    document = read(*bootstrap.document);
-    const base::Errors errors =
-        document ? check_document(bootstrap, *document) : base::Errors{{"", "cannot be read"}};
-    print(bootstrap.document->string(), errors);
-    good = errors.empty();
-  }
-  if (!good) return kBadConfiguration;
-  if (options.check) {
-    if (const auto memory = check_memory(bootstrap); !memory) {
-      print(file, memory.errors());
-      return kDevice;
-    }
-    std::cout << file << ": good\n";
-    return kDone;
-  }
-  if (options.replay) {
-    bool device_failure = false;
-    const auto status = replay(bootstrap, std::move(document), options.events, &device_failure);
-    if (status) return kDone;
-    print(options.events && !device_failure ? options.events->string() : file, status.errors());
-    return device_failure ? kDevice : kBadConfiguration;
-  }
+int run_replay(const Options& options, Findings findings) {
+  bool device_failure = false;
+  const auto status =
+      replay(findings.bootstrap, std::move(findings.document), options.events, &device_failure);
+  if (status) return kDone;
+  print(options.events && !device_failure ? options.events->string() : options.config.string(),
+        status.errors());
+  return device_failure ? kDevice : kBadConfiguration;
+}
+
+int run_engine(const std::string& file, Findings findings) {
   std::signal(SIGPIPE, SIG_IGN);  // whoever read our standard error may have gone
-  auto engine = Engine::start(bootstrap, std::move(document));
+  base::Result<std::unique_ptr<Engine>> engine =
+      base::Error{"/memory/size_mb", "there is less memory than the limits need"};
+  try {
+    engine = Engine::start(findings.bootstrap, std::move(findings.document));
+  } catch (const std::bad_alloc&) {
+    // What DPDK reserved is in pieces too small, or there is no such memory.
+  }
   if (!engine) {
     print(file, engine.errors());
     return kDevice;
   }
   engine.value()->run();
   return kDone;
+}
+
+int run(const Options& options) {
+  const std::string file = options.config.string();
+  Findings findings = examine(options.config, options.replay);
+  print(file, findings);
+  if (options.check) conclude(file, findings);
+  if (!findings.is_right()) return kBadConfiguration;
+  if (!findings.is_good()) return kDevice;
+  if (options.check) return kDone;
+  return options.replay ? run_replay(options, std::move(findings))
+                        : run_engine(file, std::move(findings));
 }
 
 }  // namespace

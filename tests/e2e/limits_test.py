@@ -7,7 +7,7 @@ import unittest
 
 import documents
 import frames
-from lab import engine_binary, wait_until
+from lab import ApiError, engine_binary, wait_until
 from runner import LabTest, main
 
 
@@ -68,6 +68,37 @@ class FullServers(Limited):
             for connection in open_connections:
                 connection.close()
         wait_until(lambda: self.is_served(clients[3]), 5, "a place given back")
+
+
+class SourcePorts(Limited):
+    """Eight source addresses, and room for about forty blocks of source ports."""
+
+    engine_options = {"memory": {"hugepages": False, "size_mb": 64}, "snat": ["10.2.0.32/29"],
+                      "limits": {"persistence_entries": 1024, "flows_per_worker": 1024,
+                                 "packet_buffers": 15000}}
+
+    def test_a_document_that_needs_more_is_refused_and_the_one_before_goes_on(self):
+        # A server, a protocol and an address at a time: 2 x 2 x 8 of IPv4.
+        two = documents.document({"v4": self.lab.servers["v4"][:2]}, {"v4": self.lab.vips["v4"]})
+        self.engine.apply(two)
+        with self.assertRaises(ApiError) as refused:
+            self.engine.apply(self.lab.document())
+        self.assertEqual(refused.exception.status, 400)
+        (error,) = refused.exception.body["errors"]
+        # 3 x 2 x 8 of IPv4, and 3 x 2 of IPv6, whose only source is the port's own address.
+        self.assertRegex(error["message"], r"need 7 MB \(54 blocks of 129 KB, .* leaves \d MB \(\d\d blocks\)")
+        self.assertEqual(error["path"], "/Pool")
+        self.assertIn(self.web(self.lab.clients["v4"][0]), self.lab.server_names[:2])
+        self.engine.apply(two)
+
+    def test_servers_that_come_and_go_find_room(self):
+        vips = {"v4": self.lab.vips["v4"]}
+        for i in range(12):
+            # 32 blocks each time, towards servers that were not there before.
+            servers = [f"10.2.0.{100 + 2 * i + n}" for n in (0, 1)]
+            self.engine.apply(documents.document({"v4": servers}, vips))
+        self.engine.apply(documents.document({"v4": self.lab.servers["v4"][:2]}, vips))
+        self.assertIn(self.web(self.lab.clients["v4"][1]), self.lab.server_names[:2])
 
 
 class VlanCapture(unittest.TestCase):

@@ -2,6 +2,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -92,6 +93,82 @@ class Check(unittest.TestCase):
         self.assertIn(f"{self.config}:/memory/size_mb: 64 MB do not hold", done.stderr)
         self.assertIn("16777216 persistence_entries", done.stderr)
 
+    def test_everything_is_said_in_one_go(self):
+        bad = document(SERVERS, VIPS)
+        bad["Pool"][0]["servers"][1]["ip"]["addr"] = "10.2.0.300"
+        self.write("first.json", bad)
+        config = self.good(document="first.json", idle_sleep_us="soon", worker_cores=[0, 1023],
+                           eal=["-v", "--no-such-option"],
+                           mirroring={"listen": "127.0.0.1:9090", "secret_file": "absent.key"})
+        config["ports"][0]["device"] = "net_pcap0,rx_pcap=absent.pcap"
+        done = self.check(config)
+        self.assertEqual(done.returncode, 1)
+        for place in ("engine.json:/idle_sleep_us", "engine.json:/worker_cores/1", "engine.json:/eal/1",
+                      "engine.json:/mirroring/secret_file", "engine.json:/ports/0/device",
+                      "first.json:/Pool/0/servers/1/ip/addr"):
+            self.assertIn(f"{self.folder.name}/{place}: ", done.stderr)
+        self.assertNotIn("good", done.stdout)
+
+    def test_what_this_host_does_not_have_is_3(self):
+        for changes, place, what in (
+                ({"control_core": 1023}, "/control_core", "core 1023 does not exist"),
+                ({"worker_cores": [0, 1023]}, "/worker_cores/1", "core 1023 does not exist"),
+                ({"memory": {"hugepages": True, "size_mb": 1048576}}, "/memory/hugepages", "hugepages here"),
+                ({"api": {"listen": "unix:absent/api.sock"}}, "/api/listen", "there is no folder")):
+            done = self.check(self.good(**changes))
+            self.assertEqual(done.returncode, 3, done.stderr)
+            self.assertRegex(done.stderr, f"(?m)^{self.config}:{place}: .*{what}")
+
+    def test_devices_that_are_not_here_are_3(self):
+        for device, what in (("net_af_packet0,iface=absent0", 'no network interface named "absent0"'),
+                             ("net_tap0,iface=new0,remote=absent0", 'no network interface named "absent0"'),
+                             ("net_pcap0,rx_pcap=absent.pcap", "absent.pcap: No such file"),
+                             ("net_pcap0,tx_pcap=absent/out.pcap", "there is no folder"),
+                             ("ffff:ff:1f.7", "there is no PCI device ffff:ff:1f.7"),
+                             ("net_nil0", "no driver"), ("net_null0,sice=9", 'no argument "sice"')):
+            config = self.good()
+            config["ports"][0]["device"] = device
+            done = self.check(config)
+            self.assertEqual(done.returncode, 3, done.stderr)
+            self.assertRegex(done.stderr, f"(?m)^{self.config}:/ports/0/device: .*{what}")
+
+    def test_it_ends_with_how_many_services_are_served(self):
+        some = document(SERVERS, VIPS)
+        some["VirtualService"][0]["enabled"] = False
+        self.write("first.json", some)
+        done = self.check(self.good(document="first.json"))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stdout.splitlines()[-1], "3 of 4 virtual services are served")
+
+    def test_groups_are_judged_by_who_mirrors(self):
+        grouped = document(SERVERS, VIPS)
+        grouped["ServiceEngineGroup"] = [{"name": "g", "engines": ["check", "other"]}]
+        grouped["VirtualService"][0]["se_group_ref"] = "/api/serviceenginegroup/?name=g"
+        self.write("first.json", grouped)
+        warning = r"first.json:/ServiceEngineGroup/0/engines.*: warning: "
+        self.assertRegex(self.check(self.good(document="first.json")).stderr, warning + ".*no `mirroring`")
+
+        def mirroring(name):
+            return {"listen": "127.0.0.1:9090", "peers": [{"name": name, "address": "127.0.0.1:9091"}]}
+        done = self.check(self.good(document="first.json", mirroring=mirroring("somebody")))
+        self.assertRegex(done.stderr, warning + "engine other is no mirroring peer")
+        done = self.check(self.good(document="first.json", mirroring=mirroring("other")))
+        self.assertEqual(done.returncode, 0)
+        self.assertNotRegex(done.stderr, warning)
+        self.assertEqual(done.stdout.splitlines()[-1], "4 of 4 virtual services are served")
+
+    def test_a_document_whose_source_ports_do_not_fit(self):
+        self.write("first.json", document(SERVERS, VIPS))
+        config = self.good(document="first.json", snat=["10.1.0.32/27"],
+                           memory={"hugepages": False, "size_mb": 64},
+                           limits={"persistence_entries": 1024, "flows_per_worker": 1024,
+                                   "packet_buffers": 16384})
+        config["ports"][0]["addresses"] += ["10.2.0.1/24", "fd00:2::1/64"]
+        done = self.check(config)
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, r"first.json:/Pool: source ports .* need 17 MB \(130 blocks .*"
+                                      r"memory.size_mb leaves \d+ MB \(\d+ blocks\): raise it by \d+")
+
     def test_usage(self):
         for wrong, message in (((), "usage: limpet-se "), (("--no-such-option",), "option '--no-such-option'")):
             done = limpet_se(*wrong)
@@ -103,6 +180,14 @@ class Check(unittest.TestCase):
         version = limpet_se("--version")
         self.assertEqual(version.returncode, 0)
         self.assertRegex(version.stdout, r"\d+\.\d+\.\d+")
+
+
+class HostNamespace:
+    """Starts a program where we are ourselves."""
+
+    @staticmethod
+    def start(*command, stdout=None, stderr=None, detached=False):
+        return subprocess.Popen(command, stdout=stdout, stderr=stderr)
 
 
 class Start(unittest.TestCase):
@@ -123,6 +208,88 @@ class Start(unittest.TestCase):
         self.assertEqual(status, 3, log)
         self.assertIn("/engine.json:/memory/size_mb: 64 MB do not hold", log)
         self.assertIn("16777216 persistence_entries", log)
+
+    def test_a_start_that_fails_says_which_field_and_nothing_else(self):
+        front = ["10.1.0.1/24"]
+
+        def port(device):
+            return {"ports": [{"name": "front", "device": device, "addresses": front}]}
+        cases = (
+            (1, "/eal/1", "no option --no-such", {"eal": ["-v", "--no-such"]}),
+            (1, "/eal/0", "may not be set here", {"eal": ["--help"]}),
+            (3, "/eal/0", "DPDK did not start", {"eal": ["--socket-limit=abc"]}),
+            (3, "/eal/1", "absent.so", {"eal": ["-d", "/absent.so"]}),
+            (3, "/worker_cores/1", "core 1023", {"worker_cores": [0, 1023]}),
+            (3, "/memory/hugepages", "hugepages", {"memory": {"hugepages": True, "size_mb": 1048576}}),
+            (3, "/ports/0/device", "frame size", port("net_af_packet0,iface=front,framesz=99999")),
+            (3, "/ports/0/device", "framesz must not exceed",
+             port("net_af_packet0,iface=front,framesz=4096")),
+            (3, "/ports/0/device", "net_foo0", {"eal": ["-d", "/usr/share"], **port("net_foo0")}),
+            (3, "/mirroring/listen", "192.0.2.1", {"mirroring": {
+                "listen": "192.0.2.1:9090", "secret_file": __file__}}))
+        with Lab() as lab:
+            for status, place, what, changes in cases:
+                engine = lab.start_engine(expect_start=False, **changes)
+                self.assertEqual(engine.process.wait(30), status, engine.log())
+                lines = [line for line in engine.log().splitlines() if ": warning: " not in line]
+                self.assertEqual(len(lines), 1, lines)
+                self.assertRegex(lines[0], f"engine.json:{place}: .*{what}")
+
+    def test_an_address_in_use_names_the_field(self):
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            with Lab() as lab:
+                listen = f"127.0.0.1:{other.getsockname()[1]}"
+                engine = lab.start_engine(expect_start=False, namespace=HostNamespace(), api={"listen": listen},
+                                          ports=[{"name": "front", "device": "net_null0", "addresses": []}])
+                self.assertEqual(engine.process.wait(30), 3, engine.log())
+                self.assertRegex(engine.log(), rf"(?m)^.*engine.json:/api/listen: cannot listen on {listen}")
+
+    def test_what_is_checked_good_starts(self):
+        def port(device):
+            return {"ports": [{"name": "front", "device": device, "addresses": ["10.1.0.1/24"]}]}
+        with Lab() as lab:
+            for changes in ({}, {"eal": ["--iova-mode", "va", "-n4", "--log-level=error"]},
+                            port("net_tap0,iface=made0"), port("net_pcap0,iface=front"), port("net_ring0"),
+                            port("net_memif0,role=server"),
+                            {"snat": ["10.2.0.32/30"], "state_directory": "new/folder"}):
+                engine = lab.start_engine(lab.document(), **changes)
+                done = lab.engine_namespace.run(engine_binary(), "--config", engine.config, "--check")
+                self.assertEqual(done.stdout, f"{engine.config}: good\n")
+                self.assertEqual(engine.stop(), 0, engine.log())
+
+    def test_the_second_engine_of_a_name_is_refused(self):
+        with Lab() as one, Lab() as other:
+            name = f"{one.name}-twin"
+            first = one.start_engine(one.document(), name=name)
+            second = other.start_engine(expect_start=False, name=name)
+            self.assertEqual(second.process.wait(30), 3, second.log())
+            self.assertRegex(second.log(), rf'(?m)^{second.config}:/name: an engine named "{name}" runs on this '
+                                           rf"host as process {first.process.pid}: each needs")
+            self.assertTrue(one.curl("10.1.0.2"), "the first goes on")
+            # However it ends, its name is free afterwards.
+            self.assertEqual(first.stop(), 0, first.log())
+            third = other.start_engine(name=name)
+            self.assertNotEqual(third.stop(signal.SIGKILL), 0)
+            fourth = other.start_engine(name=name)
+            self.assertEqual(fourth.stop(), 0, fourth.log())
+            self.assertFalse(os.path.exists(f"/var/run/dpdk/limpet-{name}"))
+
+    def test_a_replay_runs_beside_an_engine_of_its_name(self):
+        with Lab() as lab:
+            engine = lab.start_engine(lab.document())
+            config = os.path.join(lab.folder, "replay.json")
+            with open(config, "w", encoding="utf-8") as file:
+                json.dump(bootstrap(engine.name, {"front": ("net_pcap0,tx_pcap=out.pcap", ["10.1.0.1/24"])}),
+                          file)
+            runs = [subprocess.Popen([engine_binary(), "--config", config, "--replay"], stderr=subprocess.DEVNULL)
+                    for _ in range(2)]
+            self.assertEqual([run.wait(60) for run in runs], [0, 0])
+            runtime = "/var/run/dpdk"
+            self.assertEqual([n for n in os.listdir(runtime) if engine.name in n], [f"limpet-{engine.name}"])
+            self.assertTrue(os.path.exists(f"{runtime}/limpet-{engine.name}/dpdk_telemetry.v2"))
+            self.assertEqual(engine.stop(), 0, engine.log())
 
     def test_a_bad_file_is_1(self):
         status, log = self.start(idle_sleep_us=-5)
