@@ -183,6 +183,9 @@ class Examiner {
       const path folder = socket->path.parent_path();
       if (is_right("/api/listen") && !std::filesystem::is_directory(folder, error))
         missing("/api/listen", fmt::format("there is no folder {}", folder.native()));
+      const auto there = std::filesystem::status(socket->path, error);
+      if (std::filesystem::exists(there) && !std::filesystem::is_socket(there))
+        missing("/api/listen", fmt::format("{} exists and is no socket", socket->path.native()));
     } else if (is_right("/api")) {
       check_listen("/api/listen", std::get<net::Endpoint>(listen));
     }

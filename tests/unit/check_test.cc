@@ -173,6 +173,13 @@ TEST_F(Check, AReplayNeedsNoCoresOfWorkersAndNoAddresses) {
   EXPECT_EQ(paths_of(examined().missing), (Paths{"/worker_cores/1", "/api/listen"}));
 }
 
+TEST_F(Check, AFileInTheSocketsPlaceIsInTheWay) {
+  bootstrap["api"]["listen"] = "unix:first.json";
+  EXPECT_EQ(paths_of(examined().missing), Paths{"/api/listen"});
+  bootstrap["api"]["listen"] = "unix:new.sock";
+  EXPECT_EQ(paths_of(examined().missing), Paths{});
+}
+
 TEST_F(Check, LimitsThatDoNotFitAreMissingMemory) {
   bootstrap["limits"]["persistence_entries"] = 1 << 24;
   const Findings found = examined();
