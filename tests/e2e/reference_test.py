@@ -145,8 +145,10 @@ class Reference(unittest.TestCase):
             except ConnectionError:
                 pass
         with cls.lab.client.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
-            for _ in range(5):
+            def refused():
                 stranger.sendto(bytes(200), ("10.1.0.201", 9091))
+                return Scrape(cls.lab.running[0]).value("limpet_heartbeats_refused_total")
+            wait_until(refused, 10, "a heartbeat that is refused", step_s=0.05)
 
     def test_metrics_have_the_documented_types_and_labels(self):
         wanted = documented_metrics()
@@ -181,6 +183,7 @@ class Reference(unittest.TestCase):
             ("limpet_uptime_seconds", {}, 1, 300),
             ("limpet_config_generation", {}, 1, 1),
             ("limpet_control_delay_seconds", {}, 100, None),
+            ("limpet_control_step_seconds", {}, 100, None),
             ("limpet_packets_total", {"port": "front", "direction": "rx"}, 40, None),
             ("limpet_packets_total", {"port": "back", "direction": "tx"}, 40, None),
             ("limpet_bytes_total", {"port": "front", "direction": "tx"}, 40 * 60, None),
