@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <sys/stat.h>
 
+#include <csignal>
 #include <list>
 #include <nlohmann/json.hpp>
 
@@ -478,6 +479,7 @@ TEST(ServerOpen, names_every_tls_file_it_cannot_use) {
 class TlsTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
+    ::signal(SIGPIPE, SIG_IGN);  // OpenSSL writes to connections that the server has closed
     folder_ = new TemporaryFolder;
     make_certificates(*folder_);
   }
