@@ -369,6 +369,25 @@ class Client(LabTest):
         self.assertIn("web-v4  OPER_DISABLED  not serving: disabled  connections 0  pool web-pool-v4", lines)
         self.assertIn("web-v6  OPER_UP  serving  connections 0  pool web-pool-v6", lines)
 
+    def test_a_document_that_leaves_nothing_served_needs_yes(self):
+        self.apply()
+        before = self.engine.api("GET", "/v1/config")
+        path = os.path.join(self.lab.folder, "none.json")
+        changed = self.lab.document()
+        for service in changed["VirtualService"]:
+            service["enabled"] = False
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(changed, file)
+        done = self.engine.limpetctl("apply", path, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stdout + done.stderr,
+                         "serves none of its 4 virtual services.*\n--yes applies it all the same\n$")
+        self.assertEqual(self.engine.api("GET", "/v1/config"), before)
+        done = self.engine.limpetctl("apply", path, "--yes")
+        self.assertEqual(done.stdout.splitlines()[-1], "0 of 4 virtual services are served")
+        # Nothing is served now, so nothing is lost.
+        self.assertEqual(self.status("apply", path), 0)
+
     def test_json_is_the_engines_answer(self):
         self.apply(timeout_s=60)
         self.web("10.1.0.2")
