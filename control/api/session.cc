@@ -231,11 +231,14 @@ void Session<Stream>::write(Response response) {
   response_->keep_alive(keep_alive_);
   response_->prepare_payload();
   expires_after(sessions_->deadlines.write);
-  http::async_write(stream_, *response_, then(&Session::on_written));
+  serializer_.emplace(*response_);
+  serializer_->limit(kWriteBytesMax);
+  http::async_write(stream_, *serializer_, then(&Session::on_written));
 }
 
 template <class Stream>
 void Session<Stream>::on_written(Error error) {
+  serializer_.reset();
   response_.reset();
   release_body();
   if (error) return;

@@ -47,6 +47,9 @@ struct Deadlines {
 
 inline constexpr std::size_t kHeadBytesMax = 16'384;
 inline constexpr std::size_t kLargeBodyBytes = 1u << 20;
+// Handed to the socket at once: one whose other end reads meanwhile takes any number, for as long
+// as copying them takes.
+inline constexpr std::size_t kWriteBytesMax = 64u << 10;
 inline constexpr std::size_t kLargeBodiesMax = 4;
 
 class AnySession {
@@ -159,6 +162,7 @@ class Session final : public AnySession, public std::enable_shared_from_this<Ses
   std::optional<Parser> parser_;
   Route route_;
   std::optional<boost::beast::http::response<SharedText>> response_;
+  std::optional<boost::beast::http::response_serializer<SharedText>> serializer_;  // of response_
   std::optional<boost::beast::http::response<boost::beast::http::empty_body>> continue_;
   std::list<AnySession*>::iterator place_;
   std::list<AnySession*>::iterator quiet_place_;
