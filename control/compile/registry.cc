@@ -26,7 +26,7 @@ std::optional<NatId> NatBlocks::acquire(std::span<const net::Address> sources, u
   const Key key{list_of(sources), protocol, server, port};
   if (const auto it = blocks_.find(key); it != blocks_.end()) {
     it->second.wanted = true;
-    it->second.retired = false;
+    retired_.erase(it->second.ids.first);
     return it->second.ids.first;
   }
   const auto count = static_cast<uint32_t>(sources.size());
@@ -45,24 +45,22 @@ std::optional<NatId> NatBlocks::acquire(std::span<const net::Address> sources, u
 }
 
 void NatBlocks::finish() {
-  for (auto& [key, block] : blocks_) block.retired = !block.wanted;
+  for (const auto& [key, block] : blocks_) {
+    if (!block.wanted) retired_.emplace(block.ids.first, block.ids.count);
+  }
 }
 
 std::vector<NatBlock> NatBlocks::retired() const {
   std::vector<NatBlock> out;
-  for (const auto& [key, block] : blocks_) {
-    if (block.retired) out.push_back(block.ids);
-  }
-  std::sort(out.begin(), out.end(),
-            [](const NatBlock& a, const NatBlock& b) { return a.first < b.first; });
+  out.reserve(retired_.size());
+  for (const auto& [first, count] : retired_) out.push_back({first, count});
   return out;
 }
 
 bool NatBlocks::recycle(NatId first) {
+  if (retired_.erase(first) == 0) return false;
   const auto key = keys_.find(first);
-  if (key == keys_.end()) return false;
   const auto it = blocks_.find(key->second);
-  if (!it->second.retired) return false;
   free_[it->second.ids.count].push_back(first);
   blocks_.erase(it);
   keys_.erase(key);

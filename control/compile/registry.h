@@ -55,6 +55,7 @@ class SlotMap {
   // it did not have before is its own since `version`.
   std::optional<Slot> acquire(const Key& key, uint64_t version = 0) {
     if (const auto it = by_key_.find(key); it != by_key_.end()) {
+      retired_ -= cells_[it->second].state == State::kRetired ? 1 : 0;
       cells_[it->second].wanted = true;
       cells_[it->second].state = State::kLive;
       return slot(it->second);
@@ -81,6 +82,7 @@ class SlotMap {
       Cell& cell = cells_[at];
       if (cell.state != State::kLive || cell.wanted) continue;
       cell.state = State::kRetired;
+      ++retired_;
       if (on_return_ == Return::kNewSlot) by_key_.erase(cell.key);
     }
   }
@@ -110,6 +112,9 @@ class SlotMap {
     return out;
   }
 
+  // Whether any slot is retired.
+  bool any_retired() const { return retired_ > 0; }
+
   bool is_retired(Slot slot) const {
     return slot.value < cells_.size() && cells_[slot.value].state == State::kRetired;
   }
@@ -118,6 +123,7 @@ class SlotMap {
   // is not retired (its identity has returned).
   bool recycle(Slot slot) {
     if (!is_retired(slot)) return false;
+    --retired_;
     Cell& cell = cells_[slot.value];
     if (on_return_ == Return::kSameSlot && !cell.doomed) by_key_.erase(cell.key);
     cell = Cell{};
@@ -149,6 +155,7 @@ class SlotMap {
   std::size_t max_;
   Return on_return_;
   std::vector<Cell> cells_;
+  std::size_t retired_ = 0;
   std::unordered_map<Key, std::size_t> by_key_;
   std::deque<std::size_t> free_;
 };
@@ -184,7 +191,6 @@ class NatBlocks {
   struct Block {
     NatBlock ids;
     bool wanted = false;
-    bool retired = false;
   };
   // The list of sources (index into source_lists_), protocol, server, port.
   using Key = std::tuple<std::size_t, uint8_t, net::Address, uint16_t>;
@@ -196,6 +202,7 @@ class NatBlocks {
   std::vector<std::vector<net::Address>> source_lists_;  // few: one for each family and port
   std::map<Key, Block> blocks_;
   std::unordered_map<snapshot::NatId, Key> keys_;          // by first id
+  std::map<snapshot::NatId, uint32_t> retired_;            // first id -> count
   std::map<uint32_t, std::vector<snapshot::NatId>> free_;  // by number of ids
 };
 

@@ -16,7 +16,7 @@ void Retirement::tick(timing::Instant now) {
   if (services.empty() && servers.empty() && scopes.empty() && nats.empty()) {
     if (now - looked_at_ < kInterval) return;
     looked_at_ = now;
-    retired_ = registry->retired();
+    look(*registry);
   }
   std::size_t left = kPerTick;
   const auto each = [&](auto& list, auto&& done) {
@@ -29,6 +29,17 @@ void Retirement::tick(timing::Instant now) {
     if (mirror_.in_scope(slot) == 0) registry->recycle(slot);
   });
   each(nats, [&](const compile::NatBlock& block) { recycle(*registry, block); });
+}
+
+void Retirement::look(const compile::Registry& registry) {
+  if (registry.virtual_services.any_retired())
+    retired_.virtual_services = registry.virtual_services.retired();
+  if (registry.servers.any_retired()) retired_.servers = registry.servers.retired();
+  if (registry.scopes.any_retired()) retired_.scopes = registry.scopes.retired();
+  // A block remembers which ports the server may still have in TIME_WAIT, should it return; so it
+  // stays until ids or memory become scarce.
+  if (registry.nats.size() > std::min(base::kNatIdsMax, source_ports_.blocks_max) / 2)
+    retired_.nats = registry.nats.retired();
 }
 
 void Retirement::recycle(compile::Registry& registry, snapshot::VsSlot slot) {
@@ -47,12 +58,8 @@ void Retirement::recycle(compile::Registry& registry, snapshot::ServerSlot slot)
   add(&servers_before_, slot.value, counted - before(servers_before_, slot.value));
 }
 
-// A block remembers which ports the server may still have in TIME_WAIT, should it return; so it
-// stays until ids or memory become scarce.
 void Retirement::recycle(compile::Registry& registry, const compile::NatBlock& block) {
-  const bool scarce =
-      registry.nats.size() > std::min(base::kNatIdsMax, source_ports_.blocks_max) / 2;
-  if (!scarce || source_ports_.in_use(block) != 0) return;
+  if (source_ports_.in_use(block) != 0) return;
   if (registry.recycle(block.first)) source_ports_.forget(block);
 }
 

@@ -51,6 +51,7 @@ class Retirement {
     return cores_.sum(
         [&](const worker::Core& c) { return c.forwarder().server(slot).total.get(); });
   }
+  void look(const compile::Registry& registry);
   void recycle(compile::Registry& registry, snapshot::VsSlot slot);
   void recycle(compile::Registry& registry, snapshot::ServerSlot slot);
   void recycle(compile::Registry& registry, const compile::NatBlock& block);
