@@ -154,8 +154,10 @@ void WorkerThreads::make_source_ports(std::vector<uint32_t> ids) {
     if (blocks.size() <= ids.back()) blocks.resize(ids.back() + 1);
     source_port_memory_[w]->reserve(ids.size());
     for (const uint32_t id : ids) {
-      blocks[id] = std::make_unique<l4::SourcePorts>(l4::PortSlice::of(w, count()), random_,
-                                                     source_port_memory_[w].get());
+      blocks[id] = {std::pmr::polymorphic_allocator<>(&source_port_objects_)
+                        .new_object<l4::SourcePorts>(l4::PortSlice::of(w, count()), random_,
+                                                     source_port_memory_[w].get()),
+                    Forget{&source_port_objects_}};
       cores_[w]->forwarder().nats()[id] = blocks[id].get();
     }
   }

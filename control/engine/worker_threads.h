@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <memory>
+#include <memory_resource>
 #include <vector>
 
 #include "control/compile/registry.h"
@@ -74,7 +75,15 @@ class WorkerThreads final : public Cores {
   bool have_passed(snapshot::Token token) override { return publisher_->all_readers_passed(token); }
 
  private:
-  using Blocks = std::vector<std::unique_ptr<l4::SourcePorts>>;  // by NatId
+  // In memory of their own: with ten thousands of them, ordinary memory would be held up for a long
+  // time when they are given back.
+  struct Forget {
+    std::pmr::memory_resource* memory = nullptr;
+    void operator()(l4::SourcePorts* ports) const {
+      std::pmr::polymorphic_allocator<>(memory).delete_object(ports);
+    }
+  };
+  using Blocks = std::vector<std::unique_ptr<l4::SourcePorts, Forget>>;  // by NatId
 
   // Adds the NatIds of the server that have no source ports yet.
   void find_missing(const snapshot::Server& server, std::vector<uint32_t>* ids) const;
@@ -93,7 +102,8 @@ class WorkerThreads final : public Cores {
   port::Workers threads_;
 
   std::vector<std::unique_ptr<l4::SourcePortMemory>> source_port_memory_;  // by core
-  std::vector<Blocks> source_ports_;                                       // by core
+  std::pmr::unsynchronized_pool_resource source_port_objects_;
+  std::vector<Blocks> source_ports_;  // by core
   // provide(): of which snapshot, and where it goes on.
   uint64_t provided_version_ = 0;
   std::size_t provided_pool_ = 0;
