@@ -174,6 +174,7 @@ struct ServerStatus {
   bool enabled = true;
   uint64_t connections = 0;
   uint64_t entries = 0;
+  std::string pool;  // a virtual service may have several
 };
 
 struct VirtualServiceStatus {

@@ -97,7 +97,7 @@ Json server_json(const ServerStatus& server) {
   return {{"server", server.server},          {"oper_status", server.oper_status},
           {"reason", or_null(server.reason)}, {"source", name_of(server.source)},
           {"enabled", server.enabled},        {"connections", server.connections},
-          {"entries", server.entries}};
+          {"entries", server.entries},        {"pool", server.pool}};
 }
 
 Json virtual_service_json(const VirtualServiceStatus& service) {

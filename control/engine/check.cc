@@ -231,7 +231,7 @@ class Examiner {
     const auto& prepared = std::get<Prepared>(outcome);
     for (const config::Warning& w : prepared.warnings)
       out_.document_warnings.push_back({w.path, w.message});
-    out_.services = count_services(prepared.next);
+    out_.services = {prepared.served, prepared.virtual_services};
   }
 
   // Without the ports, whose own errors come first.
@@ -254,14 +254,6 @@ class Examiner {
 
 Findings examine(const path& file, bool replay) {
   return Examiner(file, replay).examine();
-}
-
-ServiceCount count_services(const Configuration& configuration) {
-  std::set<std::string_view> served;
-  for (const snapshot::VirtualService& vs : configuration.snapshot->virtual_services) {
-    if (vs.served || vs.standby) served.insert(vs.uuid);
-  }
-  return {served.size(), configuration.document->document.virtual_services.size()};
 }
 
 }  // namespace limpet::engine

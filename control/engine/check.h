@@ -16,8 +16,8 @@
 namespace limpet::engine {
 
 struct ServiceCount {
-  std::size_t served = 0;  // here, or by another engine of the cluster
-  std::size_t all = 0;
+  uint32_t served = 0;  // here, or by another engine of the cluster
+  uint32_t all = 0;
 };
 
 struct Findings {
@@ -38,8 +38,5 @@ struct Findings {
 // A replay runs alone in one thread: `replay` leaves out cores of workers, peers and addresses to
 // listen at.
 Findings examine(const std::filesystem::path& file, bool replay);
-
-// How many of the document's virtual services somebody serves.
-ServiceCount count_services(const Configuration& configuration);
 
 }  // namespace limpet::engine

@@ -45,10 +45,10 @@ bool compile_into(Prepared& prepared, const Surroundings& around, Instant now, R
   next.due_at = next.drains.next_deadline(now);
   next.snapshot = compiled.value().snapshot;
   next.inventory = std::make_shared<const Inventory>(
-      Inventory::of(next.document->document, *next.snapshot, next.health));
+      Inventory::of(next.document->document, compiled.value(), next.health));
   prepared.generation = next.generation;
-  prepared.virtual_services = static_cast<uint32_t>(next.inventory->services.size());
-  prepared.served = next.inventory->carried();
+  prepared.virtual_services = static_cast<uint32_t>(compiled.value().virtual_services);
+  prepared.served = static_cast<uint32_t>(compiled.value().served);
   auto& warnings = compiled.value().warnings;
   prepared.warnings.insert(prepared.warnings.end(), warnings.begin(), warnings.end());
   return true;

@@ -203,9 +203,9 @@ void Engine::make_watch() {
           [this](uint8_t port) { return devices_->link_up(devices_->ports()[port].device); },
           [this](uint8_t port) { slow_path_->link_up(port, clock_.now()); }});
   views_ = std::make_unique<Views>(
-      Views::Names{bootstrap_.name, LIMPET_VERSION, bootstrap_.worker_cores}, *workers_, *changes_,
-      *retirement_, *watch_, exchange_->mirror(), clock_, limits_,
-      ViewSources{[this] { return port_status(); },
+      Views::Names{bootstrap_.name, LIMPET_VERSION, bootstrap_.worker_cores}, *workers_, *helper_,
+      *changes_, *retirement_, *watch_, exchange_->mirror(), clock_, limits_,
+      ViewSources{[this] { return port_status(); }, [this] { return drops(); },
                   [this](api::StatusView* out) { add_status(out); },
                   [this](api::MetricsView* out) { add_metrics(out); }});
 }
@@ -680,15 +680,19 @@ void Engine::add_port_metrics(api::MetricsView* out) const {
     }
     out->ports.push_back(std::move(port));
   }
+}
+
+std::vector<api::ReasonCount> Engine::drops() const {
+  std::vector<api::ReasonCount> out;
   for (std::size_t r = 0; r < packet::kDropReasons; ++r) {
     const uint64_t of_workers = workers_->sum([&](const worker::Core& core) {
       uint64_t sum = 0;
       for (std::size_t p = 0; p < around_.ports.size(); ++p) sum += core.output().drops(p)[r];
       return sum;
     });
-    out->drops.push_back(
-        {std::string(packet::kDropReasonNames[r]), control_drops_[r] + of_workers});
+    out.push_back({std::string(packet::kDropReasonNames[r]), control_drops_[r] + of_workers});
   }
+  return out;
 }
 
 void Engine::add_failover_metrics(api::MetricsView* out) const {

@@ -120,6 +120,7 @@ class Engine final : public api::Backend, private slowpath::Link {
   base::Status store(const std::string* document, const std::string& marks);
 
   std::vector<api::PortStatus> port_status() const;
+  std::vector<api::ReasonCount> drops() const;
   void add_status(api::StatusView* out) const;
   void add_metrics(api::MetricsView* out) const;
   void add_port_metrics(api::MetricsView* out) const;

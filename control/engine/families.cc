@@ -1,11 +1,35 @@
 #include "control/engine/families.h"
 
 #include <initializer_list>
-#include <map>
 #include <string>
 #include <utility>
 
 namespace limpet::engine {
+
+namespace {
+
+struct End {
+  const char* reason;
+  telemetry::Counter replication::Counters::*counter;
+};
+constexpr End kEnds[] = {{"expired", &replication::Counters::expired},
+                         {"idle", &replication::Counters::evicted_idle},
+                         {"embryonic", &replication::Counters::evicted_embryonic},
+                         {"scope_gone", &replication::Counters::dropped},
+                         {"deleted", &replication::Counters::deleted},
+                         {"deleted_by_peer", &replication::Counters::killed}};
+
+}  // namespace
+
+std::vector<api::ReasonCount> ends(const Cores& cores) {
+  std::vector<api::ReasonCount> out;
+  for (const auto& [reason, counter] : kEnds) {
+    out.push_back({reason, cores.sum([&, c = counter](const worker::Core& core) {
+                     return (core.replica().counters().*c).get();
+                   })});
+  }
+  return out;
+}
 
 // What the cores say to each other about bindings, and how bindings end.
 void add_replication(const Cores& cores, const std::vector<uint32_t>& worker_cores,
@@ -26,10 +50,10 @@ void add_replication(const Cores& cores, const std::vector<uint32_t>& worker_cor
                             "Bindings whose home is this worker.",
                             api::MetricType::kGauge,
                             {}};
-  api::MetricFamily ends{"limpet_persistence_ends_total",
-                         "Bindings whose home is this worker that ended, by reason.",
-                         api::MetricType::kCounter,
-                         {}};
+  api::MetricFamily ends_of_cores{"limpet_persistence_ends_total",
+                                  "Bindings whose home is this worker that ended, by reason.",
+                                  api::MetricType::kCounter,
+                                  {}};
   api::MetricFamily merges{"limpet_replication_merges_total",
                            "What peers or the disk told of bindings whose home is this worker.",
                            api::MetricType::kCounter,
@@ -38,7 +62,6 @@ void add_replication(const Cores& cores, const std::vector<uint32_t>& worker_cor
                              "Announcements of activity, and rounds of asking who holds a binding.",
                              api::MetricType::kCounter,
                              {}};
-  std::map<std::string, uint64_t> evictions;
   for (uint32_t w = 0; w < cores.count(); ++w) {
     const std::string core = std::to_string(worker_cores[w]);
     const replication::Counters& c = cores.core(w).replica().counters();
@@ -59,15 +82,9 @@ void add_replication(const Cores& cores, const std::vector<uint32_t>& worker_cor
         {{{"core", core}}, static_cast<double>(cores.core(w).stats().parked.get())});
     records.samples.push_back(
         {{{"core", core}}, static_cast<double>(cores.core(w).stats().records.get())});
-    for (const auto& [reason, count] :
-         std::initializer_list<std::pair<const char*, uint64_t>>{{"expired", c.expired},
-                                                                 {"idle", c.evicted_idle},
-                                                                 {"embryonic", c.evicted_embryonic},
-                                                                 {"scope_gone", c.dropped},
-                                                                 {"deleted", c.deleted},
-                                                                 {"deleted_by_peer", c.killed}}) {
-      ends.samples.push_back({{{"core", core}, {"reason", reason}}, static_cast<double>(count)});
-      evictions[reason] += count;
+    for (const auto& [reason, counter] : kEnds) {
+      ends_of_cores.samples.push_back(
+          {{{"core", core}, {"reason", reason}}, static_cast<double>((c.*counter).get())});
     }
     for (const auto& [result, count] : std::initializer_list<std::pair<const char*, uint64_t>>{
              {"taken", c.merged},
@@ -81,9 +98,8 @@ void add_replication(const Cores& cores, const std::vector<uint32_t>& worker_cor
              {"announcement", c.announced}, {"round", c.rounds}, {"husk", c.husks}})
       activity.samples.push_back({{{"core", core}, {"kind", kind}}, static_cast<double>(count)});
   }
-  for (const auto& [reason, count] : evictions)
-    out->persistence_evictions.push_back({reason, count});
-  for (auto* family : {&messages, &waits, &pen, &records, &ends, &merges, &activity})
+  out->persistence_evictions = ends(cores);
+  for (auto* family : {&messages, &waits, &pen, &records, &ends_of_cores, &merges, &activity})
     out->more.push_back(std::move(*family));
 }
 

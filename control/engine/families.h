@@ -12,6 +12,8 @@
 
 namespace limpet::engine {
 
+// Bindings that ended, by reason, over all cores.
+std::vector<api::ReasonCount> ends(const Cores& cores);
 void add_replication(const Cores& cores, const std::vector<uint32_t>& worker_cores,
                      api::MetricsView* out);
 // `keeper`: null without a state directory.

@@ -54,37 +54,26 @@ Services services_of(const config::Document& document, const snapshot::Snapshot&
   return out;
 }
 
-// A server of the snapshot, over all pools that it is in.
-struct Known {
-  snapshot::ServerSlot slot;
-  bool reachable = false;
-};
-
 }  // namespace
 
-Inventory Inventory::of(const config::Document& document, const snapshot::Snapshot& snapshot,
+Inventory Inventory::of(const config::Document& document, const compile::Compiled& compiled,
                         const health::Health& health) {
   Inventory out;
-  out.services = services_of(document, snapshot);
-  std::unordered_map<snapshot::ServerId, Known> known;
-  for (const snapshot::Pool& pool : snapshot.pools) {
-    for (const snapshot::Server& server : pool.servers) {
-      Known& k = known[server.id];
-      k.slot = server.slot;
-      k.reachable = k.reachable || server.reachable;
-    }
+  out.services = services_of(document, *compiled.snapshot);
+  std::unordered_map<snapshot::ServerId, snapshot::ServerSlot> slots;
+  for (const snapshot::Pool& pool : compiled.snapshot->pools) {
+    for (const snapshot::Server& server : pool.servers) slots[server.id] = server.slot;
   }
   for (const config::Pool& pool : document.pools) {
     auto& servers = out.servers.emplace_back();
     for (const config::Server& from : pool.servers) {
       Server& server = servers.emplace_back();
       server.state = health.state(from);
-      const auto found = known.find(snapshot::ServerId{from.id.value});
-      if (found == known.end()) continue;
-      server.slot = found->second.slot;
-      if (server.state.up && !found->second.reachable)
-        server.state = {.up = false,
-                        .reason = "nothing leads to it: no route, or no address to come from"};
+      const auto slot = slots.find(snapshot::ServerId{from.id.value});
+      if (slot != slots.end()) server.slot = slot->second;
+      const auto why = compiled.unreachable.find(from.id);
+      if (server.state.up && why != compiled.unreachable.end())
+        server.state = {.up = false, .reason = why->second};
     }
   }
   return out;

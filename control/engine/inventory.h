@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "control/compile/compile.h"
 #include "control/config/document.h"
 #include "control/health/health.h"
 #include "dataplane/snapshot/snapshot.h"
@@ -39,7 +40,8 @@ struct Inventory {
   uint32_t carried() const;
   uint32_t serving() const;
 
-  static Inventory of(const config::Document& document, const snapshot::Snapshot& snapshot,
+  // `compiled`: from that document.
+  static Inventory of(const config::Document& document, const compile::Compiled& compiled,
                       const health::Health& health);
 };
 

@@ -26,10 +26,6 @@ std::optional<std::string> unless_empty(const std::string& text) {
   return text.empty() ? std::nullopt : std::optional(text);
 }
 
-const char* oper_status(const health::State& state) {
-  return state.up ? "OPER_UP" : "OPER_DOWN";
-}
-
 uint64_t drops_on(const worker::Core& core, std::size_t port, std::size_t reason) {
   return core.output().drops(port)[reason];
 }
@@ -40,105 +36,86 @@ uint64_t drops_on(const worker::Core& core, std::size_t port, std::size_t reason
 // ----------------------------------------------------------------------------------
 
 void Views::status(api::Answer<api::StatusView> answer) {
-  // The first may have been begun; what it shows is older than this question.
-  for (std::size_t i = 1; i < making_.size(); ++i) {
-    if (making_[i].is_status()) return making_[i].status_answers.push_back(std::move(answer));
+  for (const auto& making : making_) {
+    if (making->is_status() && !making->has_begun())
+      return making->status_answers.push_back(std::move(answer));
   }
-  making_.emplace_back().status_answers.push_back(std::move(answer));
+  making_.push_back(std::make_shared<Making>());
+  making_.back()->status_answers.push_back(std::move(answer));
 }
 
 void Views::metrics(api::Answer<api::MetricsView> answer) {
-  for (std::size_t i = 1; i < making_.size(); ++i) {
-    if (!making_[i].is_status()) return making_[i].metrics_answers.push_back(std::move(answer));
+  for (const auto& making : making_) {
+    if (!making->is_status() && !making->has_begun())
+      return making->metrics_answers.push_back(std::move(answer));
   }
-  making_.emplace_back().metrics_answers.push_back(std::move(answer));
+  making_.push_back(std::make_shared<Making>());
+  making_.back()->metrics_answers.push_back(std::move(answer));
 }
 
 void Views::tick() {
-  if (making_.empty()) return;
-  Making& making = making_.front();
-  if (std::holds_alternative<std::monostate>(making.view)) begin(&making);
-  const bool complete = making.is_status()
-                            ? go_on(&making, &std::get<api::StatusView>(making.view))
-                            : go_on(&making, &std::get<api::MetricsView>(making.view));
-  if (!complete) return;
-  Making done = std::move(making_.front());
-  making_.pop_front();
-  const auto answer = [](auto& answers, auto& view) {
-    for (std::size_t i = 1; i < answers.size(); ++i) answers[i](view);
-    answers.front()(std::move(view));
-  };
-  if (done.is_status()) return answer(done.status_answers, std::get<api::StatusView>(done.view));
-  answer(done.metrics_answers, std::get<api::MetricsView>(done.view));
+  if (making_.empty() || making_.front()->complete) return;
+  const auto making = making_.front();
+  if (!making->has_begun()) begin(making.get());
+  if (!read(making.get())) return;
+  making->complete = true;
+  aside_.run(
+      [making] {
+        making->is_status() ? add_rows(making.get(), &making->status)
+                            : add_rows(making.get(), &making->metrics);
+      },
+      [this, making] {
+        making_.pop_front();
+        const auto answer = [](auto& answers, auto& view) {
+          for (std::size_t i = 1; i < answers.size(); ++i) answers[i](view);
+          answers.front()(std::move(view));
+        };
+        making->is_status() ? answer(making->status_answers, making->status)
+                            : answer(making->metrics_answers, making->metrics);
+      });
 }
 
 void Views::begin(Making* making) const {
   making->document = changes_.running().document;
   making->inventory = changes_.running().inventory;
   if (making->is_status()) {
-    making->view = begin_status();
+    making->status = begin_status();
   } else {
-    making->view = begin_metrics();
+    making->metrics = begin_metrics();
   }
+  const config::Document& document = making->document->document;
+  making->services.reserve(document.virtual_services.size());
+  making->first_server.reserve(document.pools.size());
+  std::size_t servers = 0;
+  for (const config::Pool& pool : document.pools) {
+    making->first_server.push_back(servers);
+    servers += pool.servers.size();
+  }
+  making->servers.reserve(servers);
 }
 
-bool Views::go_on(Making* making, api::StatusView* view) const {
-  const config::Document& document = making->document->document;
-  const auto& services = document.virtual_services;
-  std::size_t left = kServersPerTick;
-  for (; making->service < services.size(); ++making->service, making->server = 0) {
-    const config::VirtualService& vs = services[making->service];
+bool Views::read(Making* making) const {
+  const Inventory& inventory = *making->inventory;
+  std::size_t left = kPerTick;
+  for (; making->services.size() < inventory.services.size(); --left) {
     if (left == 0) return false;
-    if (view->virtual_services.size() == making->service) {
-      --left;
-      view->virtual_services.push_back(service_status(*making));
-    }
-    if (!vs.pool) continue;
-    const std::size_t servers = document.pools[vs.pool->value].servers.size();
-    for (; making->server < servers; ++making->server, --left) {
+    making->services.push_back(read(inventory.services[making->services.size()]));
+  }
+  const auto& pools = making->document->document.pools;
+  for (; making->pool < pools.size(); ++making->pool) {
+    const auto& servers = pools[making->pool].servers;
+    const std::size_t first = making->first_server[making->pool];
+    for (; making->servers.size() < first + servers.size(); --left) {
       if (left == 0) return false;
-      view->virtual_services.back().servers.push_back(
-          server_status(*making, vs.pool->value, making->server));
+      const std::size_t i = making->servers.size() - first;
+      making->servers.push_back(read(servers[i], inventory.servers[making->pool][i]));
     }
   }
   return true;
 }
 
-bool Views::go_on(Making* making, api::MetricsView* view) const {
-  const config::Document& document = making->document->document;
-  std::size_t left = kServersPerTick;
-  if (!add_service_metrics(making, view, &left)) return false;
-  for (; making->pool < document.pools.size(); ++making->pool, making->server = 0) {
-    const std::size_t servers = document.pools[making->pool].servers.size();
-    for (; making->server < servers; ++making->server, --left) {
-      if (left == 0) return false;
-      view->servers.push_back(server_metrics(*making, making->pool, making->server));
-    }
-  }
-  return true;
-}
-
-bool Views::add_service_metrics(Making* making, api::MetricsView* view, std::size_t* left) const {
-  const auto& services = making->document->document.virtual_services;
-  for (; making->service < services.size(); ++making->service, --*left) {
-    if (*left == 0) return false;
-    const config::VirtualService& vs = services[making->service];
-    const Inventory::Service& service = making->inventory->services[making->service];
-    api::VirtualServiceMetrics m;
-    m.name = vs.name;
-    m.tenant = vs.tenant;
-    m.uuid = vs.uuid;
-    m.up = service.serving;
-    m.connections = open(service.slot);
-    m.connections_total = retirement_.total(service.slot);
-    for (const auto scope : service.scopes) m.entries += mirror_.bound_in_scope(scope);
-    view->virtual_services.push_back(std::move(m));
-  }
-  return true;
-}
-
-// --- their parts
-// ----------------------------------------------------------------------------------
+// --- what is read
+// ---------------------------------------------------------------------------------
 
 uint64_t Views::open(snapshot::VsSlot slot) const {
   return cores_.sum([&](const worker::Core& c) { return c.forwarder().vs(slot).open.get(); });
@@ -148,63 +125,99 @@ uint64_t Views::open(snapshot::ServerSlot slot) const {
   return cores_.sum([&](const worker::Core& c) { return c.forwarder().loads()[slot.value].open; });
 }
 
-api::VirtualServiceStatus Views::service_status(const Making& making) const {
-  const config::Document& document = making.document->document;
-  const config::VirtualService& vs = document.virtual_services[making.service];
-  const Inventory::Service& service = making.inventory->services[making.service];
-  api::VirtualServiceStatus out;
-  out.name = vs.name;
-  out.tenant = vs.tenant;
-  out.uuid = vs.uuid;
-  out.serving = service.serving;
-  out.reason = unless_empty(service.reason);
-  out.oper_status = service.oper_status;
-  out.connections = open(service.slot);
-  if (vs.pool) out.pool = document.pools[vs.pool->value].name;
+Views::ServiceNumbers Views::read(const Inventory::Service& service) const {
+  ServiceNumbers out{.connections = open(service.slot),
+                     .connections_total = retirement_.total(service.slot)};
+  for (const auto scope : service.scopes) out.entries += mirror_.bound_in_scope(scope);
   return out;
 }
 
-api::ServerStatus Views::server_status(const Making& making, std::size_t pool,
-                                       std::size_t index) const {
-  const config::Pool& in = making.document->document.pools[pool];
-  const config::Server& from = in.servers[index];
-  const Inventory::Server& server = making.inventory->servers[pool][index];
-  api::ServerStatus out;
-  out.server = health::server_name(from);
-  out.enabled = in.enabled && from.enabled;
-  out.oper_status = oper_status(server.state);
-  out.source = source_of(server.state.source);
-  if (!server.state.up) out.reason = unless_empty(server.state.reason);
-  if (server.slot) {
-    out.connections = open(*server.slot);
-    out.entries = mirror_.bound_to(snapshot::ServerId{from.id.value});
-  }
-  return out;
-}
-
-api::ServerMetrics Views::server_metrics(const Making& making, std::size_t pool,
-                                         std::size_t index) const {
-  const config::Pool& in = making.document->document.pools[pool];
-  const config::Server& from = in.servers[index];
-  const Inventory::Server& server = making.inventory->servers[pool][index];
-  api::ServerMetrics out;
-  out.pool = in.name;
-  out.tenant = in.tenant;
-  out.pool_uuid = in.uuid;
-  out.server = health::server_name(from);
-  out.uuid = from.uuid.empty() ? from.external_uuid : from.uuid;
-  out.up = server.state.up;
-  if (!server.slot) return out;
+Views::ServerNumbers Views::read(const config::Server& from,
+                                 const Inventory::Server& server) const {
+  if (!server.slot) return {};
   const snapshot::ServerSlot slot = *server.slot;
-  out.connections = open(slot);
-  out.connections_total = retirement_.total(slot);
-  out.entries = mirror_.bound_to(snapshot::ServerId{from.id.value});
-  out.snat_exhausted_total = cores_.sum(
-      [&](const worker::Core& c) { return c.forwarder().server(slot).snat_exhausted.get(); });
-  out.over_limit_total = cores_.sum(
-      [&](const worker::Core& c) { return c.forwarder().server(slot).over_limit.get(); });
-  return out;
+  return {.connections = open(slot),
+          .connections_total = retirement_.total(slot),
+          .entries = mirror_.bound_to(snapshot::ServerId{from.id.value}),
+          .snat_exhausted = cores_.sum([&](const worker::Core& c) {
+            return c.forwarder().server(slot).snat_exhausted.get();
+          }),
+          .over_limit = cores_.sum(
+              [&](const worker::Core& c) { return c.forwarder().server(slot).over_limit.get(); })};
 }
+
+// --- rows, made aside
+// -----------------------------------------------------------------------------
+
+void Views::add_rows(Making* making, api::StatusView* view) {
+  const config::Document& document = making->document->document;
+  for (std::size_t i = 0; i < document.virtual_services.size(); ++i) {
+    const config::VirtualService& vs = document.virtual_services[i];
+    const Inventory::Service& service = making->inventory->services[i];
+    api::VirtualServiceStatus& row = view->virtual_services.emplace_back();
+    row.name = vs.name;
+    row.tenant = vs.tenant;
+    row.uuid = vs.uuid;
+    row.serving = service.serving;
+    row.reason = unless_empty(service.reason);
+    row.oper_status = service.oper_status;
+    row.connections = making->services[i].connections;
+    if (vs.pool) row.pool = document.pools[vs.pool->value].name;
+    for (const config::PoolIndex index : document.pools_of(vs)) {
+      const config::Pool& pool = document.pools[index.value];
+      for (std::size_t n = 0; n < pool.servers.size(); ++n) {
+        const health::State& state = making->inventory->servers[index.value][n].state;
+        const ServerNumbers& numbers = making->servers[making->first_server[index.value] + n];
+        row.servers.push_back({.server = health::server_name(pool.servers[n]),
+                               .oper_status = state.up ? "OPER_UP" : "OPER_DOWN",
+                               .reason = state.up ? std::nullopt : unless_empty(state.reason),
+                               .source = source_of(state.source),
+                               .enabled = pool.enabled && pool.servers[n].enabled,
+                               .connections = numbers.connections,
+                               .entries = numbers.entries,
+                               .pool = pool.name});
+      }
+    }
+  }
+}
+
+void Views::add_rows(Making* making, api::MetricsView* view) {
+  const config::Document& document = making->document->document;
+  for (std::size_t i = 0; i < document.virtual_services.size(); ++i) {
+    const config::VirtualService& vs = document.virtual_services[i];
+    const ServiceNumbers& numbers = making->services[i];
+    api::VirtualServiceMetrics& row = view->virtual_services.emplace_back();
+    row.name = vs.name;
+    row.tenant = vs.tenant;
+    row.uuid = vs.uuid;
+    row.up = making->inventory->services[i].serving;
+    row.connections = numbers.connections;
+    row.connections_total = numbers.connections_total;
+    row.entries = numbers.entries;
+  }
+  for (std::size_t p = 0; p < document.pools.size(); ++p) {
+    const config::Pool& pool = document.pools[p];
+    for (std::size_t n = 0; n < pool.servers.size(); ++n) {
+      const config::Server& from = pool.servers[n];
+      const ServerNumbers& numbers = making->servers[making->first_server[p] + n];
+      api::ServerMetrics& row = view->servers.emplace_back();
+      row.pool = pool.name;
+      row.tenant = pool.tenant;
+      row.pool_uuid = pool.uuid;
+      row.server = health::server_name(from);
+      row.uuid = from.uuid.empty() ? from.external_uuid : from.uuid;
+      row.up = making->inventory->servers[p][n].state.up;
+      row.connections = numbers.connections;
+      row.connections_total = numbers.connections_total;
+      row.entries = numbers.entries;
+      row.snat_exhausted_total = numbers.snat_exhausted;
+      row.over_limit_total = numbers.over_limit;
+    }
+  }
+}
+
+// --- what is of no service or server
+// --------------------------------------------------------------
 
 api::LookupCounts Views::lookups(uint32_t worker) const {
   const l4::LookupCounters& c = cores_.core(worker).forwarder().lookups();
@@ -266,6 +279,7 @@ api::MetricsView Views::begin_metrics() const {
                       "Memory of the persist tables of all workers and of the control thread.",
                       api::MetricType::kGauge,
                       {{{}, static_cast<double>(tables)}}});
+  out.drops = sources_.drops();
   add_replication(cores_, names_.worker_cores, &out);
   sources_.add_metrics(&out);
   return out;
@@ -289,15 +303,11 @@ api::TelemetryView Views::telemetry() const {
   out.virtual_services_up = inventory.serving();
   for (const Inventory::Service& service : inventory.services)
     out.connections += open(service.slot);
-  for (const snapshot::Scope& scope : changes_.running().snapshot->scopes)
-    out.entries += mirror_.bound_in_scope(scope.slot);
+  out.entries = mirror_.bound();
   out.entries_max = limits_.entries;
   out.entry_bytes = sizeof(persist::Entry);
-  api::MetricsView some;
-  add_replication(cores_, names_.worker_cores, &some);
-  sources_.add_metrics(&some);
-  out.drops = std::move(some.drops);
-  out.evictions = std::move(some.persistence_evictions);
+  out.drops = sources_.drops();
+  out.evictions = ends(cores_);
   return out;
 }
 

@@ -25,6 +25,7 @@ void Mirror::count(const Binding& binding, bool add) {
   scope.all += by;
   if (binding.record.server == snapshot::kNoServer) return;
   scope.bound += by;
+  bound_ += by;
   uint32_t& server = servers_[binding.record.server];
   server += by;
   if (server == 0) servers_.erase(binding.record.server);

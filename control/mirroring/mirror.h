@@ -65,6 +65,8 @@ class Mirror {
   }
 
   uint32_t size() const { return index_.size(); }
+  // Of all scopes those that name a server.
+  uint32_t bound() const { return bound_; }
   std::size_t bytes() const { return bindings_.size() * sizeof(Binding) + index_.bytes(); }
   // Of a scope: all, and those that name a server.
   uint32_t in_scope(snapshot::ScopeSlot scope) const {
@@ -92,6 +94,7 @@ class Mirror {
   std::pmr::vector<Binding> bindings_;
   std::pmr::vector<uint32_t> free_;
   uint32_t high_water_ = 0;
+  uint32_t bound_ = 0;
   std::vector<Count> scopes_;  // by ScopeSlot
   std::unordered_map<snapshot::ServerId, uint32_t> servers_;
 };

@@ -349,8 +349,10 @@ class Events(LabTest):
     def test_documents_are_told(self):
         start = self.last_event()
         self.apply()
+        broken = self.lab.document()
+        broken["Pool"][0]["lb_algorithm"] = 5
         with self.assertRaises(ApiError):
-            self.engine.apply({"Pool": [{"name": "p", "lb_algorithm": 5, "servers": 7}]})
+            self.engine.apply(broken)
         found = self.events_since(start)
         self.assertIn(("CONFIG_APPLIED", self.engine.name), found)
         self.assertIn(("CONFIG_REFUSED", self.engine.name), found)

@@ -166,9 +166,9 @@ TEST(Render, prints_all_fields_of_the_status) {
        .oper_status = "OPER_UP",
        .connections = 6,
        .pool = "p",
-       .servers = {{"10.2.0.2:80", "OPER_UP", std::nullopt, StateSource::kMonitor, true, 7, 8},
-                   {"10.2.0.3:*", "OPER_DOWN", "no route to it", StateSource::kDefault, true, 0,
-                    0}}},
+       .servers = {{"10.2.0.2:80", "OPER_UP", std::nullopt, StateSource::kMonitor, true, 7, 8, "p"},
+                   {"10.2.0.3:*", "OPER_DOWN", "no route to it", StateSource::kDefault, true, 0, 0,
+                    "q"}}},
       {.name = "off", .serving = false, .reason = "disabled", .servers = {}}};
   view.groups = {{"g", "se1", std::string(name_of(failover::State::kOwner))}};
   view.peers = {{"se2", "synced", true, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18}};
@@ -182,9 +182,11 @@ TEST(Render, prints_all_fields_of_the_status) {
       {"name": "web", "tenant": "blue", "uuid": "virtualservice-1", "serving": true,
        "reason": null, "oper_status": "OPER_UP", "connections": 6, "pool": "p",
        "servers": [{"server": "10.2.0.2:80", "oper_status": "OPER_UP", "reason": null,
-                    "source": "monitor", "enabled": true, "connections": 7, "entries": 8},
+                    "source": "monitor", "enabled": true, "connections": 7, "entries": 8,
+                    "pool": "p"},
                    {"server": "10.2.0.3:*", "oper_status": "OPER_DOWN", "reason": "no route to it",
-                    "source": "default", "enabled": true, "connections": 0, "entries": 0}]},
+                    "source": "default", "enabled": true, "connections": 0, "entries": 0,
+                    "pool": "q"}]},
       {"name": "off", "tenant": "", "uuid": "", "serving": false, "reason": "disabled",
        "oper_status": "", "connections": 0, "pool": "", "servers": []}],
     "groups": [{"name": "g", "owner": "se1", "state": "owner"}],

@@ -159,9 +159,10 @@ class EngineLab {
         watch(cores, changes.running(), reporter, "se1", limits_of(o), 2,
               {[this](uint8_t port) { return links[port]; },
                [this](uint8_t port) { came_up.push_back(port); }}),
-        views({"se1", "1.0", {4, 7}}, cores, changes, retirement, watch, exchange.mirror(), clock,
-              limits_of(o),
-              {[] { return std::vector<api::PortStatus>{}; }, [](api::StatusView*) {},
+        views({"se1", "1.0", {4, 7}}, cores, renderer, changes, retirement, watch,
+              exchange.mirror(), clock, limits_of(o),
+              {[] { return std::vector<api::PortStatus>{}; },
+               [] { return std::vector<api::ReasonCount>{}; }, [](api::StatusView*) {},
                [](api::MetricsView*) {}}) {
     cores.publish(changes.running().snapshot);
     turn();
@@ -172,6 +173,7 @@ class EngineLab {
   base::Random random{1};
   ManualAside helper;
   ManualAside disk;
+  ManualAside renderer;  // of views
   std::ostringstream log;
   telemetry::EventLog events{&log};
   Reporter reporter{events, clock};
@@ -228,6 +230,7 @@ class EngineLab {
       turn();
       helper.finish();
       disk.finish();
+      renderer.finish();
     }
   }
   void advance(timing::Duration by) {
