@@ -82,6 +82,17 @@ class Translated(Failover):
         self.assertIsNotNone(lab.curl(lab.clients["v4"][0]))
         self.assertEqual(before[f'limpet_group_owner{{group="{GROUP}"}}'], 0)
         self.assertEqual(lab.running[0].metrics()[f'limpet_group_owner{{group="{GROUP}"}}'], 1)
+        served = [{vs["name"]: vs for vs in engine.api("GET", "/v1/status")["virtual_services"]}["web-v4"]
+                  for engine in lab.running]
+        self.assertEqual([vs["serving"] for vs in served], [True, False])
+        self.assertEqual([vs["reason"] for vs in served], [None, f"another engine owns group {GROUP}"])
+        self.assertEqual(served[1]["oper_status"], "OPER_INACTIVE")
+        explained = lab.running[1].api("GET", "/v1/explain?virtual_service=web-v4&client=10.1.0.2")
+        self.assertEqual(explained["reason"], "not_served")
+        self.assertIn(f"another engine owns group {GROUP}", explained["steps"][-1])
+        for which, engine in enumerate(lab.running):
+            up = 'limpet_virtual_service_up{tenant="admin",virtual_service="web-v4"}'
+            self.assertEqual(engine.metrics()[up], 1 - which)
         owner_mac = lab.running[0].api("GET", "/v1/status")["ports"][0]["mac"]
         neighbors = lab.client.ip("-j", "neigh", "show", "10.1.0.100").stdout
         self.assertEqual([n["lladdr"] for n in json.loads(neighbors)], [owner_mac])

@@ -165,11 +165,11 @@ class ServerStates(LabTest):
         self.assertEqual({c: self.web(c) for c in self.all_clients}, old)
 
 
-TWO_WORKERS = {"worker_cores": [0, 1], "control_core": 0}
+TWO_WORKERS = {"worker_cores": [1, 0], "control_core": 0}
 
 
 class TwoWorkers(Sticking):
-    """The same with two workers; the control thread shares the first one's core."""
+    """The same with two workers; the control thread shares the second one's core."""
     engine_options = TWO_WORKERS
 
     def test_connections_of_one_client_run_on_both_workers(self):

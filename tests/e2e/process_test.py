@@ -307,6 +307,32 @@ class Start(unittest.TestCase):
                 self.assertEqual(left, [])
                 self.assertFalse(os.path.exists(engine.socket_path))
 
+    def test_signals_that_end_a_process_stop_it_cleanly(self):
+        for how in (signal.SIGQUIT, signal.SIGUSR1, signal.SIGALRM):
+            with Lab() as lab:
+                engine = lab.start_engine()
+                self.assertEqual(engine.stop(how), 0, f"{how}: {engine.log()}")
+                self.assertFalse(os.path.exists(engine.socket_path))
+
+    def test_no_thread_is_where_workers_or_the_control_thread_are(self):
+        with Lab() as lab:
+            engine = lab.start_engine(lab.document(), worker_cores=[0], control_core=0,
+                                      state_directory=os.path.join(lab.folder, "state"))
+            engine.api("GET", "/v1/status")
+            tasks = f"/proc/{engine.process.pid}/task"
+            allowed = {}
+            for task in os.listdir(tasks):
+                with open(f"{tasks}/{task}/status", encoding="ascii") as file:
+                    fields = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+                allowed[task] = (fields["Name"], fields["Cpus_allowed_list"])
+            there = [name for task, (name, cpus) in allowed.items() if cpus == "0"]
+            # The control thread and the worker; the control thread's name is the program's.
+            self.assertEqual(len(there), 2, allowed)
+            self.assertEqual(allowed[str(engine.process.pid)][1], "0")
+            self.assertGreaterEqual(len(allowed) - len(there), 3, "helper, disk, renderer")
+            for name, cpus in allowed.values():
+                self.assertIn(cpus, ("0", "1", f"1-{os.cpu_count() - 1}"), name)
+
     def test_stops_within_seconds_under_traffic(self):
         with Lab() as lab:
             engine = lab.start_engine(lab.document(), worker_cores=[0, 1])

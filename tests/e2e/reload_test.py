@@ -1,10 +1,13 @@
 """New documents while traffic flows: established connections must not notice."""
 import hashlib
 import http.client
+import json
+import os
+import signal
 import threading
 import time
 
-from lab import ApiError, http_get
+from lab import ApiError, http_get, wait_until
 from runner import LabTest, main
 
 
@@ -71,6 +74,37 @@ class Reload(LabTest):
             "application_persistence_profile_ref": "/api/applicationpersistenceprofile/?name=sticky",
             "servers": [{"ip": {"addr": server, "type": "V4"}}]})
         return document
+
+    def test_hup_reads_the_bootstraps_document_again(self):
+        engine = self.lab.start_engine(first_document=self.lab.document(timeout_s=60), name=f"{self.engine.name}-hup",
+                                       ports=[{"name": "front", "device": "net_null0,no-rx=1",
+                                               "addresses": ["10.1.0.1/24", "10.2.0.1/24"]}])
+        path = os.path.join(engine.folder, "first.json")
+
+        def timeout():
+            profile = engine.api("GET", "/v1/config")["ApplicationPersistenceProfile"][0]
+            return profile["ip_persistence_profile"]["timeout_seconds"]
+
+        def hup(text, event):
+            known = engine.events()[-1]["seq"]
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+            engine.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: any(e["name"] == event and e["seq"] > known for e in engine.events()), 10, event)
+            return engine.events()[-1]
+        wait_until(lambda: engine.events(), 10, "the document")
+        self.assertEqual(timeout(), 60)
+        hup(json.dumps(self.lab.document(timeout_s=61)), "CONFIG_APPLIED")
+        self.assertEqual(timeout(), 61)
+        self.assertRegex(hup("{", "CONFIG_REFUSED")["message"], "errors; the first: .*parse error")
+        self.assertEqual(timeout(), 61)
+        os.unlink(path)
+        known = engine.events()[-1]["seq"]
+        engine.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: engine.events()[-1]["seq"] > known, 10, "an event")
+        self.assertRegex(engine.events()[-1]["message"], "SIGHUP: .*first.json cannot be read")
+        self.assertEqual(timeout(), 61)
+        self.assertEqual(engine.stop(), 0, engine.log())
 
     def test_a_service_port_has_a_pool_of_its_own(self):
         def server_at(client, port):

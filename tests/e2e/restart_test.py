@@ -1,4 +1,5 @@
 """What an engine with a state_directory brings back: the document, the marks and the table."""
+import hashlib
 import json
 import os
 import signal
@@ -65,6 +66,29 @@ class Restart(StateTest):
         newer = engine.api("GET", "/v1/config")
         self.assertEqual(newer["generation"], 6)
         self.assertIn("70", json.dumps(newer["ApplicationPersistenceProfile"]))
+
+    def store(self, name, content):
+        """Writes a file of the state directory as an engine would."""
+        with open(os.path.join(self.state.name, name), "wb") as file:
+            file.write(f"limpet-state 1 {hashlib.sha256(content).hexdigest()}\n".encode() + content)
+
+    def test_a_stored_document_that_is_refused_gives_way_to_the_bootstraps(self):
+        refused = b'{"generation": 9, "Pool": [{"servers": []}]}'  # as of a later version
+        self.store("document", refused)
+        self.store("health-marks", json.dumps([{"pool": "web-pool-v4", "server": "10.2.0.2:80",
+                                                "oper_status": "OPER_DOWN"}]).encode())
+        engine = self.start(self.lab.document(timeout_s=60))
+        wait_until(lambda: any(e["name"] == "CONFIG_APPLIED" for e in engine.events()), 10, "the document")
+        events = [e["message"] for e in engine.events() if e["name"] == "CONFIG_REFUSED"]
+        self.assertRegex("\n".join(events), "/Pool/0/name: is required")
+        wait_until(lambda: self.web_status(engine)["10.2.0.2:80"] == "OPER_DOWN", 10, "the mark")
+        self.assertIsNotNone(self.lab.curl("10.1.0.2"))
+        # Whoever goes back to the version that wrote it may want it.
+        with open(os.path.join(self.state.name, "document.refused"), "rb") as file:
+            self.assertEqual(file.read().split(b"\n", 1)[1], refused)
+        # What runs is stored in its place.
+        engine = self.kill_and_start(engine)
+        self.assertIsNotNone(self.lab.curl("10.1.0.2"))
 
     def test_a_torn_document_is_refused_with_a_message_and_the_engine_starts_without_it(self):
         engine = self.start()
