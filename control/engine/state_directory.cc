@@ -38,7 +38,7 @@ base::Error failed(const std::filesystem::path& path, const char* what) {
 class Descriptor {
  public:
   Descriptor(const std::filesystem::path& path, int flags)
-      : fd_(::open(path.c_str(), flags | O_CLOEXEC, 0640)) {}
+      : fd_(::open(path.c_str(), flags | O_CLOEXEC, 0600)) {}
   ~Descriptor() {
     if (fd_ >= 0) ::close(fd_);
   }

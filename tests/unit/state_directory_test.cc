@@ -91,6 +91,22 @@ TEST_F(StateDirectoryTest, AHalfWrittenSuccessorDoesNotMatter) {
   EXPECT_EQ(state.load("document").value(), "good");
 }
 
+TEST_F(StateDirectoryTest, NobodyElseMayReadWhatIsSaved) {
+  const auto state = open();
+  ASSERT_TRUE(state.save("document", "{}"));
+  EXPECT_EQ(fs::status(root_ / "state" / "document").permissions(),
+            fs::perms::owner_read | fs::perms::owner_write);
+}
+
+TEST_F(StateDirectoryTest, WhatIsSetAsideIsKeptUnderAnotherName) {
+  const auto state = open();
+  ASSERT_TRUE(state.save("document", "old"));
+  ASSERT_TRUE(state.set_aside("document"));
+  EXPECT_FALSE(state.load("document").value());
+  EXPECT_EQ(state.load("document.refused").value(), "old");
+  EXPECT_FALSE(state.set_aside("document")) << "there is none any more";
+}
+
 TEST_F(StateDirectoryTest, ADirectoryThatCannotBeMadeIsAnErrorOfItsField) {
   std::ofstream(root_ / "file") << "x";
   const auto state = StateDirectory::open(root_ / "file" / "state");
