@@ -88,8 +88,9 @@ bool EventLog::record(timing::Instant now, timing::WallTime wall, EventName name
   return true;
 }
 
-void EventLog::tell_suppressed(timing::Instant now) {
-  while (!owed_.empty() && now - owed_.begin()->first >= kInterval) tell_first_owed(now);
+void EventLog::tell_suppressed(timing::Instant now, std::size_t most) {
+  for (; most > 0 && !owed_.empty() && now - owed_.begin()->first >= kInterval; --most)
+    tell_first_owed(now);
 }
 
 void EventLog::tell_all_suppressed(timing::Instant now) {

@@ -79,7 +79,7 @@ class EventLog {
 
   // Records what was suppressed last of each name and object whose second is over; its time is
   // that of its happening. To be called now and then.
-  void tell_suppressed(timing::Instant now);
+  void tell_suppressed(timing::Instant now, std::size_t most = SIZE_MAX);
 
   // Records all of that without waiting, before the log ends.
   void tell_all_suppressed(timing::Instant now);

@@ -81,7 +81,7 @@ void Changes::advance() {
 
 void Changes::finish() {
   const auto done = std::exchange(in_hand_, nullptr);
-  helper_.dispose(std::exchange(running_, std::move(done->prepared().next)));
+  spare_.dispose(std::exchange(running_, std::move(done->prepared().next)));
   hooks_.applied(done->operation.change, done->prepared());
   if (hooks_.store && is_lasting(done->operation.change)) return store(done);
   answer(done, base::Done{});
@@ -105,7 +105,7 @@ void Changes::answer(const std::shared_ptr<InHand>& done, const base::Status& st
     const base::Error& error = status.errors().front();
     operation.refused(Refused{500, {{error.path, "applied, but not stored: " + error.message}}});
   }
-  helper_.dispose(std::move(done->outcome));
+  spare_.dispose(std::move(done->outcome));
 }
 
 }  // namespace limpet::engine

@@ -54,11 +54,13 @@ class Changes {
     std::function<base::Status(const std::string* document, const std::string& marks)> store{};
   };
 
-  Changes(Cores& cores, Aside& helper, Aside& disk, const Surroundings& around, Configuration first,
-          const timing::Clock& clock, Hooks hooks)
+  // `spare`: where what is not needed any more is destroyed.
+  Changes(Cores& cores, Aside& helper, Aside& disk, Aside& spare, const Surroundings& around,
+          Configuration first, const timing::Clock& clock, Hooks hooks)
       : cores_(cores),
         helper_(helper),
         disk_(disk),
+        spare_(spare),
         around_(around),
         clock_(clock),
         hooks_(std::move(hooks)),
@@ -98,6 +100,7 @@ class Changes {
   Cores& cores_;
   Aside& helper_;
   Aside& disk_;
+  Aside& spare_;
   const Surroundings& around_;
   const timing::Clock& clock_;
   const Hooks hooks_;

@@ -81,11 +81,12 @@ base::Result<std::unique_ptr<Engine>> Engine::start(const config::Bootstrap& boo
 }
 
 base::Status Engine::open(std::optional<std::string> document) {
-  // Those of the helper, of the disk, and of whoever prints answers are made here.
+  // The helper's and its like are made here, and that of whoever prints answers.
   const port::OnCpus threads_are_aside(aside_);
   if (auto status = open_devices(); !status) return status;
   helper_ = std::make_unique<AsideThread>(io_);
   disk_ = std::make_unique<AsideThread>(io_);
+  spare_ = std::make_unique<AsideThread>(io_);
   make_workers();
   make_changes();
   make_parts();
@@ -156,7 +157,7 @@ void Engine::make_changes() {
       return store(document, marks);
     };
   }
-  changes_ = std::make_unique<Changes>(*workers_, *helper_, *disk_, around_,
+  changes_ = std::make_unique<Changes>(*workers_, *helper_, *disk_, *spare_, around_,
                                        Configuration::empty(around_), clock_, std::move(hooks));
   use_scopes(*changes_->running().snapshot);
 }
@@ -203,7 +204,7 @@ void Engine::make_watch() {
           [this](uint8_t port) { return devices_->link_up(devices_->ports()[port].device); },
           [this](uint8_t port) { slow_path_->link_up(port, clock_.now()); }});
   views_ = std::make_unique<Views>(
-      Views::Names{bootstrap_.name, LIMPET_VERSION, bootstrap_.worker_cores}, *workers_, *helper_,
+      Views::Names{bootstrap_.name, LIMPET_VERSION, bootstrap_.worker_cores}, *workers_, *spare_,
       *changes_, *retirement_, *watch_, exchange_->mirror(), clock_, limits_,
       ViewSources{[this] { return port_status(); }, [this] { return drops(); },
                   [this](api::StatusView* out) { add_status(out); },
@@ -234,6 +235,7 @@ Engine::~Engine() {
   server_.reset();
   if (helper_) helper_->join();
   if (disk_) disk_->join();
+  if (spare_) spare_->join();
   if (workers_) workers_->stop();
   if (devices_) devices_->stop();
   // What is still in rings and with neighbours goes back to the pool before the pool goes.
@@ -355,7 +357,7 @@ void Engine::tick() {
   const Instant now = clock_.now();
   drain_punts();
   slow_path_->tick(now);
-  workers_->tick(*helper_);
+  workers_->tick(*spare_);
   changes_->tick();
   news_->read();
   keep_table();
@@ -370,7 +372,6 @@ void Engine::tick() {
   watch_->tick(now);
   views_->tick();
   reporter_.tick();
-  events_.tell_suppressed(now);
   if (now - telemetry_published_ < kTelemetryInterval) return;
   telemetry_published_ = now;
   api::publish_telemetry(views_->telemetry());

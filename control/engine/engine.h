@@ -154,6 +154,7 @@ class Engine final : public api::Backend, private slowpath::Link {
   std::optional<StateDirectory> state_;  // used by the disk's thread when it runs
   std::unique_ptr<AsideThread> helper_;  // prepares changes
   std::unique_ptr<AsideThread> disk_;    // writes: a slow disk must not delay a take-over
+  std::unique_ptr<AsideThread> spare_;   // rows of views, and what is given back: nor must these
 
   std::unique_ptr<WorkerThreads> workers_;
   std::unique_ptr<slowpath::SlowPath> slow_path_;

@@ -31,6 +31,7 @@ class Reporter {
   void tick() {
     for (std::size_t i = 0; i < kPerTick && !waiting_.empty(); ++i, waiting_.pop_front())
       report(waiting_.front().name, waiting_.front().object, waiting_.front().message);
+    log_.tell_suppressed(clock_.now(), kPerTick);
   }
 
  private:

@@ -170,7 +170,7 @@ TEST(ChangesTest, TheConfigurationThatRanIsDestroyedAside) {
   }
   ASSERT_EQ(lab.running().generation, 2u);
   EXPECT_FALSE(before.expired());
-  lab.helper.finish();
+  lab.spare.finish();
   EXPECT_TRUE(before.expired());
 }
 

@@ -147,7 +147,8 @@ class EngineLab {
                   .node = 63,
                   .wall_origin = sim::kWallOrigin},
                  rings, cores.shared().hash, std::pmr::get_default_resource()),
-        changes(cores, helper, disk, around, Configuration::empty(around), clock, hooks(o.stores)),
+        changes(cores, helper, disk, spare, around, Configuration::empty(around), clock,
+                hooks(o.stores)),
         questions(cores),
         news(cores, exchange, clock, [](const auto&, timing::Instant) {}),
         entries(questions, exchange.mirror(), changes.running(), clock,
@@ -159,8 +160,8 @@ class EngineLab {
         watch(cores, changes.running(), reporter, "se1", limits_of(o), 2,
               {[this](uint8_t port) { return links[port]; },
                [this](uint8_t port) { came_up.push_back(port); }}),
-        views({"se1", "1.0", {4, 7}}, cores, renderer, changes, retirement, watch,
-              exchange.mirror(), clock, limits_of(o),
+        views({"se1", "1.0", {4, 7}}, cores, spare, changes, retirement, watch, exchange.mirror(),
+              clock, limits_of(o),
               {[] { return std::vector<api::PortStatus>{}; },
                [] { return std::vector<api::ReasonCount>{}; }, [](api::StatusView*) {},
                [](api::MetricsView*) {}}) {
@@ -173,7 +174,7 @@ class EngineLab {
   base::Random random{1};
   ManualAside helper;
   ManualAside disk;
-  ManualAside renderer;  // of views
+  ManualAside spare;
   std::ostringstream log;
   telemetry::EventLog events{&log};
   Reporter reporter{events, clock};
@@ -230,7 +231,7 @@ class EngineLab {
       turn();
       helper.finish();
       disk.finish();
-      renderer.finish();
+      spare.finish();
     }
   }
   void advance(timing::Duration by) {

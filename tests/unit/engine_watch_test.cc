@@ -22,7 +22,7 @@ class WatchTest : public testing::Test {
     lab.views.status([&](api::StatusView view) { out = std::move(view); });
     for (int i = 0; i < 20 && !out; ++i) {
       lab.tick();
-      lab.renderer.finish();
+      lab.spare.finish();
     }
     EXPECT_TRUE(out.has_value());
     return out.value_or(api::StatusView{});
@@ -32,7 +32,7 @@ class WatchTest : public testing::Test {
     lab.views.metrics([&](api::MetricsView view) { out = std::move(view); });
     for (int i = 0; i < 20 && !out; ++i) {
       lab.tick();
-      lab.renderer.finish();
+      lab.spare.finish();
     }
     EXPECT_TRUE(out.has_value());
     return out.value_or(api::MetricsView{});
@@ -131,10 +131,10 @@ TEST_F(WatchTest, WhoAsksMeanwhileIsAnsweredWithTheNext) {
   lab.views.tick();  // is begun
   for (int i = 0; i < 4; ++i) lab.views.status([&](const api::StatusView&) { ++answers; });
   lab.views.tick();
-  lab.renderer.finish();
+  lab.spare.finish();
   EXPECT_EQ(answers, 1);
   for (int i = 0; i < 2; ++i) lab.views.tick();
-  lab.renderer.finish();
+  lab.spare.finish();
   EXPECT_EQ(answers, 5);
 }
 
