@@ -72,7 +72,7 @@ struct SetOwned {
 };
 using Change = std::variant<PutDocument, SetMarks, Recompile, SetOwned>;
 
-// How events call an object: its name, and its tenant's unless that is admin.
+// How events and groups call an object: by its name, and its tenant's unless that is admin.
 std::string event_object(const std::string& tenant, const std::string& name);
 
 // A virtual service that began, or ceased, to be served here.

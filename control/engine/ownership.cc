@@ -51,7 +51,7 @@ void Ownership::configure() {
   for (const config::ServiceEngineGroup& group : changes_.running().document->document.groups) {
     if (group.engines.empty()) continue;
     groups.push_back({.id = GroupId{compile::group_id(group.uuid)},
-                      .name = group.name,
+                      .name = event_object(group.tenant, group.name),
                       .engines = group.engines,
                       .preempt = group.preempt});
   }
@@ -156,7 +156,8 @@ std::vector<api::GroupStatus> Ownership::status() const {
   std::vector<api::GroupStatus> out;
   const auto& groups = changes_.running().document->document.groups;
   for (const config::ServiceEngineGroup& group : groups) {
-    if (group.engines.empty()) out.push_back({group.name, options_.name, "owner"});
+    if (group.engines.empty())
+      out.push_back({event_object(group.tenant, group.name), options_.name, "owner"});
   }
   for (const failover::GroupView& view : election_.view()) {
     const auto group = std::ranges::find_if(
@@ -176,7 +177,7 @@ std::vector<api::GroupStatus> groups_without_election(const Configuration& runni
     const char* state = owner == engine             ? "owner"
                         : takes_part(group, engine) ? "standby"
                                                     : kForeign;
-    out.push_back({group.name, owner, state});
+    out.push_back({event_object(group.tenant, group.name), owner, state});
   }
   return out;
 }

@@ -2,7 +2,7 @@
 import os
 import unittest
 
-from lab import SERVERS, Lab
+from lab import SERVERS, Lab, wait_until
 from runner import main
 from namespace import run
 
@@ -30,7 +30,7 @@ class LabItself(unittest.TestCase):
                     self.assertEqual(lab.curl(lab.clients[family][0], server),
                                      (lab.server_names[i], lab.clients[family][0]))
             self.assertEqual(len(lab.server_names), SERVERS)
-            self.assertIn("10.1.0.2 10.2.0.2 / 200", "\n".join(lab.access_log("server1")))
+            wait_until(lambda: "10.1.0.2 10.2.0.2 / 200" in "\n".join(lab.access_log("server1")), 10, "the log")
 
     def test_one_armed_clients_and_servers_are_neighbours(self):
         with Lab(one_armed=True) as lab:
@@ -51,6 +51,8 @@ class LabItself(unittest.TestCase):
                 self.forwarding_kernel(lab)
             for lab in (one, other):
                 lab.get("10.1.0.2", "10.2.0.2")
+                # A server writes it when it has answered.
+                wait_until(lambda log=lab: log.access_log("server1"), 10, "the log")
                 self.assertEqual(len(lab.access_log("server1")), 1, "reached by the own lab's client alone")
 
 
