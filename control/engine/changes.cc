@@ -8,8 +8,12 @@ namespace {
 
 constexpr timing::Duration kAgain = timing::seconds(1);
 
-bool is_lasting(const Change& change) {
+bool is_asked_for(const Change& change) {
   return std::holds_alternative<PutDocument>(change) || std::holds_alternative<SetMarks>(change);
+}
+
+bool is_lasting(const Changes::Operation& operation) {
+  return is_asked_for(operation.change) && operation.keep != Changes::Keep::kNothing;
 }
 
 }  // namespace
@@ -40,7 +44,7 @@ void Changes::begin(Operation operation) {
     *outcome = prepare(running_, hand->operation.change, around_, now);
     if (auto* prepared = std::get_if<Prepared>(&**outcome)) {
       hooks_.plan(prepared);
-      if (hooks_.store && is_lasting(hand->operation.change))
+      if (hooks_.store && is_lasting(hand->operation))
         prepared->lasting_marks = marks_text(prepared->next);
     }
     // Up to 64 MiB that nobody needs any more.
@@ -59,7 +63,7 @@ void Changes::refuse() {
   // Asked for again, but not at once.
   if (std::holds_alternative<Recompile>(hand->operation.change))
     running_.due_at = clock_.now() + kAgain;
-  if (is_lasting(hand->operation.change)) hooks_.refused(hand->operation.change, refused);
+  if (is_asked_for(hand->operation.change)) hooks_.refused(hand->operation.change, refused);
   if (hand->operation.refused) hand->operation.refused(refused);
 }
 
@@ -83,7 +87,7 @@ void Changes::finish() {
   const auto done = std::exchange(in_hand_, nullptr);
   spare_.dispose(std::exchange(running_, std::move(done->prepared().next)));
   hooks_.applied(done->operation.change, done->prepared());
-  if (hooks_.store && is_lasting(done->operation.change)) return store(done);
+  if (hooks_.store && is_lasting(done->operation)) return store(done);
   answer(done, base::Done{});
 }
 
@@ -92,18 +96,23 @@ void Changes::store(const std::shared_ptr<InHand>& done) {
   std::shared_ptr<const std::string> document;
   if (std::holds_alternative<PutDocument>(done->operation.change)) document = running_.text;
   const auto status = std::make_shared<base::Status>(base::Done{});
-  disk_.run([this, done, document,
-             status] { *status = hooks_.store(document.get(), done->prepared().lasting_marks); },
-            [this, done, status] { answer(done, *status); });
+  disk_.run(
+      [this, done, document, status] {
+        const bool all = done->operation.keep == Keep::kAll;
+        *status = hooks_.store(document.get(), all ? &done->prepared().lasting_marks : nullptr);
+      },
+      [this, done, status] { answer(done, *status); });
 }
 
 void Changes::answer(const std::shared_ptr<InHand>& done, const base::Status& status) {
   const Operation operation = std::move(done->operation);
   if (status) {
     if (operation.applied) operation.applied(done->prepared());
-  } else if (operation.refused) {
+  } else {
     const base::Error& error = status.errors().front();
-    operation.refused(Refused{500, {{error.path, "applied, but not stored: " + error.message}}});
+    const Refused refused{500, {{error.path, "applied, but not stored: " + error.message}}};
+    hooks_.refused(operation.change, refused);
+    if (operation.refused) operation.refused(refused);
   }
   spare_.dispose(std::move(done->outcome));
 }

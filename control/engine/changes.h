@@ -31,8 +31,12 @@ namespace limpet::engine {
 
 class Changes {
  public:
+  // What of a change has to outlive a restart: not what came from disk itself.
+  enum class Keep : uint8_t { kAll, kDocument, kNothing };
+
   struct Operation {
     Change change;
+    Keep keep = Keep::kAll;
     std::function<void(const Prepared&)> applied{};
     std::function<void(const Refused&)> refused{};
   };
@@ -46,12 +50,12 @@ class Changes {
     // All workers have it, and it is running().
     std::function<void(const Change&, const Prepared&)> applied = [](const Change&,
                                                                      const Prepared&) {};
-    // A document or marks were refused.
+    // A document or marks were refused, or (500) applied but not stored.
     std::function<void(const Change&, const Refused&)> refused = [](const Change&, const Refused&) {
     };
-    // Away from the control thread, on the disk's: none: nothing outlives a restart.
-    // `document`: null when it is the one that was stored last.
-    std::function<base::Status(const std::string* document, const std::string& marks)> store{};
+    // Away from the control thread, on the disk's: none: nothing outlives a restart. Null: what was
+    // stored last is still right.
+    std::function<base::Status(const std::string* document, const std::string* marks)> store{};
   };
 
   // `spare`: where what is not needed any more is destroyed.

@@ -3,10 +3,11 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
-#include <iterator>
 #include <random>
 #include <utility>
 
@@ -34,6 +35,19 @@ port::Cpus aside_of(const config::Bootstrap& bootstrap, const port::Cpus& all) {
   std::vector<uint32_t> taken = {bootstrap.control_core};
   taken.insert(taken.end(), bootstrap.worker_cores.begin(), bootstrap.worker_cores.end());
   return all.without(taken);
+}
+
+// Nothing: it cannot be read, or is larger than a document may be.
+std::optional<std::string> read_document(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return std::nullopt;
+  std::string text;
+  std::array<char, 65536> piece{};
+  while (in.read(piece.data(), piece.size()) || in.gcount() > 0) {
+    text.append(piece.data(), static_cast<std::size_t>(in.gcount()));
+    if (text.size() > base::kRequestBodyBytesMax) return std::nullopt;
+  }
+  return in.bad() ? std::nullopt : std::optional(std::move(text));
 }
 
 }  // namespace
@@ -83,6 +97,8 @@ base::Result<std::unique_ptr<Engine>> Engine::start(const config::Bootstrap& boo
 base::Status Engine::open(std::optional<std::string> document) {
   // The helper's and its like are made here, and that of whoever prints answers.
   const port::OnCpus threads_are_aside(aside_);
+  for (const int signal : kStopSignals) signals_.add(signal);
+  signals_.add(SIGHUP);
   if (auto status = open_devices(); !status) return status;
   helper_ = std::make_unique<AsideThread>(io_);
   disk_ = std::make_unique<AsideThread>(io_);
@@ -153,7 +169,7 @@ void Engine::make_changes() {
   hooks.applied = [this](const Change& c, const Prepared& p) { applied(c, p); };
   hooks.refused = [this](const Change& c, const Refused& r) { refused(c, r); };
   if (bootstrap_.state_directory) {
-    hooks.store = [this](const std::string* document, const std::string& marks) {
+    hooks.store = [this](const std::string* document, const std::string* marks) {
       return store(document, marks);
     };
   }
@@ -228,6 +244,11 @@ base::Status Engine::open_peers() {
                            clock_, random_.next());
   if (!peers) return peers.errors();
   peers_ = std::move(peers.value());
+  if (const auto& file = bootstrap_.mirroring->secret_file) {
+    const auto key = mirroring::load_key(*file, failover::kHeartbeatLabel);
+    if (!key) return key.errors();
+    seal_.emplace(key.value());
+  }
   return base::Done{};
 }
 
@@ -273,7 +294,9 @@ base::Status Engine::open_state(std::optional<std::string> document) {
   if (documents.size() == 2 && generation(documents[1]) > generation(documents[0]))
     std::swap(documents[0], documents[1]);
   begin_with(std::move(documents));
-  if (marks) changes_->add({.change = SetMarks{std::move(*marks), true}});
+  if (marks) {
+    changes_->add({.change = SetMarks{std::move(*marks), true}, .keep = Changes::Keep::kNothing});
+  }
   if (state_) return open_table();
   return base::Done{};
 }
@@ -284,8 +307,8 @@ void Engine::begin_with(std::vector<First> documents) {
   if (documents.empty()) return;
   First first = std::move(documents.front());
   documents.erase(documents.begin());
-  const auto next = [this, stored = first.stored,
-                     rest = std::move(documents)](const Refused& refused) {
+  const bool stored = first.stored;
+  const auto next = [this, stored, rest = std::move(documents)](const Refused& refused) {
     if (refused.http_status == 500) return;  // it runs, but is not on disk
     if (stored) {
       if (const auto kept = state_->set_aside(StateDirectory::kDocument); !kept)
@@ -293,7 +316,9 @@ void Engine::begin_with(std::vector<First> documents) {
     }
     begin_with(rest);
   };
-  changes_->add_first({.change = PutDocument{.text = std::move(first.text)}, .refused = next});
+  changes_->add_first({.change = PutDocument{.text = std::move(first.text)},
+                       .keep = stored ? Changes::Keep::kNothing : Changes::Keep::kDocument,
+                       .refused = next});
 }
 
 // The table that was on disk; one that is of no use is as good as none.
@@ -326,8 +351,6 @@ void Engine::await_signals() {
 }
 
 void Engine::run() {
-  for (const int signal : kStopSignals) signals_.add(signal);
-  signals_.add(SIGHUP);
   await_signals();
   schedule_tick();
   // Not run(): a client that sends without pause must not keep ARP and timers waiting.
@@ -340,7 +363,7 @@ void Engine::run() {
     steps_.observe(now - std::exchange(before, now));
   }
   shut_down();
-  events_.tell_all_suppressed(clock_.now());
+  reporter_.tell_all();
 }
 
 void Engine::schedule_tick() {
@@ -357,7 +380,7 @@ void Engine::tick() {
   const Instant now = clock_.now();
   drain_punts();
   slow_path_->tick(now);
-  workers_->tick(*spare_);
+  workers_->tick(*spare_, now);
   changes_->tick();
   news_->read();
   keep_table();
@@ -368,7 +391,7 @@ void Engine::tick() {
   entries_->tick();
   deletions_->tick();
   // Slots that are being counted keep their owners.
-  if (views_->idle()) retirement_->tick(now);
+  if (!views_->is_behind()) retirement_->tick(now);
   watch_->tick(now);
   views_->tick();
   reporter_.tick();
@@ -393,17 +416,11 @@ void Engine::reload() {
   if (!bootstrap_.document) return refuse("SIGHUP: the engine's file names no document to read");
   // Read aside: the disk may be slow.
   const auto text = std::make_shared<std::optional<std::string>>();
-  disk_->run(
-      [path = *bootstrap_.document, text] {
-        std::ifstream in(path, std::ios::binary);
-        std::string all{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-        if (in.is_open() && !in.bad()) *text = std::move(all);
-      },
-      [this, refuse, text] {
-        if (!*text)
-          return refuse(fmt::format("SIGHUP: {} cannot be read", bootstrap_.document->string()));
-        changes_->add({.change = PutDocument{.text = std::move(**text)}});
-      });
+  disk_->run([path = *bootstrap_.document, text] { *text = read_document(path); },
+             [this, refuse, text] {
+               if (*text) return changes_->add({.change = PutDocument{.text = std::move(**text)}});
+               refuse(fmt::format("SIGHUP: {} cannot be read", bootstrap_.document->string()));
+             });
 }
 
 // The next step of the start, or of keeping the table on disk.
@@ -433,14 +450,6 @@ void Engine::keep_table() {
 
 // Peers can be heard from now on.
 void Engine::start_election() {
-  std::optional<failover::Seal> seal;
-  if (const auto& file = bootstrap_.mirroring->secret_file) {
-    const auto key = mirroring::load_key(*file, failover::kHeartbeatLabel);
-    if (key)
-      seal.emplace(key.value());
-    else
-      reporter_.report(EventName::kConfigRefused, bootstrap_.name, key.errors().front().message);
-  }
   Ownership::Hooks hooks{
       .session = [this](std::size_t peer) { return peers_->session(peer); },
       .say = [this](std::size_t peer,
@@ -453,9 +462,8 @@ void Engine::start_election() {
             slow_path_->send_heartbeat(hop, to, base::kHeartbeatPort, datagram, clock_.now());
           },
       .announce = [this] { slow_path_->announce_again(clock_.now()); }};
-  ownership_ =
-      std::make_unique<Ownership>(peers_->election_options(), std::move(seal), *workers_, *changes_,
-                                  *exchange_, reporter_, clock_, std::move(hooks));
+  ownership_ = std::make_unique<Ownership>(peers_->election_options(), seal_, *workers_, *changes_,
+                                           *exchange_, reporter_, clock_, std::move(hooks));
   peers_->start([this](std::size_t peer, std::span<const uint8_t> body, Instant now) {
     ownership_->hear(peer, body, now);
   });
@@ -547,11 +555,12 @@ void Engine::refused(const Change& change, const Refused& refused) {
 }
 
 // The disk's thread.
-base::Status Engine::store(const std::string* document, const std::string& marks) {
+base::Status Engine::store(const std::string* document, const std::string* marks) {
   if (document != nullptr) {
     if (auto status = state_->save(StateDirectory::kDocument, *document); !status) return status;
   }
-  return state_->save(StateDirectory::kHealthMarks, marks);
+  if (marks == nullptr) return base::Done{};
+  return state_->save(StateDirectory::kHealthMarks, *marks);
 }
 
 // --- the API
@@ -636,7 +645,8 @@ std::vector<api::PortStatus> Engine::port_status() const {
 
 void Engine::add_status(api::StatusView* out) const {
   out->groups = ownership_ ? ownership_->status()
-                           : groups_without_election(changes_->running(), bootstrap_.name);
+                           : groups_without_election(changes_->running(), bootstrap_.name,
+                                                     /*elects=*/peers_ != nullptr);
   if (peers_) peers_->add_status(out);
 }
 

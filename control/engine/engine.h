@@ -117,7 +117,7 @@ class Engine final : public api::Backend, private slowpath::Link {
   void publishing(Prepared& prepared);
   void applied(const Change& change, const Prepared& prepared);
   void refused(const Change& change, const Refused& refused);
-  base::Status store(const std::string* document, const std::string& marks);
+  base::Status store(const std::string* document, const std::string* marks);
 
   std::vector<api::PortStatus> port_status() const;
   std::vector<api::ReasonCount> drops() const;
@@ -172,6 +172,7 @@ class Engine final : public api::Backend, private slowpath::Link {
   std::unique_ptr<Views> views_;
   std::unique_ptr<TableKeeper> keeper_;   // with a state directory
   std::unique_ptr<Peers> peers_;          // with peers
+  std::optional<failover::Seal> seal_;    // with a secret, too
   std::unique_ptr<Ownership> ownership_;  // with peers, from Stage::kRunning on
 
   Stage stage_ = Stage::kDocument;

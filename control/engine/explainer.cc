@@ -79,8 +79,7 @@ std::vector<api::Candidate> candidates(const snapshot::Pool& pool, const balance
 void Explainer::ask(const api::ExplainRequest& request, const Answer& answer, uint32_t tries) {
   if (tries == kTries)
     return answer(api::Refusal{503, {{"", "the configuration keeps changing: try again"}}});
-  const auto snapshot = running_.snapshot;
-  const snapshot::Snapshot& s = *snapshot;
+  const snapshot::Snapshot& s = *running_.snapshot;
   const auto found = find(request);
   if (const auto* refusal = std::get_if<api::Refusal>(&found)) return answer(*refusal);
   const std::size_t index = std::get<std::size_t>(found);
@@ -109,16 +108,19 @@ void Explainer::ask(const api::ExplainRequest& request, const Answer& answer, ui
     job.vip_port = listener->first_port;
     job.client = request.client;
   });
-  questions_.ask(std::move(jobs), [this, out, snapshot, listener, request, answer,
+  const uint32_t record = listener->virtual_service;
+  const bool tcp = listener->protocol == packet::kProtocolTcp;
+  questions_.ask(std::move(jobs), [this, out, version = s.version, record, tcp, request, answer,
                                    tries](const Jobs& all) mutable {
-    const snapshot::Snapshot& asked = *snapshot;
-    if (std::ranges::any_of(all, [&](const auto& j) { return j->version != asked.version; }))
+    const auto is_another = [&](const auto& job) { return job->version != version; };
+    const snapshot::Snapshot& asked = *running_.snapshot;
+    if (asked.version != version || std::ranges::any_of(all, is_another))
       return ask(request, answer, tries + 1);
-    const snapshot::VirtualService& record = asked.virtual_services[listener->virtual_service];
+    const snapshot::VirtualService& met = asked.virtual_services[record];
     const uint32_t home = all.front()->home_core;
     out.home_core = worker_cores_[home];
-    explain_binding(all, home, asked, asked.scope(record.scope), &out);
-    explain_answer(*all[home], asked, record, listener->protocol == packet::kProtocolTcp, &out);
+    explain_binding(all, home, asked, asked.scope(met.scope), &out);
+    explain_answer(*all[home], asked, met, tcp, &out);
     answer(std::move(out));
   });
 }

@@ -47,8 +47,8 @@ Services services_of(const config::Document& document, const snapshot::Snapshot&
       if (record->scope != snapshot::kNoScope) service.scopes.push_back(record->scope);
     }
     std::ranges::sort(service.scopes);
-    const auto twice = std::ranges::unique(service.scopes);
-    service.scopes.erase(twice.begin(), twice.end());
+    service.scopes.erase(std::unique(service.scopes.begin(), service.scopes.end()),
+                         service.scopes.end());
     judge(vs, first, &service);
   }
   return out;

@@ -107,6 +107,7 @@ int run_replay(const Options& options, Findings findings) {
 }
 
 int run_engine(const std::string& file, Findings findings) {
+  std::signal(SIGHUP, SIG_IGN);   // until the engine is there to listen to it
   std::signal(SIGPIPE, SIG_IGN);  // whoever read our standard error may have gone
   base::Result<std::unique_ptr<Engine>> engine =
       base::Error{"/memory/size_mb", "there is less memory than the limits need"};

@@ -15,6 +15,7 @@ namespace {
 
 // A worker without a turn for so long stands still.
 constexpr timing::Duration kTurnMax = timing::seconds(1);
+constexpr timing::Duration kAgain = timing::seconds(1);
 
 constexpr const char* kHeardNames[] = {"accepted", "own_name", "unknown_peer", "replayed",
                                        "unverified"};
@@ -93,10 +94,17 @@ void Ownership::carry_out(const failover::Election::Step& step, Instant now) {
 void Ownership::bring_into_force() {
   std::vector<uint64_t> wanted;
   for (const GroupId group : election_.wanted()) wanted.push_back(group.value);
-  if (changing_ || wanted == changes_.running().owned) return;
+  if (changing_ || wanted == changes_.running().owned || clock_.now() < not_before_) return;
   changing_ = true;
-  const auto done = [this](const auto&) { changing_ = false; };
-  changes_.add_first({.change = SetOwned{std::move(wanted)}, .applied = done, .refused = done});
+  changes_.add_first({.change = SetOwned{std::move(wanted)},
+                      .applied = [this](const Prepared&) { changing_ = false; },
+                      .refused =
+                          [this](const Refused& refused) {
+                            changing_ = false;
+                            not_before_ = clock_.now() + kAgain;
+                            reporter_.report(EventName::kConfigRefused, options_.name,
+                                             "groups: " + refused.errors.front().message);
+                          }});
 }
 
 // Whether every worker has had a turn lately.
@@ -170,9 +178,10 @@ std::vector<api::GroupStatus> Ownership::status() const {
 }
 
 std::vector<api::GroupStatus> groups_without_election(const Configuration& running,
-                                                      const std::string& engine) {
+                                                      const std::string& engine, bool elects) {
   std::vector<api::GroupStatus> out;
   for (const config::ServiceEngineGroup& group : running.document->document.groups) {
+    if (elects && !group.engines.empty()) continue;
     const std::string& owner = group.engines.empty() ? engine : group.engines.front();
     const char* state = owner == engine             ? "owner"
                         : takes_part(group, engine) ? "standby"

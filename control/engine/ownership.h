@@ -79,6 +79,7 @@ class Ownership {
   std::vector<std::optional<net::Address>> heard_from_;  // by peer: its last heartbeat by data
   std::deque<std::pair<uint32_t, uint32_t>> fences_;     // the election's number, exchange's
   bool changing_ = false;
+  timing::Instant not_before_;  // of the next change, after one that was refused
   std::vector<WorkerTurns> worker_turns_;
   timing::Instant ticked_at_;
   std::array<uint64_t, static_cast<std::size_t>(failover::Heard::kCount)> heard_{};
@@ -86,8 +87,9 @@ class Ownership {
   uint64_t forged_ = 0;
 };
 
-// What there is to say of groups without an election.
+// What there is to say of groups without an election; if there will be one, nothing of those that
+// it decides.
 std::vector<api::GroupStatus> groups_without_election(const Configuration& running,
-                                                      const std::string& engine);
+                                                      const std::string& engine, bool elects);
 
 }  // namespace limpet::engine

@@ -26,20 +26,31 @@ class Reporter {
 
   // One of many: told by the next tick(), unless too many wait.
   void add(telemetry::EventName name, std::string object, std::string message) {
-    waiting_.push_back({name, std::move(object), std::move(message)});
+    waiting_.push_back({name, clock_.wall(), std::move(object), std::move(message)});
   }
   void tick() {
-    for (std::size_t i = 0; i < kPerTick && !waiting_.empty(); ++i, waiting_.pop_front())
-      report(waiting_.front().name, waiting_.front().object, waiting_.front().message);
+    for (std::size_t i = 0; i < kPerTick && !waiting_.empty(); ++i) tell_first();
     log_.tell_suppressed(clock_.now(), kPerTick);
+  }
+  // Before the end.
+  void tell_all() {
+    while (!waiting_.empty()) tell_first();
+    log_.tell_all_suppressed(clock_.now());
   }
 
  private:
   struct Waiting {
     telemetry::EventName name;
+    timing::WallTime time;  // when it happened
     std::string object;
     std::string message;
   };
+
+  void tell_first() {
+    const Waiting& first = waiting_.front();
+    log_.record(clock_.now(), first.time, first.name, first.object, first.message);
+    waiting_.pop_front();
+  }
 
   telemetry::EventLog& log_;
   const timing::Clock& clock_;

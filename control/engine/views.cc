@@ -61,17 +61,27 @@ void Views::tick() {
   making->complete = true;
   aside_.run(
       [making] {
-        making->is_status() ? add_rows(making.get(), &making->status)
-                            : add_rows(making.get(), &making->metrics);
+        if (making->is_status()) {
+          add_rows(making.get(), &making->status);
+          making->more_statuses.assign(making->status_answers.size() - 1, making->status);
+        } else {
+          add_rows(making.get(), &making->metrics);
+          making->more_metrics.assign(making->metrics_answers.size() - 1, making->metrics);
+        }
       },
       [this, making] {
         making_.pop_front();
-        const auto answer = [](auto& answers, auto& view) {
-          for (std::size_t i = 1; i < answers.size(); ++i) answers[i](view);
+        const auto answer = [](auto& answers, auto& view, auto& more) {
           answers.front()(std::move(view));
+          for (std::size_t i = 1; i < answers.size(); ++i) answers[i](std::move(more[i - 1]));
         };
-        making->is_status() ? answer(making->status_answers, making->status)
-                            : answer(making->metrics_answers, making->metrics);
+        if (making->is_status()) {
+          answer(making->status_answers, making->status, making->more_statuses);
+        } else {
+          answer(making->metrics_answers, making->metrics, making->more_metrics);
+        }
+        // It may be the last who has them.
+        aside_.dispose(std::pair(std::move(making->document), std::move(making->inventory)));
       });
 }
 

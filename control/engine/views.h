@@ -63,8 +63,12 @@ class Views {
   void status(api::Answer<api::StatusView> answer);
   void metrics(api::Answer<api::MetricsView> answer);
   void tick();
-  // None is being made: slots may be given to others.
-  bool idle() const { return making_.empty(); }
+  // One is being made of a configuration that does not run any more, whose slots must keep their
+  // owners until then.
+  bool is_behind() const {
+    return !making_.empty() && making_.front()->has_begun() &&
+           making_.front()->inventory != changes_.running().inventory;
+  }
 
   api::TelemetryView telemetry() const;
 
@@ -87,6 +91,9 @@ class Views {
     std::vector<api::Answer<api::MetricsView>> metrics_answers{};
     api::StatusView status{};    // what is of no service or server; then all
     api::MetricsView metrics{};  // the same
+    // For those who asked after the first.
+    std::vector<api::StatusView> more_statuses{};
+    std::vector<api::MetricsView> more_metrics{};
     std::shared_ptr<const config::Parsed> document{};
     std::shared_ptr<const Inventory> inventory{};
     std::vector<ServiceNumbers> services{};   // as the document has them

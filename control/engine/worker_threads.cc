@@ -10,6 +10,7 @@ namespace {
 constexpr uint32_t kServersPerTick = 8192;
 constexpr uint32_t kBlocksPerTick = 512;
 constexpr std::size_t kCountedPerTick = 2048;
+constexpr timing::Duration kCountInterval = timing::seconds(1);
 
 std::vector<std::unique_ptr<port::TableMemory>> memory_for(const config::Bootstrap& bootstrap) {
   std::vector<std::unique_ptr<port::TableMemory>> out;
@@ -96,10 +97,10 @@ void WorkerThreads::empty_rings() {
   }
 }
 
-void WorkerThreads::tick(Aside& helper) {
+void WorkerThreads::tick(Aside& spare, timing::Instant now) {
   auto old = publisher_->take_unused();
-  if (!old.empty()) helper.dispose(std::move(old));
-  count_source_ports();
+  if (!old.empty()) spare.dispose(std::move(old));
+  count_source_ports(now);
 }
 
 // --- source ports
@@ -146,8 +147,7 @@ void WorkerThreads::find_missing(const snapshot::Server& server, std::vector<uin
 void WorkerThreads::make_source_ports(std::vector<uint32_t> ids) {
   // Pools may have a server in common.
   std::ranges::sort(ids);
-  const auto twice = std::ranges::unique(ids);
-  ids.erase(twice.begin(), twice.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   if (ids.empty()) return;
   for (uint32_t w = 0; w < count(); ++w) {
     Blocks& blocks = source_ports_[w];
@@ -185,7 +185,8 @@ void WorkerThreads::forget_source_ports(compile::NatBlock block) {
 }
 
 // A slice: with ten thousands of servers all of them at once would be a step too long.
-void WorkerThreads::count_source_ports() {
+void WorkerThreads::count_source_ports(timing::Instant now) {
+  if (counting_at_ == 0 && now - counted_at_ < kCountInterval) return;
   const std::size_t ids = source_ports_.front().size();
   const std::size_t end = std::min(counting_at_ + kCountedPerTick, ids);
   for (; counting_at_ < end; ++counting_at_) {
@@ -193,6 +194,7 @@ void WorkerThreads::count_source_ports() {
       counting_sum_ += blocks[counting_at_] ? blocks[counting_at_]->in_use() : 0;
   }
   if (counting_at_ < ids) return;
+  counted_at_ = now;
   source_ports_counted_ = counting_sum_;
   counting_at_ = counting_sum_ = 0;
 }

@@ -47,11 +47,11 @@ class WorkerThreads final : public Cores {
   void stop();
 
   // Gives old snapshots, which nobody uses any more, to be destroyed aside; counts source ports.
-  void tick(Aside& helper);
+  void tick(Aside& spare, timing::Instant now);
 
   worker::Wiring& wiring() { return wiring_; }
   std::pmr::memory_resource* memory() { return memory_.back().get(); }  // the control thread's
-  // Over all blocks; some milliseconds old.
+  // Over all blocks; a second old.
   uint64_t source_ports_in_use() const { return source_ports_counted_; }
 
   uint32_t source_ports_in_use(compile::NatBlock block) const;
@@ -88,7 +88,7 @@ class WorkerThreads final : public Cores {
   // Adds the NatIds of the server that have no source ports yet.
   void find_missing(const snapshot::Server& server, std::vector<uint32_t>* ids) const;
   void make_source_ports(std::vector<uint32_t> ids);
-  void count_source_ports();
+  void count_source_ports(timing::Instant now);
   void empty_rings();
 
   base::Random& random_;
@@ -109,6 +109,7 @@ class WorkerThreads final : public Cores {
   std::size_t provided_pool_ = 0;
   std::size_t provided_server_ = 0;
 
+  timing::Instant counted_at_;
   std::size_t counting_at_ = 0;  // NatId
   uint64_t counting_sum_ = 0;
   uint64_t source_ports_counted_ = 0;

@@ -75,8 +75,9 @@ Forwarder::Forwarder(const Options& options, const base::KeyedHash& hash, base::
 }
 
 void Forwarder::use(const snapshot::Snapshot& s) {
-  if (snapshot_ == &s) return;
+  if (snapshot_ == &s && version_ == s.version) return;
   snapshot_ = &s;
+  version_ = s.version;
   sweep_at_ = 0;
   swept_ = false;
 }

@@ -219,6 +219,7 @@ class Forwarder {
   rte_mempool* pool_;
   Output& output_;
   const snapshot::Snapshot* snapshot_ = nullptr;
+  uint64_t version_ = 0;  // its
 
   FlowTable flows_;
   timing::Wheel wheel_;

@@ -61,8 +61,10 @@ void Core::arrive(Buffer* frame, const packet::IngressSet& ports) {
 
 void Core::begin(const snapshot::Snapshot& s, timing::Instant now) {
   now_ = now;
-  if (snapshot_ != &s) replica_.restart_sweep();
+  // A worker that slept may find another snapshot where an earlier one was.
+  if (snapshot_ != &s || version_ != s.version) replica_.restart_sweep();
   snapshot_ = &s;
+  version_ = s.version;
   replica_.begin(s, now);
   forwarder_.use(s);
 }

@@ -158,6 +158,7 @@ class Core {
   CoreStats stats_;
 
   const snapshot::Snapshot* snapshot_ = nullptr;
+  uint64_t version_ = 0;  // its
   timing::Instant now_;
   std::vector<packet::Buffer*> arrived_;  // parsed, to be steered
   std::vector<packet::Buffer*> waiting_;  // steered here by others

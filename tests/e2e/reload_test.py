@@ -98,12 +98,14 @@ class Reload(LabTest):
         self.assertEqual(timeout(), 61)
         self.assertRegex(hup("{", "CONFIG_REFUSED")["message"], "errors; the first: .*parse error")
         self.assertEqual(timeout(), 61)
-        os.unlink(path)
-        known = engine.events()[-1]["seq"]
-        engine.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: engine.events()[-1]["seq"] > known, 10, "an event")
-        self.assertRegex(engine.events()[-1]["message"], "SIGHUP: .*first.json cannot be read")
-        self.assertEqual(timeout(), 61)
+        for spoil in (os.unlink, os.mkdir):  # it is not there; it is no file
+            spoil(path)
+            time.sleep(1.1)  # at most one event of a name and object in a second
+            known = engine.events()[-1]["seq"]
+            engine.process.send_signal(signal.SIGHUP)
+            wait_until(lambda before=known: engine.events()[-1]["seq"] > before, 10, "an event")
+            self.assertRegex(engine.events()[-1]["message"], "SIGHUP: .*first.json cannot be read")
+            self.assertEqual(timeout(), 61)
         self.assertEqual(engine.stop(), 0, engine.log())
 
     def test_a_service_port_has_a_pool_of_its_own(self):

@@ -89,6 +89,32 @@ TEST(EngineRegression, ExplainOverAPutIsOfOneSnapshot) {
   EXPECT_FALSE(out) << "answered from two snapshots";
 }
 
+// Asked and answered by the cores in one configuration, told in the words of the next.
+TEST(EngineRegression, ExplainIsAskedAgainWhenAnotherConfigurationRuns) {
+  EngineLab lab;
+  ASSERT_TRUE(lab.put(document()));
+  lab.datagram("10.1.0.9");
+  std::optional<api::Explanation> out;
+  lab.explainer.explain({.virtual_service = "web0", .client = *net::Address::parse("10.1.0.9")},
+                        [&](api::Outcome<api::Explanation> o) {
+                          if (auto* e = std::get_if<api::Explanation>(&o)) out = std::move(*e);
+                        });
+  lab.turn();  // the cores have said what they know
+  lab.changes.add({.change = PutDocument{document({.first_server = "10.2.7.2"})}});
+  for (int i = 0; i < 3; ++i) {
+    lab.helper.finish();
+    lab.changes.tick();
+    lab.turn();
+  }
+  ASSERT_EQ(lab.running().generation, 2u);
+  lab.questions.tick();
+  EXPECT_FALSE(out);
+  lab.settle();
+  ASSERT_TRUE(out);
+  for (const api::Candidate& c : out->candidates)
+    EXPECT_TRUE(c.server.starts_with("10.2.7.")) << c.server;
+}
+
 // The helper read what `recycle` wrote.
 TEST(EngineRegression, TheRegistryIsNotWrittenWhileItIsCopied) {
   EngineLab lab;

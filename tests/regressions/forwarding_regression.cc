@@ -1,4 +1,5 @@
 // Bugs that were found in the data path, each through a whole core.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <set>
@@ -210,6 +211,31 @@ TEST_P(ForwardingRegression, AnswersToAVipThatTranslatesReachTheirFlow) {
     EXPECT_EQ(answer.source_port, to);
   }
   EXPECT_EQ(servers.size(), 1u);  // one client, one server
+}
+
+// A worker that slept over two changes found the second snapshot where the first had been, took it
+// for the same one, and said at once that it had carried out what both had ended.
+TEST(ForwardingRegression, AnotherSnapshotAtTheSameAddressIsAnotherSnapshot) {
+  CoreLab lab({.flows = 4096, .entries = 4096});
+  std::vector<std::string> clients;
+  for (int i = 0; i < 2000; ++i)
+    clients.push_back(fmt::format("10.1.{}.{}", 1 + i / 200, 1 + i % 200));
+  for (const std::string& client : clients) lab.datagram({client, 5000});
+  auto snapshot = std::make_shared<snapshot::Snapshot>(lab.running());
+  snapshot->version = 100;
+  worker::Core& core = lab.core();
+  const auto turn = [&] {
+    core.begin(*snapshot, lab.clock.now());
+    core.judge();
+    core.end();
+  };
+  for (int i = 0; i < 10'000 && core.stats().swept_version != 100; ++i) turn();
+  ASSERT_EQ(core.stats().swept_version, 100u);
+  snapshot->version = 102;
+  turn();
+  EXPECT_EQ(core.stats().swept_version, 100u) << "without a look at its flows";
+  for (int i = 0; i < 10'000 && core.stats().swept_version != 102; ++i) turn();
+  EXPECT_EQ(core.stats().swept_version, 102u);
 }
 
 }  // namespace

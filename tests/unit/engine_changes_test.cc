@@ -121,6 +121,24 @@ TEST(ChangesTest, MarksAreStoredWithoutTheDocument) {
   EXPECT_THAT(lab.marks_stored.back(), HasSubstr("OPER_DOWN"));
 }
 
+// Else a crash between the document and the marks, both from disk, would lose the marks.
+TEST(ChangesTest, WhatCameFromDiskIsNotWrittenBack) {
+  EngineLab lab({.stores = true});
+  lab.changes.add({.change = PutDocument{document()}, .keep = Changes::Keep::kNothing});
+  lab.settle();
+  EXPECT_EQ(lab.running().generation, 1u);
+  EXPECT_TRUE(lab.documents_stored.empty());
+  EXPECT_TRUE(lab.marks_stored.empty());
+}
+
+TEST(ChangesTest, ADocumentToBeginWithLeavesTheMarksOnDisk) {
+  EngineLab lab({.stores = true});
+  lab.changes.add({.change = PutDocument{document()}, .keep = Changes::Keep::kDocument});
+  lab.settle();
+  EXPECT_EQ(lab.documents_stored.size(), 1u);
+  EXPECT_TRUE(lab.marks_stored.empty());
+}
+
 TEST(ChangesTest, WhatIsAppliedButNotOnDiskSaysSo) {
   EngineLab lab({.stores = true});
   lab.stored = base::Error{"/state_directory", "no space"};

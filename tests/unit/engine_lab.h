@@ -333,9 +333,9 @@ class EngineLab {
       applied.emplace_back(names[change.index()]);
     };
     if (stores) {
-      out.store = [this](const std::string* text, const std::string& marks) {
+      out.store = [this](const std::string* text, const std::string* marks) {
         if (text != nullptr) documents_stored.push_back(*text);
-        marks_stored.push_back(marks);
+        if (marks != nullptr) marks_stored.push_back(*marks);
         return stored;
       };
     }
