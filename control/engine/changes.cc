@@ -6,7 +6,7 @@ namespace limpet::engine {
 
 namespace {
 
-constexpr timing::Duration kAgain = timing::seconds(1);
+constexpr timing::Duration kCompileAgain = timing::seconds(1);
 
 bool is_asked_for(const Change& change) {
   return std::holds_alternative<PutDocument>(change) || std::holds_alternative<SetMarks>(change);
@@ -62,7 +62,7 @@ void Changes::refuse() {
   const Refused& refused = std::get<Refused>(*hand->outcome);
   // Asked for again, but not at once.
   if (std::holds_alternative<Recompile>(hand->operation.change))
-    running_.due_at = clock_.now() + kAgain;
+    running_.due_at = clock_.now() + kCompileAgain;
   if (is_asked_for(hand->operation.change)) hooks_.refused(hand->operation.change, refused);
   if (hand->operation.refused) hand->operation.refused(refused);
 }

@@ -9,7 +9,7 @@ namespace limpet::engine {
 
 namespace {
 
-constexpr uint32_t kPlacesPerTick = 16384;
+constexpr uint32_t kCountingPlacesPerTick = 16384;
 
 // Whether it names keys, not only scopes.
 bool names_keys(const worker::EntryFilter& wanted) {
@@ -67,7 +67,7 @@ void Deletions::count() {
   Counting& counting = counting_.front();
   const auto s = hooks_.snapshot();
   const mirroring::Mirror& mirror = exchange_.mirror();
-  const uint32_t end = std::min(counting.at + kPlacesPerTick, mirror.places());
+  const uint32_t end = std::min(counting.at + kCountingPlacesPerTick, mirror.places());
   for (; counting.at < end; ++counting.at) {
     const mirroring::Mirror::Binding* b = mirror.at(counting.at);
     if (b == nullptr || !counting.wanted.matches(*s, b->scope, b->key, b->record.server)) continue;

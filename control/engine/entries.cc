@@ -15,7 +15,7 @@ using timing::seconds;
 
 namespace {
 
-constexpr uint32_t kPlacesPerTick = 16384;
+constexpr uint32_t kListingPlacesPerTick = 16384;
 
 api::Refusal refusal(unsigned status, std::string path, std::string message) {
   return {status, {{std::move(path), std::move(message)}}};
@@ -162,7 +162,7 @@ void Entries::tick() {
   if (listings_.empty()) return;
   Listing& listing = listings_.front();
   const snapshot::Snapshot& s = *running_.snapshot;
-  const uint32_t end = std::min(listing.at + kPlacesPerTick, mirror_.places());
+  const uint32_t end = std::min(listing.at + kListingPlacesPerTick, mirror_.places());
   bool full = false;
   for (; listing.at < end && !full; ++listing.at) {
     const mirroring::Mirror::Binding* b = mirror_.at(listing.at);

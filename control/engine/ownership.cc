@@ -15,7 +15,7 @@ namespace {
 
 // A worker without a turn for so long stands still.
 constexpr timing::Duration kTurnMax = timing::seconds(1);
-constexpr timing::Duration kAgain = timing::seconds(1);
+constexpr timing::Duration kOwnAgain = timing::seconds(1);
 
 constexpr const char* kHeardNames[] = {"accepted", "own_name", "unknown_peer", "replayed",
                                        "unverified"};
@@ -101,7 +101,7 @@ void Ownership::bring_into_force() {
                       .refused =
                           [this](const Refused& refused) {
                             changing_ = false;
-                            not_before_ = clock_.now() + kAgain;
+                            not_before_ = clock_.now() + kOwnAgain;
                             reporter_.report(EventName::kConfigRefused, options_.name,
                                              "groups: " + refused.errors.front().message);
                           }});

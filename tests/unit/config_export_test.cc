@@ -12,7 +12,7 @@ namespace {
 using ::testing::HasSubstr;
 using Paths = std::vector<std::string>;
 
-const VirtualService& first_vs(const Parsed& p) {
+const VirtualService& exported_vs(const Parsed& p) {
   return p.document.virtual_services.front();
 }
 
@@ -31,7 +31,7 @@ TEST(Export, ANumberWithoutAFractionIsAnInteger) {
   const Parsed p = parsed(text);
   EXPECT_EQ(p.generation, 12u);
   EXPECT_EQ(p.document.profiles[0].timeout, std::chrono::minutes(3));
-  EXPECT_EQ(first_vs(p).services[0].first_port, 8080);
+  EXPECT_EQ(exported_vs(p).services[0].first_port, 8080);
   EXPECT_EQ(p.document.network_profiles[0].session_idle_timeout, std::chrono::seconds(60));
 }
 
@@ -55,7 +55,7 @@ JsonValue two_clouds() {
 PoolIndex pool_of(JsonValue json, const char* reference, const char* vs_cloud = nullptr) {
   at(json, "/VirtualService/0/pool_ref") = reference;
   if (vs_cloud != nullptr) at(json, "/VirtualService/0/cloud_ref") = vs_cloud;
-  return *first_vs(parsed(json)).pool;
+  return *exported_vs(parsed(json)).pool;
 }
 
 TEST(Export, ANameIsLookedUpInTheCloudThatTheReferenceSays) {
@@ -96,15 +96,15 @@ TEST(Export, SystemObjectsAreInEveryCloud) {
   at(json, "/VirtualService/0/se_group_ref") =
       "/api/serviceenginegroup/?tenant=admin&name=Default-Group&cloud=A";
   Parsed p = parsed(json);
-  EXPECT_EQ(p.document.groups[first_vs(p).group.value].uuid,
+  EXPECT_EQ(p.document.groups[exported_vs(p).group.value].uuid,
             object_uuid("ServiceEngineGroup", "admin", "Default-Group"));
   at(json, "/ServiceEngineGroup/1") = {
       {"name", "Default-Group"}, {"uuid", "group-a"}, {"cloud_ref", "/api/cloud?name=A"}};
   p = parsed(json);
-  EXPECT_EQ(p.document.groups[first_vs(p).group.value].uuid, "group-a");
+  EXPECT_EQ(p.document.groups[exported_vs(p).group.value].uuid, "group-a");
   at(json, "/VirtualService/0").erase("se_group_ref");
   p = parsed(json);
-  EXPECT_EQ(p.document.groups[first_vs(p).group.value].uuid, "group-a");
+  EXPECT_EQ(p.document.groups[exported_vs(p).group.value].uuid, "group-a");
 }
 
 TEST(Export, TheSameNameTwiceInACloudIsAnError) {
@@ -156,18 +156,18 @@ TEST(Export, TheSameVipInAnotherVrfIsNotServedAndInNobodysWay) {
 TEST(Export, APoolInAnotherVrfIsNotServed) {
   const Parsed p =
       parsed(with(sample_document(), "/Pool/0/vrf_ref", R"("/api/vrfcontext?name=blue")"));
-  EXPECT_THAT(first_vs(p).why_not, HasSubstr("VRFs are not built"));
-  EXPECT_TRUE(first_vs(parsed(with(sample_document(), "/Pool/0/vrf_ref",
-                                   R"("/api/vrfcontext?name=global")")))
+  EXPECT_THAT(exported_vs(p).why_not, HasSubstr("VRFs are not built"));
+  EXPECT_TRUE(exported_vs(parsed(with(sample_document(), "/Pool/0/vrf_ref",
+                                      R"("/api/vrfcontext?name=global")")))
                   .served);
 }
 
 TEST(Export, TheGlobalVrfMayBeSaidByItsUuid) {
   auto json = sample_document();
   at(json, "/VsVip/0/vrf_context_ref") = "https://c/api/vrfcontext/vrfcontext-7";
-  EXPECT_THAT(first_vs(parsed(json)).why_not, HasSubstr("vrfcontext-7"));
+  EXPECT_THAT(exported_vs(parsed(json)).why_not, HasSubstr("vrfcontext-7"));
   json["VrfContext"] = {{{"uuid", "vrfcontext-7"}, {"name", "global"}}};
-  EXPECT_TRUE(first_vs(parsed(json)).served);
+  EXPECT_TRUE(exported_vs(parsed(json)).served);
 }
 
 // ---- servers
@@ -204,7 +204,7 @@ TEST(Export, AnObjectIsUsedOverAnyNumberOfOthers) {
   at(json, "/VirtualService/0/pool_ref") = "/api/pool/?name=other";
   at(json, "/Pool/1") = {{"name", "other"}};
   const Parsed p = parsed(json);
-  EXPECT_TRUE(first_vs(p).served);
+  EXPECT_TRUE(exported_vs(p).served);
   EXPECT_THAT(warning_at(p.warnings, "/ApplicationPersistenceProfile/0/purge"),
               HasSubstr("nothing that is served uses it"));
   EXPECT_TRUE(p.document.profiles[0].purge) << "the default";
@@ -255,7 +255,7 @@ TEST(Export, OfAServiceThatIsNotServedAnywayItIsAWarning) {
   at(json, "/VirtualService/0").erase("application_profile_ref");
   at(json, "/VirtualService/0/services/1") = {{"port", 70'000}};
   const Parsed p = parsed(json);
-  EXPECT_THAT(first_vs(p).why_not, HasSubstr("HTTP"));
+  EXPECT_THAT(exported_vs(p).why_not, HasSubstr("HTTP"));
   EXPECT_FALSE(warning_at(p.warnings, "/VirtualService/0/services/1/port").empty());
 }
 
@@ -264,7 +264,7 @@ TEST(Export, AnUnresolvedVipReferenceDoesNotMatterBesideTheAddressesThemselves) 
   at(json, "/VirtualService/0/vsvip_ref") = "https://c/api/vsvip/vsvip-1";
   at(json, "/VirtualService/0/vip") = at(json, "/VsVip/0/vip");
   const Parsed p = parsed(json);
-  EXPECT_TRUE(first_vs(p).served);
+  EXPECT_TRUE(exported_vs(p).served);
   EXPECT_EQ(paths_of(p.warnings), Paths{"/VirtualService/0/vsvip_ref"});
 }
 

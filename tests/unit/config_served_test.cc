@@ -13,7 +13,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using Paths = std::vector<std::string>;
 
-const VirtualService& first_vs(const Parsed& p) {
+const VirtualService& served_vs(const Parsed& p) {
   return p.document.virtual_services.front();
 }
 
@@ -60,8 +60,8 @@ TEST(Served, EveryFieldThatWouldSendClientsElsewhereIsNamed) {
   for (const Row& row : rows) {
     SCOPED_TRACE(row.field);
     const Parsed p = parsed(with(sample_document(), row.field, row.value));
-    EXPECT_FALSE(first_vs(p).served);
-    EXPECT_THAT(first_vs(p).why_not, HasSubstr(row.word));
+    EXPECT_FALSE(served_vs(p).served);
+    EXPECT_THAT(served_vs(p).why_not, HasSubstr(row.word));
     EXPECT_EQ(p.warnings.size(), 1u);
     EXPECT_THAT(p.warnings[0].message, HasSubstr("virtual service \"vs\" is not served: "));
   }
@@ -83,7 +83,7 @@ TEST(Served, AFieldThatAsksForNothingIsNoReason) {
   at(json, "/Pool/0/gslb_sp_enabled") = false;
   at(json, "/Pool/0/ipaddrgroup_ref") = nullptr;
   const Parsed p = parsed(json);
-  EXPECT_TRUE(first_vs(p).served);
+  EXPECT_TRUE(served_vs(p).served);
   EXPECT_TRUE(p.warnings.empty());
 }
 
@@ -91,7 +91,7 @@ TEST(Served, AGroupThatIsFoundElsewhereIsNamed) {
   auto json = sample_document();
   json["IpAddrGroup"] = {{{"name", "g"}, {"country_codes", {"NZ"}}}};
   at(json, "/Pool/0/ipaddrgroup_ref") = "/api/ipaddrgroup/?name=g";
-  EXPECT_THAT(first_vs(parsed(json)).why_not, HasSubstr("country codes"));
+  EXPECT_THAT(served_vs(parsed(json)).why_not, HasSubstr("country codes"));
 }
 
 TEST(Served, OfSeveralReasonsTheMostTellingIsToldOnce) {
@@ -107,28 +107,28 @@ TEST(Served, OfSeveralReasonsTheMostTellingIsToldOnce) {
   at(json, "/VirtualService/0/services/0/enable_ssl") = true;
   p = parsed(json);
   EXPECT_EQ(paths_of(p.warnings), Paths{"/VirtualService/0/application_profile_ref"});
-  EXPECT_THAT(first_vs(p).why_not, HasSubstr("HTTP"));
+  EXPECT_THAT(served_vs(p).why_not, HasSubstr("HTTP"));
   // and what an operator wants before everything.
   at(json, "/VirtualService/0/enabled") = false;
   p = parsed(json);
   EXPECT_TRUE(p.warnings.empty());
-  EXPECT_EQ(first_vs(p).why_not, "disabled");
+  EXPECT_EQ(served_vs(p).why_not, "disabled");
 }
 
 TEST(Served, WhenAllServicesOverrideAProfileItsTypeDoesNotMatter) {
   auto json = sample_document();
   at(json, "/VirtualService/0").erase("application_profile_ref");
-  EXPECT_FALSE(first_vs(parsed(json)).served);
+  EXPECT_FALSE(served_vs(parsed(json)).served);
   at(json, "/VirtualService/0/services/0/override_application_profile_ref") =
       "/api/applicationprofile/?name=l4";
-  EXPECT_TRUE(first_vs(parsed(json)).served);
+  EXPECT_TRUE(served_vs(parsed(json)).served);
 }
 
 TEST(Served, AddressesToBeSeenAsAreAWarningOnly) {
   auto json = sample_document();
   at(json, "/VirtualService/0/snat_ip") = {{{"addr", "10.1.0.7"}, {"type", "V4"}}};
   const Parsed p = parsed(json);
-  EXPECT_TRUE(first_vs(p).served);
+  EXPECT_TRUE(served_vs(p).served);
   EXPECT_EQ(paths_of(p.warnings), Paths{"/VirtualService/0/snat_ip"});
 }
 
@@ -139,7 +139,7 @@ using Part = std::tuple<int, int, Protocol, std::string>;
 std::vector<Part> parts(const JsonValue& json) {
   const Parsed p = parsed(json);
   std::vector<Part> out;
-  for (const Service& s : first_vs(p).services) {
+  for (const Service& s : served_vs(p).services) {
     out.emplace_back(s.first_port, s.last_port, s.protocol, p.document.pools[s.pool->value].name);
   }
   return out;
@@ -198,10 +198,10 @@ TEST(ServicePools, WhenEveryPortHasAPoolNoOtherIsNeeded) {
                              R"([{"service_port": 80, "service_pool_ref": "/api/pool/?name=a"}])");
   at(json, "/VirtualService/0").erase("pool_ref");
   const Parsed p = parsed(json);
-  EXPECT_TRUE(first_vs(p).served);
-  EXPECT_EQ(first_vs(p).pool, PoolIndex(1));
+  EXPECT_TRUE(served_vs(p).served);
+  EXPECT_EQ(served_vs(p).pool, PoolIndex(1));
   at(json, "/VirtualService/0/services/1") = {{"port", 81}};
-  EXPECT_THAT(first_vs(parsed(json)).why_not, HasSubstr("port 81 has no pool"));
+  EXPECT_THAT(served_vs(parsed(json)).why_not, HasSubstr("port 81 has no pool"));
 }
 
 TEST(ServicePools, EachPoolIsListedOnceTheVirtualServicesOwnFirst) {
@@ -209,20 +209,20 @@ TEST(ServicePools, EachPoolIsListedOnceTheVirtualServicesOwnFirst) {
       parsed(with_selectors(R"([{"port": 80}, {"port": 81}, {"port": 82}])",
                             R"([{"service_port": 80, "service_pool_ref": "/api/pool/?name=b"},
           {"service_port": 82, "service_pool_ref": "/api/pool/?name=b"}])"));
-  EXPECT_THAT(p.document.pools_of(first_vs(p)), ElementsAre(PoolIndex(0), PoolIndex(2)));
+  EXPECT_THAT(p.document.pools_of(served_vs(p)), ElementsAre(PoolIndex(0), PoolIndex(2)));
 }
 
 TEST(ServicePools, ASelectorForNoServiceIsAWarning) {
   const Parsed p = parsed(with_selectors(
       R"([{"port": 80}])", R"([{"service_port": 81, "service_pool_ref": "/api/pool/?name=a"}])"));
-  EXPECT_TRUE(first_vs(p).served);
+  EXPECT_TRUE(served_vs(p).served);
   EXPECT_EQ(paths_of(p.warnings), Paths{"/VirtualService/0/service_pool_select/0"});
 }
 
 TEST(ServicePools, TheSelectedPoolIsCheckedLikeTheOther) {
   auto json = with_selectors(R"([{"port": 80}])",
                              R"([{"service_port": 80, "service_pool_ref": "/api/pool/?name=a"}])");
-  EXPECT_THAT(first_vs(parsed(with(json, "/Pool/1/nsx_securitygroup", R"(["g"])"))).why_not,
+  EXPECT_THAT(served_vs(parsed(with(json, "/Pool/1/nsx_securitygroup", R"(["g"])"))).why_not,
               HasSubstr("nsx_securitygroup"));
   EXPECT_EQ(error_paths(parse_document(with(json, "/Pool/1/servers/0/ratio", "99").dump())),
             Paths{"/Pool/1/servers/0/ratio"});
