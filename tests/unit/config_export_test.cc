@@ -282,7 +282,8 @@ TEST(Export, AReferenceToASystemObjectByUuidSaysHowToExportWithNames) {
 
 JsonValue with_group(const char* group) {
   auto json = sample_document();
-  json["IpAddrGroup"] = {JsonValue::parse(group)};
+  // Not {…}: of one value some compilers make a copy, others an array.
+  json["IpAddrGroup"] = JsonValue::array({JsonValue::parse(group)});
   at(json, "/IpAddrGroup/0/name") = "g";
   at(json, "/Pool/0").erase("servers");
   at(json, "/Pool/0/ipaddrgroup_ref") = "/api/ipaddrgroup/?name=g";
