@@ -58,12 +58,7 @@ TEST(ChangesTest, ADocumentWaitsUntilTheOneBeforeHasBeenSwept) {
   ASSERT_TRUE(lab.put(document()));
   lab.changes.add({.change = PutDocument{document({.timeout_s = 61})}});
   lab.helper.finish();
-  // Taken, but no core has come to the end of its turn, where it sweeps.
-  for (uint32_t c = 0; c < 2; ++c) {
-    while (lab.cores.stage(c) != sim::Stage::kDrain)
-      lab.cores.step(
-          c, [](const auto&) {}, [](const auto&) {});
-  }
+  lab.take_without_sweeping();
   lab.tick();
   ASSERT_EQ(lab.running().generation, 2u);
   lab.changes.add({.change = PutDocument{document({.timeout_s = 62})}});
@@ -80,11 +75,7 @@ TEST(ChangesTest, ATakeOverDoesNotWaitForTheSweep) {
   ASSERT_TRUE(lab.put(document()));
   lab.changes.add({.change = PutDocument{document({.timeout_s = 61})}});
   lab.helper.finish();
-  for (uint32_t c = 0; c < 2; ++c) {
-    while (lab.cores.stage(c) != sim::Stage::kDrain)
-      lab.cores.step(
-          c, [](const auto&) {}, [](const auto&) {});
-  }
+  lab.take_without_sweeping();
   lab.tick();
   const uint64_t version = lab.cores.newest().version;
   lab.changes.add_first({.change = SetOwned{{4}}});

@@ -239,10 +239,10 @@ class EngineLab {
     settle();
   }
 
-  // Puts a document and lets it be applied; whether it was.
-  bool put(std::string text, bool if_serving = false) {
+  // Has it carried out; whether it was applied.
+  bool change(Change what) {
     std::optional<bool> done;
-    changes.add({.change = PutDocument{std::move(text), if_serving},
+    changes.add({.change = std::move(what),
                  .applied = [&](const Prepared&) { done = true; },
                  .refused =
                      [&](const Refused& refused) {
@@ -253,21 +253,20 @@ class EngineLab {
     EXPECT_TRUE(done.has_value()) << "not answered";
     return done.value_or(false);
   }
-  // Marks a server of a pool; whether that was applied.
+  bool put(std::string text, bool if_serving = false) {
+    return change(PutDocument{std::move(text), if_serving});
+  }
   bool mark(const std::string& pool, const std::string& server, const std::string& status) {
-    std::optional<bool> done;
-    changes.add(
-        {.change = SetMarks{fmt::format(
-             R"([{{"pool": "{}", "server": "{}", "oper_status": "{}"}}])", pool, server, status)},
-         .applied = [&](const Prepared&) { done = true; },
-         .refused =
-             [&](const Refused& refused) {
-               last_refused = refused;
-               done = false;
-             }});
-    settle();
-    EXPECT_TRUE(done.has_value()) << "not answered";
-    return done.value_or(false);
+    return change(SetMarks{fmt::format(R"([{{"pool": "{}", "server": "{}", "oper_status": "{}"}}])",
+                                       pool, server, status)});
+  }
+  // All cores take the newest snapshot; none comes to the end of its turn, where it sweeps.
+  void take_without_sweeping() {
+    for (uint32_t c = 0; c < cores.cores(); ++c) {
+      while (cores.stage(c) != sim::Stage::kDrain)
+        cores.step(
+            c, [](const auto&) {}, [](const auto&) {});
+    }
   }
   Refused last_refused;
 
