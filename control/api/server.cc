@@ -234,6 +234,12 @@ base::Result<Tcp::acceptor> bind_tcp(asio::io_context& io, const net::Endpoint& 
 
 }  // namespace
 
+base::Status check_tls(const config::TlsFiles& files) {
+  auto context = make_tls(files);
+  if (!context) return context.errors();
+  return base::Done{};
+}
+
 base::Result<std::unique_ptr<Server>> Server::open(asio::io_context& io,
                                                    const config::ApiOptions& options,
                                                    Backend& backend,

@@ -32,6 +32,10 @@ struct ServerLimits {
   std::size_t strangers_max = 64;
 };
 
+// Whether the files are what they are to be, and the key that of the certificate: as open() would
+// find. Errors: "/api/tls/…".
+base::Status check_tls(const config::TlsFiles& files);
+
 class Server {
  public:
   // Listens, or says why not ("/api/listen", "/api/tls/certificate", … as path). `io`, `backend`

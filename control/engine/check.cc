@@ -16,6 +16,7 @@
 #include <system_error>
 #include <utility>
 
+#include "control/api/server.h"
 #include "control/config/bootstrap_codec.h"
 #include "control/config/codec.h"
 #include "control/engine/sizing.h"
@@ -103,7 +104,16 @@ class Examiner {
   }
 
   void check_files() {
-    const auto status = config::check_files(bootstrap());
+    add(config::check_files(bootstrap()));
+    // What they contain, if they are there.
+    const auto& tls = bootstrap().api.tls;
+    const bool found = std::none_of(out_.wrong.begin(), out_.wrong.end(), [](const base::Error& e) {
+      return is_within(e.path, "/api/tls");
+    });
+    if (tls && found) add(api::check_tls(*tls));
+  }
+
+  void add(const base::Status& status) {
     if (status) return;
     for (const base::Error& error : status.errors()) {
       if (is_right(error.path)) out_.wrong.push_back(error);

@@ -149,15 +149,54 @@ TEST_F(Check, AGroupOfEnginesIsJudgedByWhoMirrors) {
   EXPECT_EQ(examined().services->served, 1u) << "this engine or the other serves it";
 }
 
+// Self-signed, for a hundred years, its key, and another key; of tests only.
+constexpr const char* kCertificate = R"(-----BEGIN CERTIFICATE-----
+MIIBdTCCARugAwIBAgIUbnZPLZxSaFMVXWZbzsDe9Jh/v/IwCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEdGVzdDAgFw0yNjExMzAwMTUwMDJaGA8yMTI2MTEwNjAxNTAw
+MlowDzENMAsGA1UEAwwEdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABObl
+fbXtDXhoKCJKf2ym7FVrW1OdhRmmI2xREQAKzpqOMYHev1doxkuXQ2AYuZDne5Jk
+NDzIptjFoVHDWBwA6uKjUzBRMB0GA1UdDgQWBBRn+hjri+TMmFfpuwdzOG0Whu6O
+STAfBgNVHSMEGDAWgBRn+hjri+TMmFfpuwdzOG0Whu6OSTAPBgNVHRMBAf8EBTAD
+AQH/MAoGCCqGSM49BAMCA0gAMEUCIFltUEQ0skD9UQsfJBHnQ3dPzH0qlChfPAZO
+vL8DHq9GAiEA6wbxyHnSLSpVaXVZdZn2tyOLQnxT4krv0+j04ueVptM=
+-----END CERTIFICATE-----
+)";
+constexpr const char* kCertificateKey = R"(-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQguiiqH8IXuz+QedKs
+BqFReJ0U7C1UNQ6zYgwXalJ9lLehRANCAATm5X217Q14aCgiSn9spuxVa1tTnYUZ
+piNsUREACs6ajjGB3r9XaMZLl0NgGLmQ53uSZDQ8yKbYxaFRw1gcAOri
+-----END PRIVATE KEY-----
+)";
+constexpr const char* kAnotherKey = R"(-----BEGIN EC PRIVATE KEY-----
+MHcCAQEEIKngrcp//SMAIumMd/402FCaHN1nKTNdEHlrz+9/ALX8oAoGCCqGSM49
+AwEHoUQDQgAENmI5qPN3fScJWV+aFvP/MSOAgufxqu/LmpOgk9LlQ1Oit38oz3gH
+mPpr4boF//G0JVK8uoXanJsc83QnxdPWUQ==
+-----END EC PRIVATE KEY-----
+)";
+
+TEST_F(Check, WhatTheTlsFilesContainIsLookedAt) {
+  bootstrap["api"] = Json::parse(
+      R"({"listen": "127.0.0.1:9080", "tls": {"certificate": "c", "key": "k", "client_ca": "c"}})");
+  write("c", kCertificate);
+  write("k", kCertificateKey);
+  EXPECT_TRUE(examined().is_right());
+  write("k", kAnotherKey);
+  EXPECT_EQ(paths_of(examined().wrong), (Paths{"/api/tls/key"}));
+  write("k", kCertificateKey);
+  write("c", "no certificate");
+  EXPECT_EQ(paths_of(examined().wrong), (Paths{"/api/tls/certificate", "/api/tls/client_ca"}));
+}
+
 TEST_F(Check, WhatThisHostDoesNotHaveIsMissing) {
   bootstrap["control_core"] = 1'023;
   bootstrap["memory"] = {{"hugepages", true}, {"size_mb", 1'048'576}};
   bootstrap["ports"][0]["device"] = "ffff:ff:1f.7";
   bootstrap["api"] = Json::parse(
-      R"({"listen": "192.0.2.1:9080", "tls": {"certificate": "t", "key": "t", "client_ca": "t"}})");
+      R"({"listen": "192.0.2.1:9080", "tls": {"certificate": "c", "key": "k", "client_ca": "c"}})");
   bootstrap["mirroring"] = Json::parse(R"({"listen": "[2001:db8::1]:9090", "secret_file": "s"})");
   bootstrap["state_directory"] = "engine.json/state";
-  write("t", "t");
+  write("c", kCertificate);
+  write("k", kCertificateKey);
   write("s", std::string(32, 's'));
   const Findings found = examined();
   EXPECT_TRUE(found.is_right());
