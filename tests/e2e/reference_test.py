@@ -145,9 +145,12 @@ class Reference(unittest.TestCase):
             except ConnectionError:
                 pass
         with cls.lab.client.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.bind(("0.0.0.0", 9091))  # of another port it is no heartbeat
+
             def refused():
                 stranger.sendto(bytes(200), ("10.1.0.201", 9091))
-                return Scrape(cls.lab.running[0]).value("limpet_heartbeats_refused_total")
+                return Scrape(cls.lab.running[0]).value("limpet_heartbeats_refused_total",
+                                                        reason="not_authentic")
             wait_until(refused, 10, "a heartbeat that is refused", step_s=0.05)
 
     def test_metrics_have_the_documented_types_and_labels(self):
