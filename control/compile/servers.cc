@@ -75,17 +75,6 @@ std::vector<uint16_t> maglev(const snapshot::Pool& pool, bool ignore_server_port
   return balance::build_maglev(servers, size);
 }
 
-std::vector<uint32_t> index_by_id(const std::vector<snapshot::Server>& servers) {
-  std::vector<uint32_t> table(std::bit_ceil(2 * servers.size() + 1));
-  const std::size_t mask = table.size() - 1;
-  for (std::size_t i = 0; i < servers.size(); ++i) {
-    std::size_t at = servers[i].id.value & mask;
-    while (table[at] != 0) at = (at + 1) & mask;
-    table[at] = static_cast<uint32_t>(i + 1);
-  }
-  return table;
-}
-
 }  // namespace
 
 void Warnings::add(std::string path, std::string message) {
@@ -108,7 +97,8 @@ snapshot::Pool PoolCompiler::compile(const PoolUse& use) {
                       .hash_input = hash_input(from.hash_input),
                       .servers = {},
                       .maglev = {},
-                      .by_id = {}};
+                      .by_id = {},
+                      .addresses = {}};
   if (from.servers.size() > UINT16_MAX) {
     errors_.push_back({from.path + "/servers", "too many servers for one pool"});
     return pool;
@@ -117,10 +107,7 @@ snapshot::Pool PoolCompiler::compile(const PoolUse& use) {
     if (s.dns || !use.family || s.address.family() == *use.family)
       pool.servers.push_back(server(from, s, use));
   }
-  pool.by_id = index_by_id(pool.servers);
-  pool.equal_weights = std::all_of(pool.servers.begin(), pool.servers.end(), [&](const auto& s) {
-    return s.weight == pool.servers.front().weight;
-  });
+  pool.index();
   if (pool.algorithm == snapshot::Algorithm::kConsistentHash) {
     const snapshot::Pool* same = earlier(pool);
     pool.maglev = same != nullptr ? same->maglev : maglev(pool, from.ignore_server_port);

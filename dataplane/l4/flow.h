@@ -6,62 +6,63 @@
 
 #include "common/net/address.h"
 #include "common/timing/wheel.h"
+#include "dataplane/l4/tracker.h"
 #include "dataplane/snapshot/snapshot.h"
 
 namespace limpet::l4 {
 
-enum class FlowState : uint8_t {
-  kSynSent,      // the client's SYN was forwarded; UDP: no answer from the server yet
-  kSynReceived,  // the server's SYN-ACK was
-  kEstablished,  // handshake complete; UDP: the server answered
-  kClientFin,    // half closed: the client has finished
-  kServerFin,
-  kTimeWait,  // both FINs passed; no open connection any more
-};
-
-enum class Direction : uint8_t { kToServer, kToClient };
-
 // What packets of a direction carry when they arrive:
 //   kToServer: (client, vip), kToClient: (server, source).
 // `source` is the client's own address and port when it is preserved.
-struct Flow {
+struct alignas(64) Flow {
+  // First line: what packets are known by, and become.
   net::Address client;
   net::Address vip;
   net::Address server;
   net::Address source;
 
+  // Second line: what a packet of either direction reads and changes besides.
   uint16_t client_port = 0;  // all ports in host order
   uint16_t vip_port = 0;
   uint16_t server_port = 0;
   uint16_t source_port = 0;
-
   uint8_t protocol = 0;
   FlowState state = FlowState::kSynSent;
   uint8_t client_interface = 0;  // port index towards the client
   uint8_t server_interface = 0;
   net::Mac client_mac;  // all zero without enable_autogw
   snapshot::VsSlot virtual_service;
+  uint32_t neighbor = UINT32_MAX;         // NeighborTable handle of the server's next hop
+  uint32_t client_neighbor = UINT32_MAX;  // ... of the client's, without enable_autogw
+  timing::Tick expires;
+  Seen seen;                       // TCP
+  uint16_t idle_s = 0;             // session_idle_timeout
+  bool gauged : 1 = false;         // holds a place in the server's connection limit
+  bool counted : 1 = false;        // an open connection in counters and in its entry
+  bool per_packet : 1 = false;     // a translation only: every datagram is judged by itself
+  bool learns_client : 1 = false;  // enable_autogw, and no packet of the client has come yet
+  bool used : 1 = false;
+  bool unbound : 1 = false;  // open, its binding went before it was confirmed: it asks for it anew
+  bool confirmed : 1 = false;  // UDP: its binding is
+  bool unproved : 1 = false;   // adopted, and the server may be another one than its own
 
-  uint32_t neighbor = UINT32_MAX;  // NeighborTable handle of the server's next hop
+  // Third line: what opening, closing and time need.
   snapshot::ServerSlot server_slot;
   uint32_t entry = UINT32_MAX;  // persist entry, valid while it has this serial and life
   uint32_t entry_serial = 0;
-  timing::Tick expires;
-  timing::WheelLinks links;
-  uint32_t client_ack = 0;  // latest acknowledgment numbers: the sequence number that a reset
-  uint32_t server_ack = 0;  // towards that side must carry (RFC 5961 3.2)
-  snapshot::NatId nat{UINT32_MAX};  // whose source port to give back; kNone when preserved
-  uint16_t idle_s = 0;              // session_idle_timeout
-  bool gauged : 1 = false;          // holds a place in the server's connection limit
-  bool counted : 1 = false;         // an open connection in counters and in its entry
-  bool per_packet : 1 = false;      // a translation only: every datagram is judged by itself
-  bool learns_client : 1 = false;   // enable_autogw, and no packet of the client has come yet
-  bool used : 1 = false;
   uint8_t entry_life = 0;
+  timing::WheelLinks links;
+  timing::WheelLinks order;         // among those that give way, by their kind
+  timing::Tick opened;              // UDP
+  snapshot::NatId nat{UINT32_MAX};  // whose source port to give back; kNone when preserved
+
+  // A connection that peers could go on with: the server sees the client's own address.
+  bool keeps_client() const { return source == client; }
 };
 
-static_assert(sizeof(Flow) == 128, "two cache lines for both directions of either family");
-static_assert(offsetof(Flow, client_port) == 64, "addresses fill the first line");
+static_assert(sizeof(Flow) == 192 && alignof(Flow) == 64);
+static_assert(offsetof(Flow, client_port) == 64, "a packet touches the first two lines");
+static_assert(offsetof(Flow, server_slot) == 128);
 
 inline constexpr snapshot::NatId kNoNat{UINT32_MAX};
 

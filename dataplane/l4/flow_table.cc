@@ -72,16 +72,21 @@ Flow* FlowTable::allocate() {
   return &flows_[at];
 }
 
+std::array<FlowRef, 2> FlowTable::conflicts(const Flow& flow) const {
+  const FlowKey forward = key_to_server(flow);
+  const FlowKey backward = key_to_client(flow);
+  return {flow.per_packet ? find_per_packet(forward, flow.server_slot)
+                          : find(forward, hash_to_server(flow)),
+          find(backward, hash(backward))};
+}
+
 bool FlowTable::insert(Flow& flow) {
-  const uint32_t forward = hash_to_server(flow);
-  const uint32_t backward = hash_to_client(flow);
-  const bool known = flow.per_packet
-                         ? static_cast<bool>(find_per_packet(key_to_server(flow), flow.server_slot))
-                         : static_cast<bool>(find(key_to_server(flow), forward));
-  if (known || find(key_to_client(flow), backward)) return false;
+  for (const FlowRef taken : conflicts(flow)) {
+    if (taken) return false;
+  }
   const uint32_t at = index_of(flow);
-  index_.insert(forward, at << 1);
-  index_.insert(backward, at << 1 | 1);
+  index_.insert(hash_to_server(flow), at << 1);
+  index_.insert(hash_to_client(flow), at << 1 | 1);
   flow.used = true;
   return true;
 }

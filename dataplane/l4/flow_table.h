@@ -4,10 +4,11 @@
 //  1. At most `capacity` flows; each is in the index once a direction (a per-packet translation's
 //     client side under a key that names its server too).
 //  2. Keys are unique: insert() refuses a flow whose key another one has.
-// Cost: 128 bytes a flow and 16 bytes a direction of index. Hashes are keyed: ports and addresses
+// Cost: 192 bytes a flow and 16 bytes a direction of index. Hashes are keyed: ports and addresses
 // are the sender's choice.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory_resource>
 #include <vector>
@@ -82,6 +83,8 @@ class FlowTable {
   Flow* allocate();
   // Makes an allocated flow findable. False when another flow has one of its keys.
   bool insert(Flow& flow);
+  // Who has the keys of a flow that insert() refused: towards the server, towards the client.
+  std::array<FlowRef, 2> conflicts(const Flow& flow) const;
   void discard(Flow& flow);
   void erase(Flow& flow);
 

@@ -5,6 +5,7 @@
 
 #include "dataplane/packet/fragment.h"
 #include "dataplane/packet/rewrite.h"
+#include "dataplane/packet/tcp_segment.h"
 
 namespace limpet::l4 {
 
@@ -19,9 +20,13 @@ namespace {
 
 constexpr uint32_t kTimersPerTurn = 64;
 constexpr uint32_t kSweepFlowsPerTurn = 128;
-constexpr uint32_t kReclaimSample = 64;
 constexpr uint32_t kPortAttempts = 8;
+constexpr uint32_t kPortStride = 251;  // between attempts
 constexpr uint32_t kPiecesMax = 64;
+// A datagram's flow that was used so lately is in use.
+constexpr timing::Duration kInUse = timing::seconds(1);
+// A client that sends again so much later is not a forged datagram.
+constexpr timing::Duration kComesAgain = timing::seconds(1);
 
 bool opens(const Meta& m) {
   return (m.tcp_flags & (packet::kTcpSyn | packet::kTcpAck | packet::kTcpRst | packet::kTcpFin)) ==
@@ -54,7 +59,8 @@ struct Forwarder::Side {
 Forwarder::Forwarder(const Options& options, const base::KeyedHash& hash, base::Random& random,
                      replication::Replica& replica, balance::Picker& picker, rte_mempool* pool,
                      Output& output, Instant now, std::pmr::memory_resource* memory)
-    : cores_(options.cores),
+    : core_(options.core),
+      cores_(options.cores),
       replica_(replica),
       picker_(picker),
       gauges_(picker.gauges()),
@@ -129,12 +135,7 @@ bool Forwarder::knows_flow(Buffer* buffer) const {
 void Forwarder::known(Buffer* buffer, FlowRef ref, Instant now) {
   Flow& flow = flows_[ref.index];
   const Meta& m = packet::meta(buffer);
-  const bool tcp = m.protocol == packet::kProtocolTcp;
-  // The client reuses its port: a new connection (RFC 9293 3.10.7.4, TIME-WAIT).
-  const bool reused = tcp && flow.state == FlowState::kTimeWait &&
-                      ref.direction == Direction::kToServer && opens(m);
-  // A flow may be over and still wait for its turn of the wheel.
-  if (reused || Tick::of(now).reached(flow.expires)) {
+  if (!goes_on(flow, ref.direction, buffer, now)) {
     close(flow, now);
     Grant none{.since = now};
     return fresh(buffer, now, none);
@@ -145,16 +146,70 @@ void Forwarder::known(Buffer* buffer, FlowRef ref, Instant now) {
     flow.client_mac = m.source_mac;
     flow.client_interface = m.port;
   }
+  if (flow.unproved && ref.direction == Direction::kToClient) [[unlikely]] {
+    if ((m.tcp_flags & packet::kTcpRst) != 0 && try_first_server(flow, now))
+      return output_.drop(buffer, DropReason::kNoFlow);
+    flow.unproved = false;
+  }
   const Side side = side_of(flow, ref.direction);
   if (bounce(buffer, snapshot_->ports[side.port].mtu, now)) return;
   bool over = false;
-  if (tcp) {
+  if (m.protocol == packet::kProtocolTcp) {
     over = track_tcp(flow, ref.direction, buffer, now);
   } else {
     track_udp(flow, ref.direction, now);
   }
+  if (flow.unbound) [[unlikely]]
+    bind_again(flow);
   forward(buffer, flow, ref.direction, side);
   if (over) close(flow, now);
+}
+
+// Whether the packet is the flow's; else the flow is over and the packet begins something new.
+bool Forwarder::goes_on(const Flow& flow, Direction direction, Buffer* buffer, Instant now) const {
+  // A flow may be over and still wait for its turn of the wheel.
+  if (Tick::of(now).reached(flow.expires)) return false;
+  const Meta& m = packet::meta(buffer);
+  if (m.protocol == packet::kProtocolUdp) return swept_ || !moves(flow);
+  if (direction != Direction::kToServer || !opens(m)) return true;
+  switch (judge_syn(flow.state, packet::tcp_segment(buffer, m), flow.seen)) {
+    case Syn::kRepeated:
+      return standing(flow) != Standing::kNone;
+    case Syn::kContested:
+      return standing(flow) == Standing::kTakesNew;
+    case Syn::kNew:
+      break;
+  }
+  return false;
+}
+
+// What the flow's server would be to a new connection of its client.
+Forwarder::Standing Forwarder::standing(const Flow& flow) const {
+  const auto* vs = snapshot_->virtual_service(flow.virtual_service);
+  const auto* server = snapshot_->server(flow.server_slot);
+  if (vs == nullptr || server == nullptr || server->reset_connections ||
+      snapshot_->pool_of(flow.server_slot) != vs->pool)
+    return Standing::kNone;
+  if (balance::takes_new_clients(*server)) return Standing::kTakesNew;
+  const snapshot::Scope* scope = snapshot_->scope(vs->scope);
+  if (scope == nullptr) return Standing::kNone;
+  const balance::Bound bound{server->id, server->id};
+  const auto judgement =
+      balance::judge(snapshot_->pools[vs->pool.value], scope, &bound, gauges_, true);
+  return judgement.action == balance::Judgement::Action::kUse ? Standing::kTakesItsOwn
+                                                              : Standing::kNone;
+}
+
+// Datagrams are no connection: where the policy chooses another server for a client whose server is
+// down, it does so at once (SPEC 2.5).
+bool Forwarder::moves(const Flow& flow) const {
+  if (flow.protocol != packet::kProtocolUdp || flow.per_packet) return false;
+  const auto* server = snapshot_->server(flow.server_slot);
+  if (server == nullptr || (server->state != snapshot::ServerState::kDown && server->reachable))
+    return false;
+  const auto* vs = snapshot_->virtual_service(flow.virtual_service);
+  const auto* scope = vs == nullptr ? nullptr : snapshot_->scope(vs->scope);
+  return scope == nullptr || scope->down == snapshot::Recovery::kPickNew;
 }
 
 void Forwarder::fresh(Buffer* buffer, Instant now, Grant& grant) {
@@ -182,12 +237,7 @@ void Forwarder::fresh(Buffer* buffer, Instant now, Grant& grant) {
   flow->gauged = choice.gauged;
   if (choice.beyond) ++server_counters_[choice.server->slot.value].over_limit;
   count(*flow, choice.entry);
-  const bool tcp = m.protocol == packet::kProtocolTcp;
-  if (tcp) note_syn(*flow, Direction::kToServer, buffer);
-  const auto lifetime = tcp ? kSynTimeout : timing::Duration(timing::seconds(flow->idle_s));
-  flow->expires = Tick::after(now + lifetime);
-  wheel_.add(
-      flows_.index_of(*flow), flow->expires, [this](uint32_t f) -> auto& { return links(f); });
+  begin(*flow, buffer, now);
   send_first(buffer, *flow, now);
 }
 
@@ -196,6 +246,16 @@ void Forwarder::refused(Buffer* buffer, const snapshot::VirtualService& vs, Reas
   VsCounters& counters = vs_counters_[vs.slot.value];
   ++(reason == Reason::kTableFull ? counters.refused_table_full : counters.refused_no_server);
   refuse(buffer, drop_reason(reason), now);
+}
+
+// What the packet that opens a flow says of it, and for how long it lives.
+void Forwarder::begin(Flow& flow, Buffer* buffer, Instant now) {
+  const Meta& m = packet::meta(buffer);
+  const bool tcp = m.protocol == packet::kProtocolTcp;
+  if (tcp) flow.seen = seen_opening(packet::tcp_segment(buffer, m));
+  flow.opened = Tick::of(now);
+  start(flow, tcp ? FlowState::kSynSent : FlowState::kUnanswered,
+        tcp ? Life::kHalfOpen : Life::kIdle, now);
 }
 
 // The packet that opened a flow.
@@ -219,7 +279,7 @@ void Forwarder::per_packet(Buffer* buffer, const snapshot::VirtualService& vs, I
     flow = &flows_[ref.index];
     flow->client_mac = vs.autogw ? m.source_mac : net::Mac{};
     flow->client_interface = vs.autogw ? m.port : flow->client_interface;
-    flow->expires = Tick::after(now + timing::seconds(flow->idle_s));
+    live(*flow, Life::kIdle, now);
   } else {
     DropReason why{};
     flow = open(buffer, vs, choice, now, &why);
@@ -227,9 +287,7 @@ void Forwarder::per_packet(Buffer* buffer, const snapshot::VirtualService& vs, I
       if (choice.created) replica_.undo_create(*choice.entry);
       return refuse(buffer, why, now);
     }
-    flow->expires = Tick::after(now + timing::seconds(flow->idle_s));
-    wheel_.add(
-        flows_.index_of(*flow), flow->expires, [this](uint32_t f) -> auto& { return links(f); });
+    begin(*flow, buffer, now);
   }
   ++vs_counters_[vs.slot.value].total;
   ++server_counters_[choice.server->slot.value].total;
@@ -319,16 +377,48 @@ Flow* Forwarder::open(Buffer* buffer, const snapshot::VirtualService& vs, const 
     if (open_translated(*flow, server, now)) return opened(flow);
     ++server_counters_[server.slot.value].snat_exhausted;
     *why = DropReason::kSnatExhausted;
+  } else if (snapshot_->pools[vs.pool.value].has_address(flow->client)) {
+    if (open_hairpin(*flow, now)) return opened(flow);
+    *why = DropReason::kSnatExhausted;
   } else {
     flow->source = flow->client;
     flow->source_port = flow->client_port;
-    if (flows_.insert(*flow)) return opened(flow);
-    // The same client and port towards the same server by another virtual service: the answers
-    // could not be told apart.
-    *why = DropReason::kSnatExhausted;
+    if (insert(*flow, now)) return opened(flow);
+    *why = DropReason::kTupleInUse;
   }
   flows_.discard(*flow);
   return nullptr;
+}
+
+// The same client and port towards the same server by two virtual services: their answers could not
+// be told apart. A connection that is over gives way.
+bool Forwarder::insert(Flow& flow, Instant now) {
+  if (flows_.insert(flow)) return true;
+  for (const FlowRef ref : flows_.conflicts(flow)) {
+    if (!ref) continue;
+    Flow& other = flows_[ref.index];
+    const bool finished = GiveWay::kind_of(other.state) == GiveWay::Kind::kFinished;
+    if (!finished && !Tick::of(now).reached(other.expires)) return false;
+    close(other, now);
+  }
+  return flows_.insert(flow);
+}
+
+// A server that connects to its own virtual service, its address kept: the answers would not come
+// back this way. It gets the address of our port, and a port of this core's slice that no flow of
+// this server has.
+bool Forwarder::open_hairpin(Flow& flow, Instant now) {
+  const net::Address* source = own_address(flow.server_interface, flow.client.family());
+  if (source == nullptr) return false;
+  flow.source = *source;
+  const PortSlice slice = PortSlice::of(core_, cores_);
+  const uint32_t ports = slice.last - slice.first + 1u;
+  const uint32_t start = flow.client_port % ports;
+  for (uint32_t attempt = 0; attempt < kPortAttempts; ++attempt) {
+    flow.source_port = static_cast<uint16_t>(slice.first + (start + attempt * kPortStride) % ports);
+    if (insert(flow, now)) return true;
+  }
+  return false;
 }
 
 Flow* Forwarder::opened(Flow* flow) {
@@ -346,6 +436,7 @@ bool Forwarder::client_side(Flow& flow, const Meta& m, const snapshot::VirtualSe
   snapshot::Hop hop;
   if (!snapshot_->route(m.source, &hop)) return false;
   flow.client_interface = hop.port;
+  flow.client_neighbor = neighbors_.look_up(hop.port, hop.next_hop);
   return true;
 }
 
@@ -373,21 +464,15 @@ bool Forwarder::open_translated(Flow& flow, const snapshot::Server& server, Inst
   return false;
 }
 
-// The table is full: a connection that is over, or else one that never came about, gives way.
+// The table is full: what is over, or never came about, gives way.
 Flow* Forwarder::reclaim(Instant now) {
-  Flow* victim = nullptr;
-  for (uint32_t i = 0; i < kReclaimSample; ++i) {
-    reclaim_at_ = reclaim_at_ + 1 >= flows_.capacity() ? 0 : reclaim_at_ + 1;
-    Flow& f = flows_[reclaim_at_];
-    if (!f.used) continue;
-    if (f.state == FlowState::kTimeWait || Tick::of(now).reached(f.expires)) {
-      victim = &f;
-      break;
-    }
-    if (f.state == FlowState::kSynSent && f.protocol == packet::kProtocolTcp) victim = &f;
-  }
-  if (victim == nullptr) return nullptr;
-  close(*victim, now);
+  const uint32_t victim = give_way_.choose(flow_by_index(), [&](const Flow& flow) {
+    // It was used lately, and not for the first time.
+    const Tick lately = Tick::after(now - kInUse + timing::seconds(flow.idle_s));
+    return flow.expires.reached(lately) && Tick::of(now - kInUse).reached(flow.opened);
+  });
+  if (victim == GiveWay::kNobody) return nullptr;
+  close(flows_[victim], now);
   return flows_.allocate();
 }
 
@@ -426,14 +511,49 @@ void Forwarder::gauge(Flow& flow) {
   flow.gauged = gauges_.reserve(*server, true);
 }
 
-void Forwarder::confirm(const Flow& flow) {
-  if (persist::Entry* entry = entry_of(flow)) replica_.confirm(*entry);
+// The handshake was seen, the server has answered, or the client came again.
+void Forwarder::confirm(Flow& flow) {
+  persist::Entry* entry = entry_of(flow);
+  if (entry != nullptr) return replica_.confirm(*entry);
+  // An embryonic binding may go before its connection is complete.
+  flow.unbound = flow.counted;
+}
+
+// The connection stands, its binding went while it was embryonic: the client is bound to this very
+// server again, unless another binding was made meanwhile; that one stands, and the flow goes on
+// uncounted. What has to wait is tried again with the flow's next packet, or the home's answer.
+void Forwarder::bind_again(Flow& flow) {
+  const auto* vs = snapshot_->virtual_service(flow.virtual_service);
+  const auto* scope = vs == nullptr ? nullptr : snapshot_->scope(vs->scope);
+  const auto* server = snapshot_->server(flow.server_slot);
+  if (!flow.counted || scope == nullptr || server == nullptr) {
+    flow.unbound = false;
+    return;
+  }
+  const auto key = persist::Key::of(scope->key_of(flow.client));
+  persist::Entry* entry = replica_.find(*scope, key);
+  if (entry == nullptr) {
+    if (!replica_.is_home(scope->slot, key)) return ask_again(flow, *scope, key, server->id);
+    const auto made = replica_.create(*scope, key, server->id, {.since = replica_.now()});
+    if (made.outcome == replication::Outcome::kWait) return;
+    entry = made.entry;
+  } else if (!replica_.may_use(*entry, *scope)) {
+    return;
+  }
+  flow.unbound = false;
+  if (entry == nullptr || entry->server != server->id) return;
+  bind(flow, *entry);
+  ++entry->open;
+  replica_.use(*entry);
+  replica_.confirm(*entry);
 }
 
 void Forwarder::close(Flow& flow, Instant now) {
   uncount(flow, now);
+  const uint32_t index = flows_.index_of(flow);
   wheel_.remove(
-      flows_.index_of(flow), [this](uint32_t f) -> auto& { return links(f); });
+      index, [this](uint32_t f) -> auto& { return links(f); });
+  give_way_.remove(index, flow_by_index());
   if (flow.nat != kNoNat) nats_[flow.nat.value]->give_back(flow.source_port, now);
   --vs_counters_[flow.virtual_service.value].flows;
   --server_counters_[flow.server_slot.value].flows;
@@ -451,10 +571,10 @@ void Forwarder::reset_both(Flow& flow, Instant now) {
       // As if the other side had sent it: the sequence number is what the receiver expects next.
       if (direction == Direction::kToClient) {
         packet::write_tcp_reset(b, {flow.vip, flow.client, flow.vip_port, flow.client_port,
-                                    flow.client_ack, flow.server_ack});
+                                    flow.seen.client.acked, flow.seen.server.acked});
       } else {
         packet::write_tcp_reset(b, {flow.source, flow.server, flow.source_port, flow.server_port,
-                                    flow.server_ack, flow.client_ack});
+                                    flow.seen.server.acked, flow.seen.client.acked});
       }
       transmit(b, side_of(flow, direction));
     }
@@ -464,76 +584,83 @@ void Forwarder::reset_both(Flow& flow, Instant now) {
 
 // --- connection tracking ------------------------------------------------------------------------
 
-void Forwarder::enter(Flow& flow, FlowState state, timing::Duration lifetime, Instant now) {
+// A flow's first state and time.
+void Forwarder::start(Flow& flow, FlowState state, Life life, Instant now) {
+  const uint32_t index = flows_.index_of(flow);
   flow.state = state;
-  flow.expires = Tick::after(now + lifetime);
-  const uint32_t id = flows_.index_of(flow);
+  give_way_.add(index, flow_by_index());
+  flow.expires = Tick::after(now + duration(flow, life));
+  wheel_.add(
+      index, flow.expires, [this](uint32_t f) -> auto& { return links(f); });
+}
+
+void Forwarder::enter(Flow& flow, FlowState state) {
+  const bool same = GiveWay::kind_of(flow.state) == GiveWay::kind_of(state);
+  const uint32_t index = flows_.index_of(flow);
+  if (!same) give_way_.remove(index, flow_by_index());
+  flow.state = state;
+  if (!same) give_way_.add(index, flow_by_index());
+}
+
+timing::Duration Forwarder::duration(const Flow& flow, Life life) {
+  switch (life) {
+    case Life::kHalfOpen:
+      return kHalfOpenTimeout;
+    case Life::kClosing:
+      return kClosingTimeout;
+    case Life::kTimeWait:
+      return kTimeWaitTimeout;
+    case Life::kShort:
+      return kShortTimeout;
+    case Life::kIdle:
+    case Life::kAsBefore:
+      break;
+  }
+  return timing::seconds(flow.idle_s);
+}
+
+// The wheel looks at a flow when its time may have come, and puts it back: only a time that comes
+// sooner has to be told.
+void Forwarder::live(Flow& flow, Life life, Instant now) {
+  if (life == Life::kAsBefore) return;
+  const Tick until = Tick::after(now + duration(flow, life));
+  const bool sooner = !until.reached(flow.expires);
+  if (life == Life::kShort && !sooner) return;
+  flow.expires = until;
+  if (!sooner) return;
+  const uint32_t index = flows_.index_of(flow);
   const auto of = [this](uint32_t f) -> auto& {
     return links(f);
   };
-  wheel_.remove(id, of);
-  wheel_.add(id, flow.expires, of);
-}
-
-// A SYN says what its receiver will acknowledge: a reset before it did must carry that.
-void Forwarder::note_syn(Flow& flow, Direction direction, Buffer* buffer) {
-  const Meta& m = packet::meta(buffer);
-  const auto* tcp = packet::at<packet::TcpHeader>(buffer, m.l4_offset);
-  (direction == Direction::kToServer ? flow.server_ack : flow.client_ack) = tcp->sequence + 1;
+  wheel_.remove(index, of);
+  wheel_.add(index, until, of);
 }
 
 bool Forwarder::track_tcp(Flow& flow, Direction direction, Buffer* buffer, Instant now) {
-  const Meta& m = packet::meta(buffer);
-  const bool to_server = direction == Direction::kToServer;
-  const auto* tcp = packet::at<packet::TcpHeader>(buffer, m.l4_offset);
-  if ((m.tcp_flags & packet::kTcpAck) != 0)
-    (to_server ? flow.client_ack : flow.server_ack) = tcp->acknowledgment;
-  if ((m.tcp_flags & packet::kTcpRst) != 0) return true;
-
-  if (flow.state == FlowState::kSynSent && (m.tcp_flags & packet::kTcpSyn) != 0)
-    note_syn(flow, direction, buffer);
-
-  const timing::Duration idle = timing::seconds(flow.idle_s);
-  if (flow.state == FlowState::kSynSent && !to_server &&
-      (m.tcp_flags & (packet::kTcpSyn | packet::kTcpAck)) == (packet::kTcpSyn | packet::kTcpAck)) {
-    enter(flow, FlowState::kSynReceived, kSynTimeout, now);
-  } else if (flow.state == FlowState::kSynReceived && to_server &&
-             (m.tcp_flags & (packet::kTcpSyn | packet::kTcpAck)) == packet::kTcpAck) {
-    enter(flow, FlowState::kEstablished, idle, now);
+  const Step step =
+      track(flow.state, direction, packet::tcp_segment(buffer, packet::meta(buffer)), &flow.seen);
+  if (step.effect == Step::Effect::kOver) return true;
+  if (step.state != flow.state) enter(flow, step.state);
+  live(flow, step.life, now);
+  if (step.effect == Step::Effect::kConfirmed) {
     confirm(flow);
-  } else if (flow.state == FlowState::kEstablished) {
-    flow.expires = Tick::after(now + idle);
-  } else if (flow.state == FlowState::kClientFin || flow.state == FlowState::kServerFin) {
-    flow.expires = Tick::after(now + std::min(idle, timing::Duration(kHalfClosedTimeout)));
-  }
-  if ((m.tcp_flags & packet::kTcpFin) == 0) return false;
-  switch (flow.state) {
-    case FlowState::kEstablished:
-    case FlowState::kSynReceived:
-      enter(flow, to_server ? FlowState::kClientFin : FlowState::kServerFin,
-            std::min(idle, timing::Duration(kHalfClosedTimeout)), now);
-      break;
-    case FlowState::kClientFin:
-    case FlowState::kServerFin:
-      if ((flow.state == FlowState::kClientFin) == to_server) break;  // sent again
-      uncount(flow, now);
-      enter(flow, FlowState::kTimeWait, kTimeWaitTimeout, now);
-      break;
-    default:
-      break;
+  } else if (step.effect == Step::Effect::kClosed) {
+    uncount(flow, now);
   }
   return false;
 }
 
 void Forwarder::track_udp(Flow& flow, Direction direction, Instant now) {
-  flow.expires = Tick::after(now + timing::seconds(flow.idle_s));
-  if (direction == Direction::kToServer) return;
-  if (flow.state == FlowState::kSynSent) {
-    flow.state = FlowState::kEstablished;
-    confirm(flow);
-  } else if (flow.per_packet) {
-    confirm(flow);  // its entry may be another one than when the translation was made
+  live(flow, Life::kIdle, now);
+  if (direction == Direction::kToClient) {
+    if (flow.state == FlowState::kUnanswered) enter(flow, FlowState::kAnswered);
+    // Of a translation it may be another one than when that was made.
+    if (flow.confirmed && !flow.per_packet) return;
+  } else if (flow.confirmed || !Tick::of(now - kComesAgain).reached(flow.opened)) {
+    return;
   }
+  flow.confirmed = true;
+  confirm(flow);
 }
 
 // --- sending ------------------------------------------------------------------------------------
@@ -543,20 +670,36 @@ Forwarder::Side Forwarder::side_of(Flow& flow, Direction direction) {
     const net::Mac* mac = neighbors_.mac(flow.neighbor);
     if (mac != nullptr) return {flow.server_interface, mac, {}};
     // Not known when the flow was opened, or gone since.
-    const snapshot::Server* server = snapshot_->server(flow.server_slot);
-    snapshot::Hop hop{flow.server_interface, flow.server};
-    if (server != nullptr) {
-      hop = server->hop;
-    } else {
-      snapshot_->route(flow.server, &hop);
-    }
-    flow.neighbor = neighbors_.look_up(hop.port, hop.next_hop);
+    const snapshot::Hop hop = find_server(flow);
     return {hop.port, neighbors_.mac(flow.neighbor), hop.next_hop};
   }
   if (!flow.client_mac.is_zero()) return {flow.client_interface, &flow.client_mac, {}};
+  if (const net::Mac* mac = neighbors_.mac(flow.client_neighbor))
+    return {flow.client_interface, mac, {}};
+  const snapshot::Hop hop = find_client(flow);
+  return {hop.port, neighbors_.mac(flow.client_neighbor), hop.next_hop};
+}
+
+// By which way the client is reached, without enable_autogw.
+snapshot::Hop Forwarder::find_client(Flow& flow) {
   snapshot::Hop hop{flow.client_interface, flow.client};
   snapshot_->route(flow.client, &hop);
-  return {hop.port, neighbors_.mac(neighbors_.look_up(hop.port, hop.next_hop)), hop.next_hop};
+  flow.client_interface = hop.port;
+  flow.client_neighbor = neighbors_.look_up(hop.port, hop.next_hop);
+  return hop;
+}
+
+snapshot::Hop Forwarder::find_server(Flow& flow) {
+  const snapshot::Server* server = snapshot_->server(flow.server_slot);
+  snapshot::Hop hop{flow.server_interface, flow.server};
+  if (server != nullptr) {
+    hop = server->hop;
+  } else {
+    snapshot_->route(flow.server, &hop);
+  }
+  flow.server_interface = hop.port;
+  flow.neighbor = neighbors_.look_up(hop.port, hop.next_hop);
+  return hop;
 }
 
 // A packet that may not go on is answered before it changes anything (RFC 1812 4.3.3, RFC 4443 3.2,
@@ -688,13 +831,14 @@ void Forwarder::advance(Instant now) {
 Forwarder::Fate Forwarder::fate_of(const Flow& flow) const {
   const auto* vs = snapshot_->virtual_service(flow.virtual_service);
   if (vs == nullptr) return Fate::kReset;
-  if (!vs->served) return vs->standby && flow.nat == kNoNat ? Fate::kForgotten : Fate::kReset;
+  if (!vs->served) return vs->standby && flow.keeps_client() ? Fate::kForgotten : Fate::kReset;
   const auto* server = snapshot_->server(flow.server_slot);
   const bool over = server != nullptr
                         ? server->reset_connections
                         : std::binary_search(snapshot_->servers_reset.begin(),
                                              snapshot_->servers_reset.end(), flow.server_slot);
-  return over ? Fate::kReset : Fate::kGoesOn;
+  if (over) return Fate::kReset;
+  return moves(flow) ? Fate::kForgotten : Fate::kGoesOn;
 }
 
 bool Forwarder::sweep(Instant now) {
@@ -714,6 +858,8 @@ bool Forwarder::sweep(Instant now) {
     switch (fate_of(flow)) {
       case Fate::kGoesOn:
         gauge(flow);
+        find_server(flow);
+        if (flow.client_mac.is_zero()) find_client(flow);
         break;
       case Fate::kReset:
         reset_both(flow, now);

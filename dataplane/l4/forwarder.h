@@ -21,6 +21,7 @@
 #include "common/timing/time.h"
 #include "common/timing/wheel.h"
 #include "dataplane/l4/flow_table.h"
+#include "dataplane/l4/give_way.h"
 #include "dataplane/l4/neighbor_table.h"
 #include "dataplane/l4/output.h"
 #include "dataplane/l4/pen.h"
@@ -31,10 +32,6 @@
 #include "dataplane/replication/replica.h"
 
 namespace limpet::l4 {
-
-inline constexpr timing::Duration kSynTimeout = timing::seconds(10);
-inline constexpr timing::Duration kHalfClosedTimeout = timing::seconds(120);
-inline constexpr timing::Duration kTimeWaitTimeout = timing::seconds(10);
 
 struct VsCounters {
   telemetry::Counter32 flows;  // records, those in TIME_WAIT and translations included
@@ -136,7 +133,17 @@ class Forwarder {
   struct Side;
 
   void known(packet::Buffer* buffer, FlowRef ref, timing::Instant now);
+  bool goes_on(const Flow& flow, Direction direction, packet::Buffer* buffer,
+               timing::Instant now) const;
+  enum class Standing : uint8_t {
+    kTakesNew,
+    kTakesItsOwn,  // those that are bound to it, by their profile
+    kNone,
+  };
+  Standing standing(const Flow& flow) const;
+  bool moves(const Flow& flow) const;
   void fresh(packet::Buffer* buffer, timing::Instant now, Grant& grant);
+  void begin(Flow& flow, packet::Buffer* buffer, timing::Instant now);
   void per_packet(packet::Buffer* buffer, const snapshot::VirtualService& vs, timing::Instant now,
                   Grant& grant);
   void judge_again(std::span<packet::Buffer* const> buffers, timing::Instant now, Grant& grant);
@@ -144,6 +151,9 @@ class Forwarder {
             timing::Instant since);
   bool ask_home(Pen::Slot& slot, const snapshot::VirtualService& vs, const Choice& choice,
                 const packet::Meta& m);
+  void ask_again(Flow& flow, const snapshot::Scope& scope, const persist::Key& key,
+                 snapshot::ServerId server);
+  void answered_again(Flow& flow, const replication::Down& message);
   void answered(Pen::Slot& slot, const replication::Down& message, timing::Instant now);
   Grant grant_of(Pen::Slot& slot, const replication::Down& message);
   void refuse_waiting(std::span<packet::Buffer* const> buffers, Reason reason, timing::Instant now);
@@ -169,8 +179,12 @@ class Forwarder {
   bool adopt(packet::Buffer* buffer, const Adoption& a, timing::Instant now, const Grant& grant);
   bool ask_for_adoption(packet::Buffer* buffer, const snapshot::Scope& scope,
                         const persist::Key& key, timing::Instant since);
-  Flow* make_adopted(const packet::Meta& m, const Adoption& a, const snapshot::Server& server,
-                     timing::Instant now);
+  const snapshot::Server* server_of(const Adoption& a, snapshot::ServerId id,
+                                    const packet::Meta& m) const;
+  bool try_first_server(Flow& flow, timing::Instant now);
+  bool fill_adopted(Flow& flow, packet::Buffer* buffer, const Adoption& a,
+                    const snapshot::Server& server, timing::Instant now);
+  void towards(Flow& flow, const snapshot::VirtualService& vs, const snapshot::Server& server);
   void icmp(packet::Buffer* buffer);
   FlowRef quoted_flow(const packet::Quote& quote) const;
   void no_listener(packet::Buffer* buffer, timing::Instant now, const Grant& grant);
@@ -178,6 +192,8 @@ class Forwarder {
   // Makes and inserts the flow of a choice; null and `why` when it cannot be.
   Flow* open(packet::Buffer* buffer, const snapshot::VirtualService& vs, const Choice& choice,
              timing::Instant now, packet::DropReason* why);
+  bool insert(Flow& flow, timing::Instant now);
+  bool open_hairpin(Flow& flow, timing::Instant now);
   Flow* opened(Flow* flow);
   bool open_translated(Flow& flow, const snapshot::Server& server, timing::Instant now);
   bool client_side(Flow& flow, const packet::Meta& m, const snapshot::VirtualService& vs);
@@ -185,20 +201,28 @@ class Forwarder {
   void count(Flow& flow, persist::Entry* entry);
   void uncount(Flow& flow, timing::Instant now);
   void gauge(Flow& flow);
-  void confirm(const Flow& flow);
+  void confirm(Flow& flow);
+  void bind_again(Flow& flow);
   void close(Flow& flow, timing::Instant now);
   void reset_both(Flow& flow, timing::Instant now);
   enum class Fate : uint8_t { kGoesOn, kReset, kForgotten };
   Fate fate_of(const Flow& flow) const;
 
-  void note_syn(Flow& flow, Direction direction, packet::Buffer* buffer);
   // Returns true when the flow is over once this packet has gone.
   bool track_tcp(Flow& flow, Direction direction, packet::Buffer* buffer, timing::Instant now);
   void track_udp(Flow& flow, Direction direction, timing::Instant now);
-  void enter(Flow& flow, FlowState state, timing::Duration lifetime, timing::Instant now);
+  void start(Flow& flow, FlowState state, Life life, timing::Instant now);
+  void enter(Flow& flow, FlowState state);
+  static timing::Duration duration(const Flow& flow, Life life);
+  void live(Flow& flow, Life life, timing::Instant now);
+  auto flow_by_index() {
+    return [this](uint32_t f) -> Flow& { return flows_[f]; };
+  }
   timing::WheelLinks& links(uint32_t flow) { return flows_[flow].links; }
 
   Side side_of(Flow& flow, Direction direction);
+  snapshot::Hop find_client(Flow& flow);
+  snapshot::Hop find_server(Flow& flow);
   void forward(packet::Buffer* buffer, const Flow& flow, Direction direction, const Side& side);
   void send_first(packet::Buffer* buffer, Flow& flow, timing::Instant now);
   bool bounce(packet::Buffer* buffer, uint16_t mtu, timing::Instant now);
@@ -212,6 +236,7 @@ class Forwarder {
   const net::Address* own_address(uint8_t port, net::Family family) const;
   uint32_t next_datagram_id() { return datagram_id_ += cores_; }
 
+  const uint32_t core_;
   const uint32_t cores_;
   replication::Replica& replica_;
   balance::Picker& picker_;
@@ -223,6 +248,7 @@ class Forwarder {
 
   FlowTable flows_;
   timing::Wheel wheel_;
+  GiveWay give_way_;
   NeighborTable neighbors_;
   Pen pen_;
   struct Heard {
@@ -242,7 +268,6 @@ class Forwarder {
   telemetry::Counter readopted_;
   uint32_t datagram_id_;
   uint32_t next_source_ = 0;  // which SNAT address a new flow tries first
-  uint32_t reclaim_at_ = 0;
   uint32_t sweep_at_ = 0;
   uint32_t pen_at_ = 0;
   bool swept_ = true;

@@ -5,13 +5,21 @@
 // What is asked for, every time: a virtual service whose group engines take over from one another
 // (snapshot: `adopts`); a plain segment of an established connection (ACK, neither SYN nor RST);
 // the client's binding, confirmed, at its home; its server still in the pool and not to be reset;
-// of a segment from a server, that this is the binding's server and that it serves one VIP and port
-// only. Who made the binding says nothing: with preempt a group comes back, and with it connections
-// that other engines opened by bindings of ours.
+// of a segment from a server, that it is the binding's server and serves one VIP and port only. Who
+// made the binding says nothing: with preempt a group comes back, and with it connections that
+// other engines opened by bindings of ours.
 //
-// Never creates or moves a binding. Bounded by a rate of its own; a segment that is refused here
-// gets what one without a flow always gets.
+// A binding that moved has had two servers: a connection may be older than that. A server says by
+// its segments whose it is. To a client's segment the binding's server answers first; if it resets
+// what it does not know, the first server is asked, and the client hears only that one.
+//
+// Never creates or moves a binding. Flows are made at a bounded rate, looked up before: a segment
+// too many is dropped and comes again, for nobody knows that its connection is over. One that is
+// refused gets what one without a flow always gets.
+#include <utility>
+
 #include "dataplane/l4/forwarder.h"
+#include "dataplane/packet/tcp_segment.h"
 
 namespace limpet::l4 {
 
@@ -70,24 +78,37 @@ bool Forwarder::adopt(Buffer* buffer, const Adoption& a, Instant now, const Gran
   const Meta& m = packet::meta(buffer);
   const snapshot::Scope* scope = snapshot_->scope(a.vs.scope);
   if (!is_established(m) || scope == nullptr || grant.nothing) return false;
-  if (!adoption_limit_.allow(now)) return false;
   const auto key = persist::Key::of(scope->key_of(a.client));
   persist::Entry* entry = replica_.find(*scope, key);
   if (entry == nullptr)
     return !replica_.is_home(scope->slot, key) &&
            ask_for_adoption(buffer, *scope, key, grant.since);
   if (!entry->confirmed) return false;
-  const snapshot::Server* server = snapshot_->pools[a.vs.pool.value].find(entry->server);
-  if (server == nullptr || server->reset_connections || !server->reachable) return false;
-  if (a.server != nullptr && (server->address != *a.server ||
-                              (server->port != 0 ? server->port : a.vip_port) != m.source_port))
-    return false;
+  const snapshot::Server* server = server_of(a, entry->server, m);
+  const snapshot::Server* first =
+      entry->first == entry->server ? nullptr : server_of(a, entry->first, m);
+  if (server == nullptr) server = std::exchange(first, nullptr);
+  if (server == nullptr) return false;
   if (!replica_.may_use(*entry, *scope)) {
     output_.drop(buffer, packet::DropReason::kClaimLate);  // it comes again
     return true;
   }
-  Flow* flow = make_adopted(m, a, *server, now);
-  if (flow == nullptr) return false;
+  if (!adoption_limit_.allow(now)) {
+    output_.drop(buffer, packet::DropReason::kRateLimited);
+    return true;
+  }
+  Flow* flow = flows_.allocate();
+  if (flow == nullptr) flow = reclaim(now);
+  if (flow == nullptr) {
+    output_.drop(buffer, packet::DropReason::kFlowTableFull);
+    return true;
+  }
+  if (!fill_adopted(*flow, buffer, a, *server, now)) {
+    flows_.discard(*flow);
+    return false;
+  }
+  opened(flow);
+  flow->unproved = a.server == nullptr && first != nullptr;
   replica_.use(*entry);
   count(*flow, entry);
   gauge(*flow);
@@ -95,6 +116,51 @@ bool Forwarder::adopt(Buffer* buffer, const Adoption& a, Instant now, const Gran
   known(buffer,
         {flows_.index_of(*flow), a.server == nullptr ? Direction::kToServer : Direction::kToClient},
         now);
+  return true;
+}
+
+// The server of this identity, if the connection may go on with it; and, of a segment from a
+// server, if that is the one.
+const snapshot::Server* Forwarder::server_of(const Adoption& a, snapshot::ServerId id,
+                                             const Meta& m) const {
+  const snapshot::Server* server = snapshot_->pools[a.vs.pool.value].find(id);
+  if (server == nullptr || server->reset_connections || !server->reachable) return nullptr;
+  if (a.server != nullptr && (server->address != *a.server ||
+                              (server->port != 0 ? server->port : a.vip_port) != m.source_port))
+    return nullptr;
+  return server;
+}
+
+// The server of an adopted connection does not know it: perhaps the first one of its client does.
+// True: it is asked, when the client's segment comes again. Then the reset is not the client's.
+bool Forwarder::try_first_server(Flow& flow, Instant now) {
+  flow.unproved = false;
+  persist::Entry* entry = entry_of(flow);
+  const auto* vs = snapshot_->virtual_service(flow.virtual_service);
+  if (entry == nullptr || vs == nullptr) return false;
+  const snapshot::Server* first = snapshot_->pools[vs->pool.value].find(entry->first);
+  if (first == nullptr || first->slot == flow.server_slot || first->reset_connections ||
+      !first->reachable)
+    return false;
+  const Flow was = flow;
+  close(flow, now);
+  Flow& next = *flows_.allocate();  // there is a place: close() has just left one
+  next.client = next.source = was.client;
+  next.client_port = next.source_port = was.client_port;
+  next.vip = was.vip;
+  next.vip_port = was.vip_port;
+  next.client_interface = was.client_interface;
+  next.client_mac = was.client_mac;
+  next.client_neighbor = was.client_neighbor;
+  next.seen = was.seen;
+  towards(next, *vs, *first);
+  if (!insert(next, now)) {
+    flows_.discard(next);
+    return false;
+  }
+  start(next, FlowState::kEstablished, Life::kIdle, now);
+  count(*opened(&next), entry);
+  gauge(next);
   return true;
 }
 
@@ -121,41 +187,40 @@ bool Forwarder::ask_for_adoption(Buffer* buffer, const snapshot::Scope& scope,
   return true;
 }
 
-// Null: no place in the table, or another flow has these addresses and ports.
-Flow* Forwarder::make_adopted(const Meta& m, const Adoption& a, const snapshot::Server& server,
-                              Instant now) {
-  Flow* flow = flows_.allocate();
-  if (flow == nullptr) flow = reclaim(now);
-  if (flow == nullptr) return nullptr;
-  flow->client = flow->source = a.client;
-  flow->client_port = flow->source_port = a.client_port;
-  flow->vip = a.vip;
-  flow->vip_port = a.vip_port;
-  flow->server = server.address;
-  flow->server_port = server.port != 0 ? server.port : a.vip_port;
-  flow->protocol = packet::kProtocolTcp;
-  flow->server_interface = server.hop.port;
-  flow->virtual_service = a.vs.slot;
-  flow->server_slot = server.slot;
-  flow->idle_s = static_cast<uint16_t>(a.vs.tcp_idle / timing::seconds(1));
-  flow->neighbor = neighbors_.look_up(server.hop.port, server.hop.next_hop);
-  const bool way = a.server == nullptr ? client_side(*flow, m, a.vs) : true;
-  if (a.server != nullptr) {
+// False: there is no way to the client, or another flow has these addresses and ports.
+bool Forwarder::fill_adopted(Flow& flow, Buffer* buffer, const Adoption& a,
+                             const snapshot::Server& server, Instant now) {
+  const Meta& m = packet::meta(buffer);
+  flow.client = flow.source = a.client;
+  flow.client_port = flow.source_port = a.client_port;
+  flow.vip = a.vip;
+  flow.vip_port = a.vip_port;
+  towards(flow, a.vs, server);
+  if (a.server == nullptr) {
+    if (!client_side(flow, m, a.vs)) return false;
+  } else {
     // Until the client's next packet says by which way it comes.
-    snapshot::Hop hop;
-    snapshot_->route(a.client, &hop);
-    flow->client_interface = hop.port;
-    flow->learns_client = a.vs.autogw;
+    find_client(flow);
+    flow.learns_client = a.vs.autogw;
   }
-  if (!way || !flows_.insert(*flow)) {
-    flows_.discard(*flow);
-    return nullptr;
-  }
-  flow->state = FlowState::kEstablished;
-  flow->expires = Tick::after(now + timing::seconds(flow->idle_s));
-  wheel_.add(
-      flows_.index_of(*flow), flow->expires, [this](uint32_t f) -> auto& { return links(f); });
-  return opened(flow);
+  if (!insert(flow, now)) return false;
+  flow.seen = seen_going_on(a.server == nullptr ? Direction::kToServer : Direction::kToClient,
+                            packet::tcp_segment(buffer, m));
+  start(flow, FlowState::kEstablished, Life::kIdle, now);
+  return true;
+}
+
+// What a flow of TCP has of its server.
+void Forwarder::towards(Flow& flow, const snapshot::VirtualService& vs,
+                        const snapshot::Server& server) {
+  flow.server = server.address;
+  flow.server_port = server.port != 0 ? server.port : flow.vip_port;
+  flow.protocol = packet::kProtocolTcp;
+  flow.server_interface = server.hop.port;
+  flow.virtual_service = vs.slot;
+  flow.server_slot = server.slot;
+  flow.idle_s = static_cast<uint16_t>(vs.tcp_idle / timing::seconds(1));
+  flow.neighbor = neighbors_.look_up(server.hop.port, server.hop.next_hop);
 }
 
 }  // namespace limpet::l4

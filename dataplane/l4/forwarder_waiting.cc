@@ -53,6 +53,31 @@ bool Forwarder::ask_home(Pen::Slot& slot, const snapshot::VirtualService& vs, co
   return true;
 }
 
+// For a flow whose binding went before it was confirmed: no packet waits.
+void Forwarder::ask_again(Flow& flow, const snapshot::Scope& scope, const persist::Key& key,
+                          snapshot::ServerId server) {
+  const uint32_t hash = replica_.table().hash(scope.slot, key);
+  Pen::Slot* slot = pen_.find(hash, scope.slot, key);
+  if (slot != nullptr) return;  // its home is being asked, or will be
+  slot = pen_.add(hash, scope.slot, key, replica_.now());
+  if (slot == nullptr) return;
+  if (!replica_.claim(scope, key, nullptr, {.server = server, .exact = true, .if_none = true}))
+    return pen_.remove(hash, *slot);
+  slot->claimed = true;
+  slot->version = snapshot_->version;
+  slot->flow = flows_.index_of(flow);
+}
+
+// By now it may be another flow; whoever asks for a binding may.
+void Forwarder::answered_again(Flow& flow, const replication::Down& m) {
+  if (!flow.used || !flow.unbound) return;
+  if (m.kind == replication::Down::Kind::kUpdate) {
+    bind_again(flow);
+  } else if (m.reason != Reason::kLate) {
+    flow.unbound = false;
+  }
+}
+
 void Forwarder::heard(const replication::Down& m) {
   Pen::Slot* slot = pen_.find(replica_.table().hash(m.scope, m.key), m.scope, m.key);
   LIMPET_ASSERT(slot != nullptr || !m.answer);
@@ -93,11 +118,13 @@ void Forwarder::answered(Pen::Slot& slot, const replication::Down& m, Instant no
   const std::span waiting(buffers, count);
   const snapshot::Scope* scope = snapshot_->scope(slot.scope);
   const bool same_scope = scope != nullptr && slot.version >= scope->since;
+  const bool again = slot.flow != Pen::kNoFlow;
+  if (again) answered_again(flows_[slot.flow], m);
   pen_.remove(replica_.table().hash(slot.scope, slot.key), slot);
   // What would go on with a binding that is not there is refused; what opens a connection asks
-  // anew.
+  // anew, as it does after a CLAIM that was not for it.
   grant.nothing = m.kind == replication::Down::Kind::kRefuse && m.reason == Reason::kNew;
-  if (m.kind == replication::Down::Kind::kRefuse && same_scope && !grant.nothing) {
+  if (m.kind == replication::Down::Kind::kRefuse && same_scope && !grant.nothing && !again) {
     refuse_waiting(waiting, m.reason, now);
   } else {
     judge_again(waiting, now, grant);

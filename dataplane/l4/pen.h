@@ -26,6 +26,8 @@ class Pen {
   static constexpr uint32_t kKeys = 1024;
   static constexpr uint32_t kPacketsPerKey = 8;
 
+  static constexpr uint32_t kNoFlow = UINT32_MAX;
+
   struct Slot {
     persist::Key key;
     snapshot::ScopeSlot scope;
@@ -37,8 +39,9 @@ class Pen {
     uint32_t have_change = 0;
     snapshot::ServerId server;
     snapshot::ServerSlot server_slot;
-    uint64_t version = 0;   // the snapshot of the CLAIM
-    timing::Instant since;  // of the oldest packet
+    uint64_t version = 0;     // the snapshot of the CLAIM
+    uint32_t flow = kNoFlow;  // that asks for its binding anew; no packet waits for that
+    timing::Instant since;    // of the oldest packet
     std::array<packet::Buffer*, kPacketsPerKey> packets;
   };
 

@@ -57,8 +57,8 @@ Verdict parse_udp(Buffer* buffer, Meta& m, bool verify) {
   m.source_port = udp.source_port;
   m.destination_port = udp.destination_port;
   const uint32_t bytes = udp.bytes;
-  if (bytes < sizeof(UdpHeader) || bytes > m.l4_bytes || m.source_port == 0 ||
-      m.destination_port == 0)
+  // A source port of 0 says that no answer is wanted (RFC 768).
+  if (bytes < sizeof(UdpHeader) || bytes > m.l4_bytes || m.destination_port == 0)
     return DropReason::kMalformed;
   m.kind = Kind::kFlow;
   if (udp.checksum == 0) {

@@ -28,6 +28,7 @@ enum class DropReason : uint8_t {
   kClaimLate,      // ... which did not answer in time
   kFlowTableFull,
   kSnatExhausted,  // no source port left towards that server
+  kTupleInUse,     // the client's address and port, kept, are another connection's with that server
   kTtlExceeded,
   kTooBig,  // larger than the egress MTU and must not be fragmented
   kFragmentTableFull,
@@ -47,14 +48,22 @@ enum class DropReason : uint8_t {
 inline constexpr std::size_t kDropReasons = static_cast<std::size_t>(DropReason::kCount);
 
 inline constexpr std::array<std::string_view, kDropReasons> kDropReasonNames = {
-    "truncated",           "malformed",        "bad_checksum",    "unknown_ethertype",
-    "unknown_vlan",        "not_for_us",       "martian_source",  "unsupported_protocol",
-    "no_service",          "no_flow",          "no_server",       "server_down",
-    "server_at_limit",     "table_full",       "pen_full",        "claim_late",
-    "flow_table_full",     "snat_exhausted",   "ttl_exceeded",    "too_big",
-    "fragment_table_full", "fragment_invalid", "no_route",        "no_neighbor",
-    "neighbor_queue_full", "punt_ring_full",   "steer_ring_full", "transmit_full",
-    "no_buffers",          "rate_limited",     "unhandled"};
+    "truncated",        "malformed",
+    "bad_checksum",     "unknown_ethertype",
+    "unknown_vlan",     "not_for_us",
+    "martian_source",   "unsupported_protocol",
+    "no_service",       "no_flow",
+    "no_server",        "server_down",
+    "server_at_limit",  "table_full",
+    "pen_full",         "claim_late",
+    "flow_table_full",  "snat_exhausted",
+    "tuple_in_use",     "ttl_exceeded",
+    "too_big",          "fragment_table_full",
+    "fragment_invalid", "no_route",
+    "no_neighbor",      "neighbor_queue_full",
+    "punt_ring_full",   "steer_ring_full",
+    "transmit_full",    "no_buffers",
+    "rate_limited",     "unhandled"};
 
 constexpr std::string_view name(DropReason reason) {
   return kDropReasonNames[static_cast<std::size_t>(reason)];

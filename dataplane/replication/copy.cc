@@ -83,6 +83,7 @@ bool Replica::claim(const snapshot::Scope& scope, const Key& key, Entry* have,
                     const Proposal& proposal) {
   Claim m{.kind = Claim::Kind::kClaim,
           .exact = proposal.exact,
+          .if_none = proposal.if_none,
           .reserved = proposal.reserved,
           .existing = proposal.existing,
           .scope = scope.slot,

@@ -492,7 +492,7 @@ bool Replica::decide(uint32_t from, const Claim& m, const Scope& scope, Entry& r
   Home& home = table_.home(record);
   const Bits asker = Bits{1} << from;
   Chosen chosen;
-  if (m.exact) {
+  if (m.exact && !m.if_none) {
     chosen = choose(m, scope);
     if (chosen.server == nullptr) {
       refuse(from, m, chosen.why_not);

@@ -18,6 +18,7 @@ struct Claim {
     kTouch,  // it is active, or confirmed
   } kind = Kind::kClaim;
   bool exact = false;      // kClaim: it has to be `proposed`
+  bool if_none = false;    // kClaim, exact: unless there is a binding
   bool reserved = false;   // kClaim: the asker holds a place in the limit of `proposed`
   bool confirmed = false;  // kTouch
   bool existing = false;   // kClaim: only if there is one; refused with Reason::kNew if not

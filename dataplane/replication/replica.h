@@ -175,6 +175,7 @@ class Replica {
     snapshot::ServerId server;
     bool reserved = false;  // a place in its limit was taken
     bool exact = false;     // it has to be this server
+    bool if_none = false;   // exact: only if there is no binding; what there is stands
     bool existing = false;  // nothing is to be made; Reason::kNew says that there is nothing
   };
   bool claim(const snapshot::Scope& scope, const persist::Key& key, persist::Entry* have,

@@ -1,9 +1,25 @@
 #include "dataplane/snapshot/snapshot.h"
 
 #include <algorithm>
+#include <bit>
 #include <tuple>
 
 namespace limpet::snapshot {
+
+void Pool::index() {
+  by_id.assign(std::bit_ceil(2 * servers.size() + 1), 0);
+  addresses.clear();
+  const std::size_t mask = by_id.size() - 1;
+  for (std::size_t i = 0; i < servers.size(); ++i) {
+    std::size_t at = servers[i].id.value & mask;
+    while (by_id[at] != 0) at = (at + 1) & mask;
+    by_id[at] = static_cast<uint32_t>(i + 1);
+    addresses.push_back(servers[i].address);
+  }
+  std::sort(addresses.begin(), addresses.end());
+  equal_weights = std::all_of(servers.begin(), servers.end(),
+                              [&](const Server& s) { return s.weight == servers.front().weight; });
+}
 
 const Snapshot::OwnAddress* Snapshot::own(const net::Address& address) const {
   const auto it = std::lower_bound(

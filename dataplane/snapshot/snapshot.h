@@ -11,6 +11,7 @@
 //  3. Names are here for listings and explanations; no packet reads one.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -99,9 +100,18 @@ struct Pool {
   // Maglev table over the servers that take new clients: indices into `servers`; empty when the
   // algorithm is another or no server qualifies.
   std::vector<uint16_t> maglev;
-  // Open addressing, power of two, at most half full: ServerId -> index + 1; 0 is empty.
+  // Of index(). Open addressing, power of two, at most half full: ServerId -> index + 1; 0 is
+  // empty.
   std::vector<uint32_t> by_id;
+  std::vector<net::Address> addresses;  // of the servers, sorted
 
+  // Makes what find(), has_address() and `equal_weights` go by; to be called when `servers` stands.
+  void index();
+
+  // Whether a server of the pool has this address.
+  bool has_address(const net::Address& address) const {
+    return std::binary_search(addresses.begin(), addresses.end(), address);
+  }
   // The server with this identity; null when it is not in the pool.
   const Server* find(ServerId id) const {
     if (by_id.empty()) return nullptr;
@@ -239,6 +249,11 @@ struct Snapshot {
     if (slot.value >= server_by_slot.size()) return nullptr;
     const ServerRef ref = server_by_slot[slot.value];
     return ref.pool == kNoIndex ? nullptr : &pools[ref.pool].servers[ref.index];
+  }
+  // Whose server a slot is; kNoIndex: nobody's.
+  PoolIndex pool_of(ServerSlot slot) const {
+    return PoolIndex{slot.value < server_by_slot.size() ? server_by_slot[slot.value].pool
+                                                        : kNoIndex};
   }
   const VirtualService* virtual_service(VsSlot slot) const {
     if (slot.value >= vs_by_slot.size() || vs_by_slot[slot.value] == kNoIndex) return nullptr;

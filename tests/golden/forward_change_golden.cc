@@ -268,21 +268,26 @@ Story preserved_collision(const Net& n) {
   const Flow there{n.client, 1000, n.server, 8080};
   const Frame syn = segment(n.up(1000), kTcpSyn, 1000, 0);
   const Frame other = segment(n.up(1000, 81), kTcpSyn, 1000, 0);
-  return {.world =
-              [](World& w) {
-                w.preserve_client();
-                const auto listeners = w.snapshot->listeners;
-                for (auto l : listeners) {
-                  l.first_port = l.last_port = 81;
-                  w.snapshot->listeners.push_back(l);
-                }
-              },
-          .steps = {
-              when("port 80", from_client(syn), {to_server(translated(syn, there))}),
-              when("port 81, same client port", from_client(other),
-                   {to_client(reset({n.vip, 81, n.client, 1000}, 0, 1001))},
-                   {DropReason::kSnatExhausted}),
-          }};
+  return {
+      .world =
+          [](World& w) {
+            w.preserve_client();
+            const auto listeners = w.snapshot->listeners;
+            for (auto l : listeners) {
+              l.first_port = l.last_port = 81;
+              w.snapshot->listeners.push_back(l);
+            }
+          },
+      .steps = {
+          when("port 80", from_client(syn), {to_server(translated(syn, there))}),
+          when("port 81, same client port", from_client(other),
+               {to_client(reset({n.vip, 81, n.client, 1000}, 0, 1001))}, {DropReason::kTupleInUse}),
+          when("port 80 is over",
+               from_server(segment(there.reversed(), kTcpRst | kTcpAck, 0, 1001)),
+               {to_client(translated(segment(there.reversed(), kTcpRst | kTcpAck, 0, 1001),
+                                     n.down_of(1000)))}),
+          when("port 81 once more", from_client(other), {to_server(translated(other, there))}),
+      }};
 }
 
 Story table_full_of_half_open(const Net& n) {
@@ -324,7 +329,7 @@ Story table_full_of_udp(const Net& n) {
   return {.options = {.flows = 1, .servers = 1},
           .steps = {
               when("a datagram", from_client(question), {to_server(translated(question, n.nat()))}),
-              when("no room", syn_from(n, 1001), {refusal(n, 1001)}, {DropReason::kFlowTableFull}),
+              when("nobody has answered it", syn_from(n, 1001), {syn_at(n, 1001, 5000)}),
           }};
 }
 

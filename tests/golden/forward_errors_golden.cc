@@ -443,8 +443,6 @@ std::vector<Row> malformed_rows() {
       {.name = "v6/SYN and RST", .story = dropped(tcp(k6.up(), kTcpSyn | kTcpRst), kMalformed)},
       {.name = "v4/source port 0", .story = dropped(tcp(k4.up(0), kTcpSyn), kMalformed)},
       {.name = "v6/source port 0", .story = dropped(tcp(k6.up(0), kTcpSyn), kMalformed)},
-      {.name = "v4/udp source port 0", .story = dropped(udp(k4.up(0), "x"), kMalformed)},
-      {.name = "v6/udp source port 0", .story = dropped(udp(k6.up(0), "x"), kMalformed)},
       {.name = "v4/destination port 0", .story = dropped(tcp(k4.up(1, 0), kTcpSyn), kMalformed)},
       {.name = "v6/destination port 0", .story = dropped(tcp(k6.up(1, 0), kTcpSyn), kMalformed)},
       {.name = "v4/udp length 7", .story = dropped(udp_bytes(k4, 7), kMalformed)},

@@ -351,12 +351,12 @@ std::vector<Step> closing(const Net& n) {
 }
 
 Story closes_both_ways(const Net& n) {
-  return {.steps =
-              handshake(n) + std::vector<Step>{open_connections(1)} + closing(n) +
-              std::vector<Step>{open_connections(0), flows(1),
-                                down(n, "FIN again in TIME_WAIT", kTcpFin | kTcpAck, 5005, 1002),
-                                up(n, "ACK again", kTcpAck, 1002, 5006), passes(seconds(11)),
-                                flows(0), stranger(n, "after TIME_WAIT", 5006)}};
+  return {.steps = handshake(n) + std::vector<Step>{open_connections(1)} + closing(n) +
+                   std::vector<Step>{
+                       open_connections(0), flows(1),
+                       down(n, "FIN again in TIME_WAIT", kTcpFin | kTcpAck, 5005, 1002),
+                       up(n, "ACK again", kTcpAck, 1002, 5006), passes(seconds(59)), flows(1),
+                       passes(seconds(2)), flows(0), stranger(n, "after TIME_WAIT", 5006)}};
 }
 
 Story server_closes_first(const Net& n) {
@@ -372,7 +372,7 @@ Story half_closed_timeout(const Net& n) {
   return {.steps = handshake(n) +
                    std::vector<Step>{
                        up(n, "client FIN", kTcpFin | kTcpAck, 1001, 5001), passes(seconds(100)),
-                       down(n, "data keeps it", kTcpAck, 5001, 1002, "x"), passes(seconds(119)),
+                       down(n, "data keeps it", kTcpAck, 5001, 1002, "x"), passes(seconds(299)),
                        flows(1), passes(seconds(2)), flows(0), open_connections(0)}};
 }
 
@@ -407,7 +407,7 @@ Story half_open_timeout(const Net& n) {
   const Frame syn = segment(n.up(), kTcpSyn, 1000, 0);
   const On there = to_server(translated(syn, n.nat()));
   return {.steps = {when("SYN", from_client(syn), {there}),
-                    when("again", from_client(syn), {there}), passes(seconds(9)), flows(1),
+                    when("again", from_client(syn), {there}), passes(seconds(62)), flows(1),
                     passes(seconds(2)), flows(0), open_connections(0)}};
 }
 
@@ -415,7 +415,8 @@ Story no_ack_timeout(const Net& n) {
   const Frame syn = segment(n.up(), kTcpSyn, 1000, 0);
   return {.steps = {when("SYN", from_client(syn), {to_server(translated(syn, n.nat()))}),
                     passes(seconds(8)), down(n, "SYN-ACK", kTcpSyn | kTcpAck, 5000, 1001),
-                    passes(seconds(9)), flows(1), passes(seconds(2)), flows(0)}};
+                    passes(seconds(62)), down(n, "SYN-ACK again", kTcpSyn | kTcpAck, 5000, 1001),
+                    passes(seconds(62)), flows(1), passes(seconds(2)), flows(0)}};
 }
 
 Story tcp_idle_timeout(const Net& n) {

@@ -46,6 +46,7 @@ struct Net {
     return {client, client_port, vip, port};
   }
   Flow down() const { return up().reversed(); }
+  Flow down_of(uint16_t client_port) const { return up(client_port).reversed(); }
   Flow nat(uint16_t source_port = kSourcePort, uint16_t port = 8080) const {
     return {source, source_port, server, port};
   }

@@ -378,17 +378,11 @@ void World::compile_slots(Snapshot& out) const {
   out.vs_by_slot.assign(next_service_slot_, snapshot::kNoIndex);
   for (uint32_t p = 0; p < out.pools.size(); ++p) {
     snapshot::Pool& pool = out.pools[p];
-    pool.by_id.assign(std::bit_ceil(2 * pool.servers.size() + 1), 0);
-    pool.equal_weights = std::all_of(pool.servers.begin(), pool.servers.end(), [&](const auto& s) {
-      return s.weight == pool.servers[0].weight;
-    });
+    pool.index();
     std::vector<balance::MaglevServer> up;
     for (uint32_t i = 0; i < pool.servers.size(); ++i) {
       const snapshot::Server& s = pool.servers[i];
       out.server_by_slot[s.slot.value] = {p, i};
-      std::size_t at = s.id.value & (pool.by_id.size() - 1);
-      while (pool.by_id[at] != 0) at = (at + 1) & (pool.by_id.size() - 1);
-      pool.by_id[at] = i + 1;
       if (balance::takes_new_clients(s)) up.push_back({s.id, s.weight, static_cast<uint16_t>(i)});
     }
     if (pool.algorithm == snapshot::Algorithm::kConsistentHash && !up.empty())

@@ -92,17 +92,11 @@ void World::index() {
   s.vs_by_slot.assign(s.virtual_services.size(), snapshot::kNoIndex);
   for (uint32_t p = 0; p < s.pools.size(); ++p) {
     auto& pool = s.pools[p];
-    pool.by_id.assign(std::bit_ceil(2 * pool.servers.size() + 1), 0);
+    pool.index();
     std::vector<balance::MaglevServer> up;
-    pool.equal_weights = std::all_of(pool.servers.begin(), pool.servers.end(), [&](const auto& x) {
-      return x.weight == pool.servers[0].weight;
-    });
     for (uint32_t i = 0; i < pool.servers.size(); ++i) {
       const auto& server = pool.servers[i];
       s.server_by_slot[server.slot.value] = {p, i};
-      std::size_t at = server.id.value & (pool.by_id.size() - 1);
-      while (pool.by_id[at] != 0) at = (at + 1) & (pool.by_id.size() - 1);
-      pool.by_id[at] = i + 1;
       if (balance::takes_new_clients(server))
         up.push_back({server.id, server.weight, static_cast<uint16_t>(i)});
     }
@@ -360,19 +354,39 @@ CoreLab::Connection CoreLab::connect(Client client) {
   const Flow up{client.address, client.port, vip_of(client.address), 80};
   Connection c = opened(client, send(tcp(up, packet::kTcpSyn)));
   if (!c.ok()) return c;
-  send(tcp(c.down(), packet::kTcpSyn | packet::kTcpAck), 1);
-  send(tcp(up, packet::kTcpAck));
+  send(c.syn_ack(), 1);
+  send(c.from_client(packet::kTcpAck));
   return c;
 }
 
+Frame CoreLab::Connection::syn_ack() const {
+  return from_server(packet::kTcpSyn | packet::kTcpAck).with(&Frame::sequence, kServerSequence);
+}
+
+Frame CoreLab::Connection::from_client(uint8_t flags, std::string_view data) const {
+  return tcp(up(), flags, data)
+      .with(&Frame::sequence, kClientSequence + 1)
+      .with(&Frame::acknowledgment, kServerSequence + 1);
+}
+
+Frame CoreLab::Connection::from_server(uint8_t flags, std::string_view data) const {
+  return tcp(down(), flags, data)
+      .with(&Frame::sequence, kServerSequence + 1)
+      .with(&Frame::acknowledgment, kClientSequence + 1);
+}
+
 void CoreLab::finish(const Connection& c) {
-  send(tcp(c.up(), packet::kTcpFin | packet::kTcpAck));
-  send(tcp(c.down(), packet::kTcpFin | packet::kTcpAck), 1);
-  send(tcp(c.up(), packet::kTcpAck));
+  send(c.from_client(packet::kTcpFin | packet::kTcpAck));
+  send(c.from_server(packet::kTcpFin | packet::kTcpAck)
+           .with(&Frame::acknowledgment, kClientSequence + 2),
+       1);
+  send(c.from_client(packet::kTcpAck)
+           .with(&Frame::sequence, kClientSequence + 2)
+           .with(&Frame::acknowledgment, kServerSequence + 2));
 }
 
 void CoreLab::reset(const Connection& c) {
-  send(tcp(c.up(), packet::kTcpRst));
+  send(c.from_client(packet::kTcpRst));
 }
 
 CoreLab::Connection CoreLab::datagram(Client client) {

@@ -108,6 +108,10 @@ class CoreLab {
   };
   // Sends the client's SYN; the address of the server that it was forwarded to, empty when refused.
   std::string syn(Client client, uint16_t vip_port = 80);
+  // The initial sequence numbers of a connection's sides: the client's is a Frame's default.
+  static constexpr uint32_t kClientSequence = 0x01020304;
+  static constexpr uint32_t kServerSequence = 0x0a0b0c0d;
+
   // SYN, SYN-ACK, ACK; returns the server as "address:port>source:port" for finish() and data.
   struct Connection {
     std::string client;
@@ -121,6 +125,10 @@ class CoreLab {
     bool ok() const { return !server.empty(); }
     Flow up() const { return {client, client_port, vip, 80}; }
     Flow down() const { return {server, server_port, source, source_port}; }
+    Frame syn_ack() const;
+    // The next segment of a side after the handshake; whatever has been sent since.
+    Frame from_client(uint8_t flags, std::string_view data = "") const;
+    Frame from_server(uint8_t flags, std::string_view data = "") const;
   };
   Connection connect(Client client);
   void finish(const Connection& c);    // FIN both ways

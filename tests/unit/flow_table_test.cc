@@ -162,13 +162,13 @@ TEST_P(FlowTableTest, RandomUseFindsWhatIsThereAndNothingElse) {
   }
 }
 
-TEST(FlowTableMemory, AFlowTakes128BytesAnd16PerDirectionOfIndex) {
+TEST(FlowTableMemory, AFlowTakes192BytesAnd16PerDirectionOfIndex) {
   base::Random random(1);
   const base::KeyedHash hash(random);
   FlowTable table(100'000, hash, std::pmr::get_default_resource());
   EXPECT_LE(table.bytes(), FlowTable::bytes_for(100'000));
-  EXPECT_LE(table.bytes(), 100'000u * (128 + 2 * 16) + 256);
-  EXPECT_GE(table.bytes(), 100'000u * (128 + 2 * 4)) << "less than flows and their numbers take";
+  EXPECT_LE(table.bytes(), 100'000u * (192 + 2 * 16) + 256);
+  EXPECT_GE(table.bytes(), 100'000u * (192 + 2 * 4)) << "less than flows and their numbers take";
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ from scenarios import Bench
 RATIO_TARGETS = {"established_64k": 0.20, "established_1m": 0.15}
 ON_OVER_OFF_TARGET = 0.85
 LISTING_TARGET = 0.95
-FLOW_BYTES_MAX, INDEX_BYTES_MAX, ENTRY_BYTES_MAX = 128, 16, 64
+FLOW_BYTES_MAX, INDEX_BYTES_MAX, ENTRY_BYTES_MAX = 192, 16, 64
 SHARE_MIN = 0.95
 NAMES = ("established_64k", "established_1m", "tcp_preserve_64k", "cps_persistence_on",
          "cps_persistence_off", "new_clients", "cps_while_listing")
