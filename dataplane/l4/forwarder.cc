@@ -520,8 +520,8 @@ void Forwarder::confirm(Flow& flow) {
 }
 
 // The connection stands, its binding went while it was embryonic: the client is bound to this very
-// server again, unless another binding was made meanwhile; that one stands, and the flow goes on
-// uncounted. What has to wait is tried again with the flow's next packet, or the home's answer.
+// server again, unless another binding was made meanwhile, which stands, or the server takes nobody
+// any more; then the flow goes on uncounted. What has to wait is tried again with the flow's next packet, or the home's answer.
 void Forwarder::bind_again(Flow& flow) {
   const auto* vs = snapshot_->virtual_service(flow.virtual_service);
   const auto* scope = vs == nullptr ? nullptr : snapshot_->scope(vs->scope);
@@ -533,6 +533,10 @@ void Forwarder::bind_again(Flow& flow) {
   const auto key = persist::Key::of(scope->key_of(flow.client));
   persist::Entry* entry = replica_.find(*scope, key);
   if (entry == nullptr) {
+    if (!balance::takes_new_clients(*server)) {
+      flow.unbound = false;
+      return;
+    }
     if (!replica_.is_home(scope->slot, key)) return ask_again(flow, *scope, key, server->id);
     const auto made = replica_.create(*scope, key, server->id, {.since = replica_.now()});
     if (made.outcome == replication::Outcome::kWait) return;

@@ -456,6 +456,7 @@ bool Replica::on_claim(uint32_t from, const Claim& m) {
 Replica::Chosen Replica::choose(const Claim& m, const Scope& scope) {
   const snapshot::Pool& pool = snapshot_->pools[scope.pool.value];
   const Server* proposed = pool.find(m.proposed);
+  if (m.if_none && (proposed == nullptr || !balance::takes_new_clients(*proposed))) return {};
   if (m.exact) return {proposed};
   if (proposed != nullptr && balance::takes_new_clients(*proposed) &&
       (m.reserved || proposed->connections_max == 0)) {

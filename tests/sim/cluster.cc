@@ -603,7 +603,7 @@ std::string Cluster::leftovers() {
 
 // Clients go; links and engines still fail for a while; then everything has to end by its time.
 void Cluster::wait_for_the_end() {
-  constexpr Duration kGrain = milliseconds(50);
+  Duration grain = milliseconds(50);
   for (uint32_t n = 0; n < nodes_.size(); ++n) {
     nodes_[n].serving = false;
     act_as(n, [](Member& m) { m.stop_clients(); });
@@ -613,9 +613,11 @@ void Cluster::wait_for_the_end() {
   // turns.
   const uint32_t rounds = 1 + 12 / smallest_ring();
   chronicle_.clients_have_gone();
-  for (uint32_t i = 0; i < 2000; ++i) {
+  for (uint32_t i = 0; i < 3000; ++i) {
+    // What is left after that are flows that have long timers.
+    if (i == 1000) grain = milliseconds(200);
     // Not in step either, as in pass().
-    const Duration jump = kGrain - rounds * milliseconds(1) - milliseconds(random_.below(20));
+    const Duration jump = grain - rounds * milliseconds(1) - milliseconds(random_.below(20));
     time_.advance(jump);
     for (Member* m : alive()) m->advance(jump);
     for (uint32_t r = 0; r < rounds; ++r) pass(milliseconds(1), true);
@@ -625,7 +627,7 @@ void Cluster::wait_for_the_end() {
     }
     if (i < 60 && random_.below(15) == 0) heal();
     if (i == 60) heal();
-    if (i % 4 == 0) chronicle_.check_overdue(alive(), kGrain);
+    if (i % 4 == 0) chronicle_.check_overdue(alive(), grain);
     if (i > 70 && i % 16 == 0 && restless().empty() && leftovers().empty()) return;
   }
   std::string left = restless();

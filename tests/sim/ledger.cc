@@ -230,13 +230,15 @@ void Ledger::compare_flows(uint32_t core) {
     FlowSeen& s = seen[i];
     const bool counted = f.used && f.counted;
     const bool same = counted && s.counted && s.client_port == f.client_port &&
-                      s.source_port == f.source_port && s.serial == f.entry_serial;
+                      s.source_port == f.source_port && s.serial == f.entry_serial &&
+                      s.life == f.entry_life;
     if (s.counted && !same) closed(core, s);
     if (counted && !same) {
       // A binding that came and went within a stage was never seen.
       s = {.counted = true,
            .lost = !lives_.contains(f.entry_serial),
            .serial = f.entry_serial,
+           .life = f.entry_life,
            .client_port = f.client_port,
            .source_port = f.source_port,
            .opened = engine_.now(core)};
@@ -396,8 +398,7 @@ void Ledger::look_at_sent(uint32_t core) {
   auto& forwarder = engine_.core(core).forwarder();
   for (packet::Buffer* b : engine_.core(core).output().tx(1)) {
     const Wire wire = Wire::read(support::bytes(b));
-    if (!wire.opens() || (wire.flags & packet::kTcpRst) != 0 || wire.tag >= arrived_.size())
-      continue;
+    if (!wire.opens() || wire.tag == 0 || wire.tag >= arrived_.size()) continue;
     const l4::FlowKey answer{wire.destination, wire.source, wire.destination_port, wire.source_port,
                              wire.protocol};
     const l4::FlowRef ref = forwarder.flows().find(answer, forwarder.flows().hash(answer));

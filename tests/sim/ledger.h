@@ -77,6 +77,7 @@ class Ledger {
     bool counted = false;
     bool lost = false;  // its binding went and it goes on uncounted
     uint32_t serial = 0;
+    uint8_t life = 0;  // of the entry: a flow may be counted anew in what came back
     uint16_t client_port = 0;
     uint16_t source_port = 0;
     timing::Instant opened;

@@ -108,8 +108,10 @@ void Simulation::wait_for_the_end() {
   // Flows end by idling, then bindings by their timeouts.
   for (uint32_t i = 0; i < 4000; ++i) {
     clock_.advance(kGrain);
-    // Those who are held are asked again and again: with few credits that takes turns.
-    for (uint32_t r = 0; r <= 8 / engine_.shape().rings.answers; ++r) round();
+    // Those who are held are asked again and again: with few credits or little room that takes
+    // turns.
+    const auto& rings = engine_.shape().rings;
+    for (uint32_t r = 0; r <= 8 / std::min(rings.answers, rings.down); ++r) round();
     if (i % 4 == 0) ledger_.check_overdue(clock_.now(), kGrain);
     if (i % 16 == 0 && leaks(engine_, world_).empty() && unfinished(engine_).empty()) return;
   }
