@@ -521,7 +521,8 @@ void Forwarder::confirm(Flow& flow) {
 
 // The connection stands, its binding went while it was embryonic: the client is bound to this very
 // server again, unless another binding was made meanwhile, which stands, or the server takes nobody
-// any more; then the flow goes on uncounted. What has to wait is tried again with the flow's next packet, or the home's answer.
+// any more; then the flow goes on uncounted. What has to wait is tried again with the flow's next
+// packet, or the home's answer.
 void Forwarder::bind_again(Flow& flow) {
   const auto* vs = snapshot_->virtual_service(flow.virtual_service);
   const auto* scope = vs == nullptr ? nullptr : snapshot_->scope(vs->scope);
