@@ -113,6 +113,7 @@ class Replay final : private slowpath::Link {
     worker::Core::Options options;
     options.flows = limits.flows_per_worker;
     options.nats = base::kNatIdsMax;
+    options.parked = limits.parked_per_worker;
     options.ports = bootstrap_.ports.size();
     options.seed = random_.next();
     core_ = std::make_unique<worker::Core>(

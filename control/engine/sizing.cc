@@ -19,6 +19,7 @@ constexpr uint32_t kEntriesDefaultMax = 1u << 20;
 constexpr uint32_t kFlowsDefaultMax = 1u << 20;
 constexpr uint32_t kBuffersDefaultMax = 1u << 16;
 constexpr uint32_t kGrain = 1024;
+constexpr uint32_t kParkedMin = 16;
 // With fewer an engine could not serve anything worth the name.
 constexpr std::size_t kSourcePortBlocksMin = 16;
 
@@ -28,9 +29,10 @@ uint32_t fitting(uint64_t budget, uint64_t bytes, uint32_t max) {
   return static_cast<uint32_t>(std::max<uint64_t>(n, kGrain));
 }
 
-// Per-core tables whose size no limit sets.
-uint64_t fixed_bytes_per_core() {
-  return base::kServersMax *
+// Per-core tables whose size no limit of the operator's sets.
+uint64_t fixed_bytes_per_core(const Limits& limits) {
+  return l4::Pen::bytes_for(limits.parked_per_worker) +
+         base::kServersMax *
              (sizeof(balance::Load) + sizeof(balance::Turn) + sizeof(l4::ServerCounters)) +
          base::kVirtualServicesMax * sizeof(l4::VsCounters) + base::kNatIdsMax * sizeof(void*) +
          base::kNeighborsMax * 64;
@@ -85,6 +87,8 @@ Limits resolve_limits(const config::Bootstrap& bootstrap) {
   Limits out;
   out.buffers =
       bootstrap.limits.packet_buffers.value_or(fitting(all / 4, per_buffer, kBuffersDefaultMax));
+  out.parked_per_worker = static_cast<uint32_t>(
+      std::clamp<uint64_t>(out.buffers / 4 / workers, kParkedMin, l4::Pen::kPackets));
   out.flows_per_worker = bootstrap.limits.flows_per_worker.value_or(
       fitting(all * 5 / 16 / workers, l4::FlowTable::bytes_for(kGrain) / kGrain, kFlowsDefaultMax));
   const uint32_t peers = peers_of(bootstrap);
@@ -122,8 +126,8 @@ std::vector<port::MemoryNeed> memory_needs(const config::Bootstrap& bootstrap,
       {fmt::format("source ports, the least that there must be ({} addresses of servers)",
                    kSourcePortBlocksMin),
        kSourcePortBlocksMin * source_port_block_bytes(bootstrap)},
-      {fmt::format("counters and neighbours, {} workers", workers),
-       workers * fixed_bytes_per_core()},
+      {fmt::format("counters, neighbours and packets that wait, {} workers", workers),
+       workers * fixed_bytes_per_core(limits)},
       {fmt::format("rings between {} workers", workers),
        worker::Wiring::bytes_for(workers) + replication::Rings::bytes_for(workers, rings)},
       {"DPDK and its drivers", port::eal_overhead_bytes(ports, workers * ports)},

@@ -21,11 +21,13 @@ struct Limits {
   uint32_t entries = 0;  // persist entries, over all cores
   uint32_t flows_per_worker = 0;
   uint32_t buffers = 0;
+  uint32_t parked_per_worker = 0;  // packets that wait for a home: of the buffers
 };
 
 // What is not configured is shared out from size_mb: a quarter for packet buffers, the rest for
 // flows and entries, each at most what its default would be on a large machine. Source ports get
-// what is left, for which a sixteenth is left out.
+// what is left, for which a sixteenth is left out. A quarter of the buffers may be parked, over all
+// workers: the others are for queues and rings.
 Limits resolve_limits(const config::Bootstrap& bootstrap);
 
 // One row a table.

@@ -46,6 +46,7 @@ WorkerThreads::WorkerThreads(const config::Bootstrap& bootstrap, const Options& 
     o.cores = workers;
     o.flows = options.limits.flows_per_worker;
     o.nats = base::kNatIdsMax;
+    o.parked = options.limits.parked_per_worker;
     o.ports = bootstrap.ports.size();
     o.seed = random.next();
     o.rank = options.rank;

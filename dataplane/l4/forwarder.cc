@@ -69,16 +69,13 @@ Forwarder::Forwarder(const Options& options, const base::KeyedHash& hash, base::
       flows_(options.flows, hash, memory),
       wheel_(Tick::of(now)),
       neighbors_(hash, memory),
-      pen_(memory),
+      pen_(options.parked, memory),
       nats_(options.nats),
       vs_counters_(options.virtual_services),
       server_counters_(options.servers),
       selector_(replica, picker),
       datagram_id_(static_cast<uint32_t>(random.next()) / options.cores * options.cores +
-                   options.core) {
-  for (auto* list : {&retry_, &retrying_}) list->reserve(2 * Pen::kKeys);
-  heard_.reserve(2 * Pen::kKeys);
-}
+                   options.core) {}
 
 void Forwarder::use(const snapshot::Snapshot& s) {
   if (snapshot_ == &s && version_ == s.version) return;

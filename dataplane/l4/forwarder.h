@@ -80,6 +80,7 @@ class Forwarder {
     std::size_t servers = base::kServersMax;
     std::size_t virtual_services = base::kVirtualServicesMax;
     std::size_t nats = 0;
+    uint32_t parked = Pen::kPackets;  // packets that may wait for a home
   };
 
   Forwarder(const Options& options, const base::KeyedHash& hash, base::Random& random,
@@ -154,8 +155,8 @@ class Forwarder {
   void ask_again(Flow& flow, const snapshot::Scope& scope, const persist::Key& key,
                  snapshot::ServerId server);
   void answered_again(Flow& flow, const replication::Down& message);
-  void answered(Pen::Slot& slot, const replication::Down& message, timing::Instant now);
-  Grant grant_of(Pen::Slot& slot, const replication::Down& message);
+  void answered(Pen::Slot& slot, timing::Instant now);
+  Grant grant_of(Pen::Slot& slot);
   void refuse_waiting(std::span<packet::Buffer* const> buffers, Reason reason, timing::Instant now);
   void age_pen(timing::Instant now);
   void refused(packet::Buffer* buffer, const snapshot::VirtualService& vs, Reason reason,
@@ -251,14 +252,6 @@ class Forwarder {
   GiveWay give_way_;
   NeighborTable neighbors_;
   Pen pen_;
-  struct Heard {
-    uint32_t slot;  // of the pen
-    replication::Down message;
-  };
-  std::vector<Heard> heard_;  // not judged yet
-  // Slots of the pen that could neither be decided about nor asked about yet.
-  std::vector<uint32_t> retry_;
-  std::vector<uint32_t> retrying_;
   std::vector<SourcePorts*> nats_;
   std::vector<VsCounters> vs_counters_;
   std::vector<ServerCounters> server_counters_;

@@ -176,7 +176,7 @@ bool Forwarder::ask_for_adoption(Buffer* buffer, const snapshot::Scope& scope,
   }
   if (slot->claimed) return true;
   if (!replica_.claim(scope, key, nullptr, {.existing = true})) {
-    if (slot->count == 1) retry_.push_back(pen_.index_of(*slot));
+    pen_.queue(*slot);
     return true;
   }
   slot->claimed = true;

@@ -26,11 +26,10 @@ void Forwarder::park(Buffer* buffer, const snapshot::VirtualService& vs, const C
   Pen::Slot* slot = pen_.find(hash, scope.slot, key);
   if (slot == nullptr) slot = pen_.add(hash, scope.slot, key, since);
   if (slot == nullptr) return output_.drop(buffer, DropReason::kPenFull);
-  const bool first = slot->count == 0;
   if (!pen_.park(*slot, buffer, since)) return output_.drop(buffer, DropReason::kPenFull);
   if (slot->claimed) return;
   if (choice.wait == Choice::Wait::kClaim && ask_home(*slot, vs, choice, m)) return;
-  if (first) retry_.push_back(pen_.index_of(*slot));
+  pen_.queue(*slot);  // can neither be decided about nor asked about yet
 }
 
 // False: no room for a CLAIM.
@@ -81,39 +80,36 @@ void Forwarder::answered_again(Flow& flow, const replication::Down& m) {
 void Forwarder::heard(const replication::Down& m) {
   Pen::Slot* slot = pen_.find(replica_.table().hash(m.scope, m.key), m.scope, m.key);
   LIMPET_ASSERT(slot != nullptr || !m.answer);
-  if (slot != nullptr) heard_.push_back({pen_.index_of(*slot), m});
+  if (slot == nullptr) return;
+  if (m.answer) {
+    LIMPET_ASSERT(slot->claimed && !slot->answered);  // one CLAIM at a time
+    slot->answered = true;
+    slot->answer = m;
+  }
+  pen_.queue(*slot);
 }
 
 void Forwarder::judge_waiting(Instant now) {
   // What is parked again meanwhile is for the next turn.
-  retrying_.swap(retry_);
-  for (const uint32_t at : retrying_) {
-    Pen::Slot& slot = pen_.slot(at);
-    if (!slot.used || slot.claimed) continue;
+  for (uint32_t left = pen_.queued(); left > 0; --left) {
+    Pen::Slot& slot = pen_.next();
+    if (!slot.used) continue;
+    if (slot.answered) {
+      answered(slot, now);
+      continue;
+    }
     Buffer* buffers[Pen::kPacketsPerKey];
     const uint32_t count = pen_.take(slot, buffers);
-    pen_.remove(replica_.table().hash(slot.scope, slot.key), slot);
     Grant none{.since = slot.since};
+    if (!slot.claimed) pen_.remove(replica_.table().hash(slot.scope, slot.key), slot);
     judge_again(std::span(buffers, count), now, none);
   }
-  retrying_.clear();
-  for (const Heard& h : heard_) {
-    Pen::Slot& slot = pen_.slot(h.slot);
-    const bool same = slot.used && slot.key == h.message.key && slot.scope == h.message.scope;
-    LIMPET_ASSERT(same || !h.message.answer);
-    if (same) answered(slot, h.message, now);
-  }
-  heard_.clear();
 }
 
-void Forwarder::answered(Pen::Slot& slot, const replication::Down& m, Instant now) {
+void Forwarder::answered(Pen::Slot& slot, Instant now) {
+  const replication::Down m = slot.answer;
+  Grant grant = grant_of(slot);
   Buffer* buffers[Pen::kPacketsPerKey];
-  if (!m.answer) {
-    const uint32_t count = pen_.take(slot, buffers);
-    Grant none{.since = slot.since};
-    return judge_again(std::span(buffers, count), now, none);
-  }
-  Grant grant = grant_of(slot, m);
   const uint32_t count = pen_.take(slot, buffers);
   const std::span waiting(buffers, count);
   const snapshot::Scope* scope = snapshot_->scope(slot.scope);
@@ -134,8 +130,9 @@ void Forwarder::answered(Pen::Slot& slot, const replication::Down& m, Instant no
 
 // What the answer to a slot's CLAIM means for those who waited; places in limits that nobody needs
 // any more are given back.
-Grant Forwarder::grant_of(Pen::Slot& slot, const replication::Down& m) {
-  slot.claimed = false;
+Grant Forwarder::grant_of(Pen::Slot& slot) {
+  const replication::Down& m = slot.answer;
+  slot.claimed = slot.answered = false;
   Grant grant{
       .since = slot.since, .settled_serial = slot.have_serial, .settled_change = slot.have_change};
   const auto keep = [&](snapshot::ServerSlot server) {
@@ -186,15 +183,13 @@ void Forwarder::refuse_waiting(std::span<Buffer* const> buffers, Reason reason, 
 // Packets that waited too long go; their CLAIM's answer is still awaited.
 void Forwarder::age_pen(Instant now) {
   for (uint32_t i = 0; i < kPenSlotsPerTurn; ++i) {
-    pen_at_ = pen_at_ + 1 == Pen::kKeys ? 0 : pen_at_ + 1;
+    pen_at_ = pen_at_ + 1 == pen_.keys() ? 0 : pen_at_ + 1;
     Pen::Slot& slot = pen_.slot(pen_at_);
     if (!slot.used || slot.count == 0 || now - slot.since <= replication::kLate) continue;
     Buffer* buffers[Pen::kPacketsPerKey];
     const uint32_t count = pen_.take(slot, buffers);
     for (uint32_t b = 0; b < count; ++b) output_.drop(buffers[b], DropReason::kClaimLate);
-    if (slot.claimed) continue;
-    std::erase(retry_, pen_at_);
-    pen_.remove(replica_.table().hash(slot.scope, slot.key), slot);
+    if (!slot.claimed) pen_.remove(replica_.table().hash(slot.scope, slot.key), slot);
   }
 }
 

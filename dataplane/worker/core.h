@@ -69,6 +69,7 @@ class Core {
     uint32_t cores = 1;
     uint32_t flows = 0;
     std::size_t nats = 0;
+    uint32_t parked = l4::Pen::kPackets;  // l4::Forwarder::Options
     std::size_t ports = 0;
     uint64_t seed = 0;
     timing::WallTime wall_origin{};  // what the wall clock showed at Instant zero

@@ -1,4 +1,7 @@
 """Client-IP persistence on live traffic: who reaches whom, and what a server's state changes."""
+import select
+import signal
+import socket
 import time
 
 from lab import http_get, wait_until
@@ -183,6 +186,38 @@ class TwoWorkers(Sticking):
             name = f'limpet_worker_persistence_lookups_total{{core="{core}",result="hit"}}'
             return self.engine.metrics()[name] - before[name]
         wait_until(lambda: hits(0) > 0 and hits(1) > 0, 3, "both workers to have found the entry")
+
+    def started(self, client):
+        """A socket whose SYN is under way."""
+        family = socket.AF_INET6 if ":" in client else socket.AF_INET
+        connection = self.lab.client.socket(family, socket.SOCK_STREAM)
+        connection.setblocking(False)
+        connection.bind((client, 0))
+        connection.connect_ex((self.lab.vips["v6" if ":" in client else "v4"], 80))
+        return connection
+
+    def test_first_connections_of_one_client_at_once_wait_for_its_home(self):
+        self.apply(timeout_s=60)
+        for known in (self.lab.clients["v4"][-1], self.lab.clients["v6"][-1]):
+            self.web(known)  # the client's host knows the way
+        clients = self.lab.clients["v4"][:6] + self.lab.clients["v6"][:6]
+        dropped = 'limpet_drops_total{reason="pen_full"}'
+        before = self.engine.metrics()[dropped]
+        connections = []
+        try:
+            self.engine.process.send_signal(signal.SIGSTOP)  # so that they come at once
+            try:
+                connections += [self.started(client) for client in clients for _ in range(50)]
+            finally:
+                self.engine.process.send_signal(signal.SIGCONT)
+            for connection in connections:
+                _, writable, _ = select.select([], [connection], [], 10)
+                self.assertTrue(writable, "not connected")
+                self.assertEqual(connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), 0)
+        finally:
+            for connection in connections:
+                connection.close()
+        self.assertEqual(self.engine.metrics()[dropped], before)
 
     def test_explain_names_the_home_and_what_each_worker_has(self):
         self.apply(timeout_s=60)

@@ -211,7 +211,7 @@ void Checker::check_pen(uint32_t core) {
   uint32_t left = pen.size();
   uint32_t packets = 0;
   std::size_t claimed = 0;
-  for (uint32_t i = 0; i < l4::Pen::kKeys && left > 0; ++i) {
+  for (uint32_t i = 0; i < pen.keys() && left > 0; ++i) {
     const l4::Pen::Slot& slot = pen.slot(i);
     if (!slot.used) continue;
     --left;
@@ -290,7 +290,7 @@ void Checker::check_gauges() {
       if (flows[i].used && flows[i].gauged) ++taken[flows[i].server_slot.value];
     }
     uint32_t left = forwarder.pen().size();
-    for (uint32_t i = 0; i < l4::Pen::kKeys && left > 0; ++i) {
+    for (uint32_t i = 0; i < forwarder.pen().keys() && left > 0; ++i) {
       const l4::Pen::Slot& slot = forwarder.pen().slot(i);
       if (!slot.used) continue;
       --left;

@@ -83,8 +83,9 @@ MUTATIONS = [
        "      return forget(victim, counters_.evicted_idle, {}) ? Outcome::kDone : Outcome::kWait;\n"
        "    if (home.copies == 0) {\n      if (end_if_due(victim))")], []),
     (16, "UPDATE does not release the pen",
-     [(WAITING, "  if (slot != nullptr) heard_.push_back",
-       "  if (slot != nullptr && m.kind != replication::Down::Kind::kUpdate) heard_.push_back")], []),
+     [(WAITING, "  if (slot == nullptr) return;\n  if (m.answer) {",
+       "  if (slot == nullptr || m.kind == replication::Down::Kind::kUpdate) return;\n"
+       "  if (m.answer) {")], []),
     (17, "UPDATE restarts the count",
      [(COPY, "  } else if (copy->serial != m.serial) {", "  } else {")], []),
     (18, "a recalled core ignores its open connections",
@@ -135,9 +136,8 @@ MUTATIONS = [
      [(HOME, "push_to_others(*record, home, need.asker == kNobody ? 0 : Bits{1} << need.asker);",
        "push_to_others(*record, home, 0);")], []),
     (33, "a packet that is parked again is young again",
-     [(WAITING, "  // What is parked again meanwhile is for the next turn.\n",
-       "  for (const uint32_t at : retry_) pen_.slot(at).since = now;\n"
-       "  for (const Heard& h : heard_) pen_.slot(h.slot).since = now;\n")], []),
+     [(WAITING, "    if (!slot.used) continue;\n",
+       "    if (!slot.used) continue;\n    slot.since = now;\n")], []),
 ]
 
 CLUSTER_MUTATIONS = [

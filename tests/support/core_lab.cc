@@ -125,6 +125,7 @@ CoreLab::CoreLab(const Options& options)
                             .cores = options.cores,
                             .flows = options.flows,
                             .nats = 4096,
+                            .parked = options.parked,
                             .ports = 2,
                             .seed = c + 1,
                             .push = options.push,

@@ -64,6 +64,7 @@ class CoreLab {
     replication::Rings::Capacity rings{};
     bool push = false;  // replication::Replica::Options
     bool heartbeats = false;
+    uint32_t parked = l4::Pen::kPackets;  // worker::Core::Options
   };
 
   CoreLab() : CoreLab(Options{}) {}

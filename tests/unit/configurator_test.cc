@@ -173,6 +173,18 @@ TEST(Sizing, TheLeastThereMustBeForSourcePortsIsInTheTable) {
             std::string::npos);
 }
 
+TEST(Sizing, WhatMayWaitForAHomeIsAtMostAQuarterOfTheBuffers) {
+  for (const uint32_t workers : {1u, 2u, 8u, 64u}) {
+    for (const uint32_t buffers : {16'384u, 65'536u, 1'048'576u}) {
+      config::Bootstrap b = bootstrap_of(workers, 16'384);
+      b.limits.packet_buffers = buffers;
+      const Limits limits = resolve_limits(b);
+      EXPECT_LE(workers * limits.parked_per_worker, buffers / 4);
+      EXPECT_EQ(limits.parked_per_worker, std::min(buffers / 4 / workers, 8192u));
+    }
+  }
+}
+
 TEST(Sizing, TheSmallestMemoryHoldsWhatIsSharedOutFromIt) {
   EXPECT_TRUE(check_memory(bootstrap_of(1, 64)).ok());
 }

@@ -221,6 +221,48 @@ TEST_P(ReplicationCores, ASynThatIsSentAgainMeanwhileIsNotASecondFlow) {
   EXPECT_EQ(copy->open, 1u);
 }
 
+TEST_P(ReplicationCores, ManyFirstConnectionsOfOneClientAllWaitForItsHome) {
+  const uint32_t n = client_of(0);
+  uint16_t port = 1000;
+  for (uint32_t i = 0; i < 256; ++i) {
+    port = port_on(2, n, static_cast<uint16_t>(port + 1));
+    lab.arrive(2, syn(n, port));
+  }
+  lab.turn(2);
+  EXPECT_EQ(lab.core(2).forwarder().pen().packets(), 256u);
+  EXPECT_EQ(turns().size(), 256u);
+  EXPECT_EQ(lab.drops(DropReason::kPenFull), 0u);
+  EXPECT_EQ(lab.core(2).replica().counters().claims.get(), 1u);
+}
+
+TEST_P(ReplicationCores, OneClientsFloodLeavesRoomForOthers) {
+  const uint32_t n = client_of(0);
+  uint16_t port = 1000;
+  for (uint32_t i = 0; i < 400; ++i) {
+    port = port_on(2, n, static_cast<uint16_t>(port + 1));
+    lab.arrive(2, syn(n, port));
+  }
+  lab.turn(2);
+  const uint64_t dropped = lab.drops(DropReason::kPenFull);
+  EXPECT_GT(dropped, 0u);
+  for (uint32_t i = 0, m = n; i < 300; ++i) open(2, m = client_of(0, m + 1));
+  lab.turn(2);
+  EXPECT_EQ(lab.drops(DropReason::kPenFull), dropped);
+}
+
+TEST_P(ReplicationCores, HoweverOftenAKeyIsSpokenOfItIsJudgedOnce) {
+  const uint32_t n = client_of(0);
+  open(2, n);
+  lab.turn(2);
+  ASSERT_EQ(lab.core(2).forwarder().pen().queued(), 0u);
+  for (int i = 0; i < 10'000; ++i) {
+    lab.core(2).forwarder().heard(
+        {.kind = replication::Down::Kind::kUpdate, .scope = scope(), .key = key(n)});
+  }
+  EXPECT_EQ(lab.core(2).forwarder().pen().queued(), 1u);
+  EXPECT_EQ(turns().size(), 1u);
+}
+
 TEST_P(ReplicationCores, TooManyPacketsOfOneKeyAreDroppedAndCounted) {
   const uint32_t n = client_of(0);
   uint16_t port = 1000;
