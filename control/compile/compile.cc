@@ -106,8 +106,7 @@ base::Result<Compiled> Compiler::run() {
   out_.version = environment_.version;
   out_.ports = environment_.ports;
   out_.routes = environment_.routes;
-  std::stable_sort(out_.routes.begin(), out_.routes.end(),
-                   [](const auto& a, const auto& b) { return a.prefix.length > b.prefix.length; });
+  out_.index_routes(environment_.running.get());
   for (const config::VirtualService& vs : document_.virtual_services)
     why_not_.push_back(why_not_served(vs));
   check_groups();

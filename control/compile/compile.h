@@ -52,6 +52,8 @@ struct Environment {
   // What was compiled from the same document before; costly parts of it are used again. May be
   // null.
   std::shared_ptr<const snapshot::Snapshot> earlier;
+  // What the result will follow. May be null.
+  std::shared_ptr<const snapshot::Snapshot> running;
 };
 
 struct Compiled {

@@ -36,6 +36,7 @@ bool compile_into(Prepared& prepared, const Surroundings& around, Instant now, R
   environment.generation = next.generation;
   environment.version = next.snapshot->version + 1;
   environment.earlier = std::move(earlier);
+  environment.running = next.snapshot;
   auto compiled = compile::compile(next.document->document, environment, next.registry);
   if (!compiled) {
     *refused = {400, compiled.errors()};
@@ -203,8 +204,6 @@ Surroundings surroundings(const config::Bootstrap& bootstrap, const std::vector<
   }
   for (const config::RouteOptions& r : bootstrap.routes)
     out.routes.push_back({r.prefix, static_cast<uint8_t>(r.port), r.next_hop});
-  std::stable_sort(out.routes.begin(), out.routes.end(),
-                   [](const auto& a, const auto& b) { return a.prefix.length > b.prefix.length; });
   return out;
 }
 

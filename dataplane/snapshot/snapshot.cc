@@ -51,23 +51,21 @@ const Adoptable* Snapshot::adoptable(const net::Address& server, uint16_t port) 
   return found ? &*it : nullptr;
 }
 
-bool Snapshot::route(const net::Address& destination, Hop* hop) const {
-  int best = -1;
+void Snapshot::index_routes(const Snapshot* before) {
+  if (before != nullptr && before->route_table != nullptr && before->ports == ports &&
+      before->routes == routes) {
+    route_table = before->route_table;
+    routes_since = before->routes_since;
+    return;
+  }
+  std::vector<Route> all;
   for (const Port& port : ports) {
-    for (const net::Prefix& subnet : port.addresses) {
-      if (subnet.length > best && subnet.contains(destination)) {
-        best = subnet.length;
-        *hop = {port.index, destination};
-      }
-    }
+    for (const net::Prefix& subnet : port.addresses)
+      all.push_back({.prefix = subnet, .port = port.index, .next_hop = {}});
   }
-  for (const Route& r : routes) {
-    if (r.prefix.length <= best) break;  // longest first; a port's own subnet wins ties
-    if (!r.prefix.contains(destination)) continue;
-    *hop = {r.port, r.next_hop.is_unspecified() ? destination : r.next_hop};
-    return true;
-  }
-  return best >= 0;
+  all.insert(all.end(), routes.begin(), routes.end());
+  route_table = std::make_shared<const RouteTable>(all);
+  routes_since = version;
 }
 
 }  // namespace limpet::snapshot

@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,6 +22,7 @@
 #include "common/base/strong.h"
 #include "common/net/address.h"
 #include "common/timing/time.h"
+#include "dataplane/snapshot/route_table.h"
 
 namespace limpet::snapshot {
 
@@ -45,18 +47,8 @@ struct Port {
   uint16_t mtu = 1500;
   net::Mac mac;
   std::vector<net::Prefix> addresses;  // with host bits: 10.1.0.1/24
-};
 
-// How to reach an address that is not on a port's own subnet; sorted, longest prefix first.
-struct Route {
-  net::Prefix prefix;
-  uint8_t port = 0;
-  net::Address next_hop;  // unspecified: on-link
-};
-
-struct Hop {
-  uint8_t port = 0;
-  net::Address next_hop;  // whose MAC the frame needs
+  friend bool operator==(const Port&, const Port&) = default;
 };
 
 enum class ServerState : uint8_t {
@@ -197,6 +189,9 @@ struct Snapshot {
 
   std::vector<Port> ports;
   std::vector<Route> routes;
+  // What route() looks into. Snapshots with the same ports and routes share it.
+  std::shared_ptr<const RouteTable> route_table;
+  uint64_t routes_since = 0;  // the version that changed ports or routes last
   std::vector<Pool> pools;
   std::vector<VirtualService> virtual_services;
   std::vector<Listener> listeners;
@@ -239,8 +234,14 @@ struct Snapshot {
     const OwnAddress* o = own(address);
     return o != nullptr && o->kind == OwnAddress::Kind::kVip;
   }
-  // Longest prefix match over the ports' subnets and the routes; false when there is none.
-  bool route(const net::Address& destination, Hop* hop) const;
+  // Longest prefix match over the ports' subnets and the routes, of which the subnets win ties;
+  // false when there is none.
+  bool route(const net::Address& destination, Hop* hop) const {
+    return route_table != nullptr && route_table->find(destination, hop);
+  }
+  // To be called when ports, routes and version are complete. `before`: the snapshot that this one
+  // follows; null: none.
+  void index_routes(const Snapshot* before);
 
   const Scope* scope(ScopeSlot slot) const {
     return slot.value < scopes.size() && scopes[slot.value].live ? &scopes[slot.value] : nullptr;

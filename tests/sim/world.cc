@@ -370,7 +370,8 @@ std::shared_ptr<const Snapshot> World::compile() {
     out->scopes.push_back(std::move(scope));
   }
   compile_slots(*out);
-  return out;
+  out->index_routes(newest_.get());
+  return newest_ = out;
 }
 
 void World::compile_slots(Snapshot& out) const {

@@ -123,6 +123,7 @@ class World {
   base::Random& random_;
   Of of_;
   uint64_t version_ = 0;
+  std::shared_ptr<const snapshot::Snapshot> newest_;
   std::vector<PoolDocument> pools_;
   std::vector<ServiceDocument> services_;
   std::vector<ScopeDocument> scopes_;  // by slot

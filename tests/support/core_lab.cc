@@ -90,6 +90,7 @@ void World::index() {
   auto& s = *snapshot;
   s.server_by_slot.assign(2000, {});
   s.vs_by_slot.assign(s.virtual_services.size(), snapshot::kNoIndex);
+  s.index_routes(nullptr);
   for (uint32_t p = 0; p < s.pools.size(); ++p) {
     auto& pool = s.pools[p];
     pool.index();
@@ -159,6 +160,7 @@ std::vector<Sent> CoreLab::publish() {
   world.index();
   auto next = std::make_shared<snapshot::Snapshot>(*world.snapshot);
   next->version = running_ ? running_->version + 1 : 1;
+  next->index_routes(running_.get());
   std::set<snapshot::ServerId> left = servers_seen_;
   for (const auto& pool : next->pools) {
     for (const auto& server : pool.servers) {

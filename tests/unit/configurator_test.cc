@@ -107,6 +107,30 @@ TEST_F(Configured, TablesOfConsistentHashAreThoseThatCompilingAnewWouldMake) {
   }
 }
 
+TEST_F(Configured, WhenRoutesChangedLastIsKnown) {
+  const uint64_t since = now().routes_since;
+  EXPECT_EQ(since, now().version);
+  const auto table = now().route_table;
+  change(PutDocument{grouped_document(2)});
+  change(SetMarks{R"([{"pool": "p1", "server": "10.2.1.11:80", "oper_status": "OPER_DOWN",
+                       "reason": "test"}])"});
+  change(SetOwned{{compile::group_id("g-uuid")}});
+  EXPECT_EQ(now().routes_since, since);
+  EXPECT_EQ(now().route_table, table) << "it is shared";
+  around.routes = {{*net::Prefix::parse("10.9.0.0/16"), 1, address("10.2.0.254")}};
+  change(Recompile{});
+  EXPECT_EQ(now().routes_since, now().version);
+  snapshot::Hop hop;
+  ASSERT_TRUE(now().route(address("10.9.1.1"), &hop));
+  EXPECT_EQ(hop.next_hop, address("10.2.0.254"));
+  change(Recompile{});
+  EXPECT_EQ(now().routes_since + 1, now().version);
+  around.ports[1].addresses = {*net::Prefix::parse("10.3.0.1/16")};
+  change(Recompile{});
+  EXPECT_EQ(now().routes_since, now().version);
+  EXPECT_FALSE(now().route(address("10.2.1.1"), &hop));
+}
+
 TEST_F(Configured, AThousandServicesAreTakenOverAtOnce) {
   change(PutDocument{grouped_document(1000)});
   const std::size_t nats = running.registry.nats.size();
