@@ -265,6 +265,7 @@ void Compiler::virtual_service(uint32_t index) {
   }
   snapshot::VirtualService common;
   common.name = vs.name;
+  common.tenant = vs.tenant;
   common.uuid = vs.uuid;
   common.slot = *slot;
   common.pool = PoolIndex{snapshot::kNoIndex};

@@ -92,6 +92,7 @@ void PoolCompiler::full(const char* what, std::size_t max) {
 snapshot::Pool PoolCompiler::compile(const PoolUse& use) {
   const config::Pool& from = document_.pools[use.pool];
   snapshot::Pool pool{.name = from.name,
+                      .tenant = from.tenant,
                       .uuid = from.uuid,
                       .algorithm = algorithm(from.algorithm),
                       .hash_input = hash_input(from.hash_input),

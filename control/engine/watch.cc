@@ -21,6 +21,10 @@ typename std::vector<T>::reference at(std::vector<T>& list, std::size_t index) {
   return list[index];
 }
 
+std::string object_of(const snapshot::Pool& pool, const snapshot::Server& server) {
+  return event_object(pool.tenant, pool.name) + " " + server.name;
+}
+
 }  // namespace
 
 void Watch::tick(timing::Instant now) {
@@ -103,7 +107,7 @@ bool Watch::watch_services() {
         [&](const worker::Core& c) { return c.forwarder().vs(vs.slot).refused_table_full.get(); });
     const uint64_t before = std::exchange(at(refused_, vs.slot.value), refused);
     if (refused <= before) continue;
-    reporter_.report(EventName::kConnDropMaxPersistTbl, vs.name,
+    reporter_.report(EventName::kConnDropMaxPersistTbl, event_object(vs.tenant, vs.name),
                      fmt::format("{} connections refused: the persist table is full ({} entries)",
                                  refused - before, cores_.shared().bindings.limit()));
   }
@@ -132,13 +136,13 @@ void Watch::watch_server(const snapshot::Pool& pool, const snapshot::Server& ser
   const uint64_t before = std::exchange(at(exhausted_, slot), exhausted);
   if (exhausted > before) {
     reporter_.report(
-        EventName::kSnatExhausted, pool.name + " " + server.name,
+        EventName::kSnatExhausted, object_of(pool, server),
         fmt::format("{} connections refused: no source port left", exhausted - before));
   }
   if (server.connections_max == 0) return;
   const bool full = cores_.shared().gauges.at_limit(server);
   if (full && !at(at_limit_, slot)) {
-    reporter_.report(EventName::kServerAtLimit, pool.name + " " + server.name,
+    reporter_.report(EventName::kServerAtLimit, object_of(pool, server),
                      fmt::format("{} connections", server.connections_max));
   }
   at(at_limit_, slot) = full;

@@ -84,6 +84,7 @@ enum class Recovery : uint8_t { kPickNew, kContinue, kAbort };
 
 struct Pool {
   std::string name;
+  std::string tenant;
   std::string uuid;
   Algorithm algorithm = Algorithm::kLeastConnections;
   HashInput hash_input = HashInput::kSourceAddress;
@@ -147,6 +148,7 @@ struct Scope {
 
 struct VirtualService {
   std::string name;
+  std::string tenant;
   std::string uuid;
   VsSlot slot;
   PoolIndex pool;

@@ -65,6 +65,18 @@ TEST_F(WatchTest, AServerAtItsLimitIsToldWhenItComesThere) {
   EXPECT_THAT(lab.log.str(), HasSubstr("pool0 10.2.0.2:80"));
 }
 
+TEST_F(WatchTest, LimitsAreToldWithTheTenant) {
+  const std::string blue = R"(, "tenant_ref": "/api/tenant/?name=blue")";
+  ASSERT_TRUE(lab.put(document({.servers = 1,
+                                .pool_more = blue + R"(,
+                                    "max_concurrent_connections_per_server": 1)",
+                                .service_more = blue})));
+  lab.datagram("10.1.0.2");
+  lab.advance(timing::seconds(1));
+  EXPECT_EQ(told("SERVER_AT_LIMIT"), 1);
+  EXPECT_THAT(lab.log.str(), HasSubstr("blue/pool0 10.2.0.2:80"));
+}
+
 TEST_F(WatchTest, ALinkThatComesUpIsActedOnOnce) {
   lab.advance(timing::seconds(1));
   EXPECT_TRUE(lab.came_up.empty());
