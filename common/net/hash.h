@@ -1,5 +1,8 @@
-// KeyedHash over addresses. The mapped part of an IPv4 address is constant and skipped.
+// Hashes of addresses: keyed, of which the mapped part of an IPv4 address is constant and skipped;
+// and one that is the same in every process.
 #pragma once
+
+#include <cstring>
 
 #include "common/base/keyed_hash.h"
 #include "common/net/address.h"
@@ -20,6 +23,18 @@ uint32_t hash_pair(const base::KeyedHash& hash, const Address& a, const Address&
 
 inline uint32_t hash_address(const base::KeyedHash& hash, const Address& a, uint32_t x = 0) {
   return hash(std::array{a.word(0), a.word(1), a.word(2), a.word(3), x});
+}
+
+// Whoever may choose the address can aim at a value. Finalizer of MurmurHash3 (Appleby), twice.
+inline uint32_t stable_hash(const Address& a) {
+  const auto mix = [](uint64_t x) {
+    x = (x ^ x >> 33) * 0xff51afd7ed558ccdULL;
+    x = (x ^ x >> 33) * 0xc4ceb9fe1a85ec53ULL;
+    return x ^ x >> 33;
+  };
+  uint64_t halves[2];
+  std::memcpy(halves, a.bytes(), sizeof halves);
+  return static_cast<uint32_t>(mix(mix(halves[0]) ^ halves[1]) >> 32);
 }
 
 }  // namespace limpet::net

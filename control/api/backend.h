@@ -259,6 +259,7 @@ struct ServerMetrics {
   uint64_t entries = 0;
   uint64_t over_limit_total = 0;      // persisted clients let in above the connection limit
   uint64_t snat_exhausted_total = 0;  // connections refused because no source port was left
+  uint64_t snat_reused_total = 0;     // connections by source ports freed less than 60 s before
 };
 
 // Lookups of the persist tables, by what they led to.

@@ -290,6 +290,9 @@ void write_servers(Writer& writer, const MetricsView& view) {
   writer.counter("limpet_server_snat_exhausted_total",
                  "Connections refused because no source port towards the server was free.");
   each([](const auto& server) { return server.snat_exhausted_total; });
+  writer.counter("limpet_server_snat_reused_total",
+                 "Connections by source ports for which the server may still be in TIME_WAIT.");
+  each([](const auto& server) { return server.snat_reused_total; });
 }
 
 struct LookupResult {

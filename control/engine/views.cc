@@ -152,6 +152,8 @@ Views::ServerNumbers Views::read(const config::Server& from,
           .snat_exhausted = cores_.sum([&](const worker::Core& c) {
             return c.forwarder().server(slot).snat_exhausted.get();
           }),
+          .snat_reused = cores_.sum(
+              [&](const worker::Core& c) { return c.forwarder().server(slot).snat_reused.get(); }),
           .over_limit = cores_.sum(
               [&](const worker::Core& c) { return c.forwarder().server(slot).over_limit.get(); })};
 }
@@ -221,6 +223,7 @@ void Views::add_rows(Making* making, api::MetricsView* view) {
       row.connections_total = numbers.connections_total;
       row.entries = numbers.entries;
       row.snat_exhausted_total = numbers.snat_exhausted;
+      row.snat_reused_total = numbers.snat_reused;
       row.over_limit_total = numbers.over_limit;
     }
   }

@@ -83,6 +83,7 @@ class Views {
     uint64_t connections_total = 0;
     uint64_t entries = 0;
     uint64_t snat_exhausted = 0;
+    uint64_t snat_reused = 0;
     uint64_t over_limit = 0;
   };
   // A view in the making.

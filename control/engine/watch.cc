@@ -129,23 +129,54 @@ bool Watch::watch_servers() {
 }
 
 void Watch::watch_server(const snapshot::Pool& pool, const snapshot::Server& server) {
-  const uint32_t slot = server.slot.value;
-  const uint64_t exhausted = cores_.sum([&](const worker::Core& c) {
-    return c.forwarder().server(server.slot).snat_exhausted.get();
-  });
-  const uint64_t before = std::exchange(at(exhausted_, slot), exhausted);
-  if (exhausted > before) {
-    reporter_.report(
-        EventName::kSnatExhausted, object_of(pool, server),
-        fmt::format("{} connections refused: no source port left", exhausted - before));
-  }
+  watch_source_ports(pool, server);
   if (server.connections_max == 0) return;
+  const uint32_t slot = server.slot.value;
   const bool full = cores_.shared().gauges.at_limit(server);
   if (full && !at(at_limit_, slot)) {
     reporter_.report(EventName::kServerAtLimit, object_of(pool, server),
                      fmt::format("{} connections", server.connections_max));
   }
   at(at_limit_, slot) = full;
+}
+
+void Watch::watch_source_ports(const snapshot::Pool& pool, const snapshot::Server& server) {
+  const uint32_t slot = server.slot.value;
+  uint64_t exhausted = 0;
+  uint64_t reused = 0;
+  for (uint32_t c = 0; c < cores_.count(); ++c) {
+    const l4::ServerCounters& counters = cores_.core(c).forwarder().server(server.slot);
+    exhausted += counters.snat_exhausted;
+    reused += counters.snat_reused;
+  }
+  const uint64_t refused = exhausted - std::exchange(at(exhausted_, slot), exhausted);
+  const uint64_t again = reused - std::exchange(at(reused_, slot), reused);
+  if (refused + again == 0) return;
+  std::string what;
+  if (refused > 0) what = fmt::format("{} connections refused: no source port left", refused);
+  if (again > 0) {
+    what += fmt::format("{}{} connections by source ports that were freed less than {} s before{}",
+                        what.empty() ? "" : "; ", again, l4::kServerTimeWait / timing::seconds(1),
+                        last_reused(server));
+  }
+  reporter_.report(EventName::kSnatExhausted, object_of(pool, server), what);
+}
+
+// Of which address the last of them was, where that is certain.
+std::string Watch::last_reused(const snapshot::Server& server) const {
+  const l4::ServerCounters* last = nullptr;
+  for (uint32_t c = 0; c < cores_.count(); ++c) {
+    const l4::ServerCounters& counters = cores_.core(c).forwarder().server(server.slot);
+    if (counters.snat_reused == 0) continue;
+    if (last == nullptr || counters.snat_reused_s > last->snat_reused_s) last = &counters;
+  }
+  if (last == nullptr) return "";
+  for (const snapshot::NatId first : {server.tcp_nat, server.udp_nat}) {
+    const uint32_t which = last->snat_reused_nat - first.value;
+    if (which < server.sources.size())
+      return fmt::format(", the last one of {}", server.sources[which].to_string());
+  }
+  return "";
 }
 
 }  // namespace limpet::engine

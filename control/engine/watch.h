@@ -63,6 +63,8 @@ class Watch {
   bool watch_services();
   bool watch_servers();
   void watch_server(const snapshot::Pool& pool, const snapshot::Server& server);
+  void watch_source_ports(const snapshot::Pool& pool, const snapshot::Server& server);
+  std::string last_reused(const snapshot::Server& server) const;
 
   const Cores& cores_;
   const Configuration& running_;
@@ -84,6 +86,7 @@ class Watch {
   std::size_t server_ = 0;
   std::vector<uint64_t> refused_;    // by VsSlot
   std::vector<uint64_t> exhausted_;  // by ServerSlot
+  std::vector<uint64_t> reused_;
   std::vector<bool> at_limit_;
 };
 

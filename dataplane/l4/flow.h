@@ -50,6 +50,7 @@ struct alignas(64) Flow {
   snapshot::ServerSlot server_slot;
   uint32_t entry = UINT32_MAX;  // persist entry, valid while it has this serial and life
   uint32_t entry_serial = 0;
+  bool lately_freed = false;  // its source port was, when it was taken
   uint8_t entry_life = 0;
   timing::WheelLinks links;
   timing::WheelLinks order;         // among those that give way, by their kind

@@ -437,28 +437,49 @@ bool Forwarder::client_side(Flow& flow, const Meta& m, const snapshot::VirtualSe
   return true;
 }
 
+// A client is shown with one address while that has ports (RFC 4787 REQ-2), the same on all cores.
 bool Forwarder::open_translated(Flow& flow, const snapshot::Server& server, Instant now) {
   const bool tcp = flow.protocol == packet::kProtocolTcp;
   const uint32_t first = (tcp ? server.tcp_nat : server.udp_nat).value;
   const auto n = static_cast<uint32_t>(server.sources.size());
-  const uint32_t start = next_source_++;
-  for (uint32_t i = 0; i < n; ++i) {
-    const uint32_t which = (start + i) % n;
-    SourcePorts* ports = nats_[first + which];
-    LIMPET_ASSERT(ports != nullptr);
-    flow.source = server.sources[which];
-    flow.nat = snapshot::NatId{first + which};
-    // A port can be taken by a flow of another pool to the same server only when one of them uses
-    // the client's port (use_service_port); then the next one will do.
-    for (uint32_t attempt = 0; attempt < kPortAttempts; ++attempt) {
-      flow.source_port = ports->take(now);
-      if (flow.source_port == 0) break;
-      flows_.prefetch_answer(flow);
-      if (flows_.insert(flow)) return true;
-      ports->give_back(flow.source_port, now);
+  const uint32_t start = base::reduce(net::stable_hash(flow.client), n);
+  for (const bool lately_freed : {false, true}) {
+    for (uint32_t i = 0; i < n; ++i) {
+      const uint32_t which = start + i < n ? start + i : start + i - n;
+      SourcePorts* ports = nats_[first + which];
+      LIMPET_ASSERT(ports != nullptr);
+      flow.source = server.sources[which];
+      flow.nat = snapshot::NatId{first + which};
+      flow.lately_freed = lately_freed;
+      // A port can be taken by a flow of another pool to the same server only when one of them uses
+      // the client's port (use_service_port); then the next one will do.
+      for (uint32_t attempt = 0; attempt < kPortAttempts; ++attempt) {
+        flow.source_port = lately_freed ? ports->take_lately_freed() : ports->take(now);
+        if (flow.source_port == 0) break;
+        flows_.prefetch_answer(flow);
+        if (!flows_.insert(flow)) {
+          ports->give_back(flow.source_port, now);
+          continue;
+        }
+        if (!lately_freed) return true;
+        ServerCounters& counters = server_counters_[server.slot.value];
+        counters.snat_reused_nat.set(flow.nat.value);
+        counters.snat_reused_s.set(static_cast<uint32_t>(now.ns / 1'000'000'000));
+        ++counters.snat_reused;
+        return true;
+      }
     }
   }
   return false;
+}
+
+void Forwarder::give_port_back(const Flow& flow, Instant now) {
+  SourcePorts& ports = *nats_[flow.nat.value];
+  if (flow.lately_freed && flow.state == FlowState::kSynSent) {
+    ports.put_back(flow.source_port, now);
+  } else {
+    ports.give_back(flow.source_port, now);
+  }
 }
 
 // The table is full: what is over, or never came about, gives way.
@@ -556,7 +577,7 @@ void Forwarder::close(Flow& flow, Instant now) {
   wheel_.remove(
       index, [this](uint32_t f) -> auto& { return links(f); });
   give_way_.remove(index, flow_by_index());
-  if (flow.nat != kNoNat) nats_[flow.nat.value]->give_back(flow.source_port, now);
+  if (flow.nat != kNoNat) give_port_back(flow, now);
   --vs_counters_[flow.virtual_service.value].flows;
   --server_counters_[flow.server_slot.value].flows;
   flows_.erase(flow);

@@ -45,6 +45,11 @@ struct ServerCounters {
   telemetry::Counter32 flows;
   telemetry::Counter total;
   telemetry::Counter snat_exhausted;
+  // Connections whose source port had been freed less than kServerTimeWait before; of the last one
+  // the address and port are of this NatId, and this was the second.
+  telemetry::Counter snat_reused;
+  telemetry::Counter32 snat_reused_nat;
+  telemetry::Counter32 snat_reused_s;
   telemetry::Counter over_limit;  // persisted clients let in above the connection limit
 };
 
@@ -197,6 +202,7 @@ class Forwarder {
   bool open_hairpin(Flow& flow, timing::Instant now);
   Flow* opened(Flow* flow);
   bool open_translated(Flow& flow, const snapshot::Server& server, timing::Instant now);
+  void give_port_back(const Flow& flow, timing::Instant now);
   bool client_side(Flow& flow, const packet::Meta& m, const snapshot::VirtualService& vs);
   Flow* reclaim(timing::Instant now);
   void count(Flow& flow, persist::Entry* entry);
@@ -260,7 +266,6 @@ class Forwarder {
   ReplyLimit adoption_limit_;
   telemetry::Counter readopted_;
   uint32_t datagram_id_;
-  uint32_t next_source_ = 0;  // which SNAT address a new flow tries first
   uint32_t sweep_at_ = 0;
   uint32_t pen_at_ = 0;
   bool swept_ = true;

@@ -3,14 +3,15 @@
 // destination port names its owner.
 //
 // Made by the control thread, then owned by its worker. Order of use: the port that was freed
-// longest ago, if the server cannot be in TIME_WAIT for it any more; else one that was never used;
-// else, when nothing else is left, the one freed longest ago all the same.
+// longest ago, if the server cannot be in TIME_WAIT for it any more; else one that was never used.
+// When no address has either, the one freed longest ago all the same; if nothing comes of that
+// connection it is the next again, so that who tries again spoils no other port.
 //
 // Invariants
 //  1. The ring holds the freed ports in the order in which they were freed. The first `old_` of
 //     them are over TIME_WAIT; how many of the rest were freed in which second is in `lately_`, for
 //     the seconds from `oldest_` to `latest_`, which are 61 at most. So no port needs a time of its
-//     own.
+//     own. A port that was put back counts as freed when the next one was: rather too late.
 //
 // Cost: 2 bytes a port of the slice, of which only what was ever freed is touched, and three cache
 // lines. Every call is O(1): a second is left behind once, however many calls there are in it.
@@ -74,11 +75,11 @@ class alignas(64) SourcePorts {
   // What one source address towards one server costs over all cores.
   static constexpr std::size_t bytes_for(uint32_t cores);
 
-  // A port, or 0 when all are in use. `now` never goes back.
+  // A port that the server cannot be in TIME_WAIT for, or 0: there is none. `now` never goes back.
   uint16_t take(timing::Instant now) {
     if (queued_ > 0) {
       age(second_of(now));
-      if (old_ > 0 || never_used_ == count_) return take_longest_freed();
+      if (old_ > 0) return take_longest_freed();
     }
     if (never_used_ == count_) return 0;
     const uint32_t offset = start_ + never_used_++;
@@ -86,12 +87,29 @@ class alignas(64) SourcePorts {
     return static_cast<uint16_t>(slice_.first + (offset >= count_ ? offset - count_ : offset));
   }
 
+  // After that: the port freed longest ago, or 0 when all are in use.
+  uint16_t take_lately_freed() { return queued_ == 0 ? uint16_t{0} : take_longest_freed(); }
+
   void give_back(uint16_t port, timing::Instant now) {
     age(second_of(now));
     uint32_t tail = head_ + queued_;
     if (tail >= count_) tail -= count_;
     ring_[tail] = port;
     ++lately(latest_);
+    ++queued_;
+    --in_use_;
+  }
+
+  // One of take_lately_freed() whose connection never came about.
+  void put_back(uint16_t port, timing::Instant now) {
+    age(second_of(now));
+    head_ = head_ == 0 ? count_ - 1 : head_ - 1;
+    ring_[head_] = port;
+    if (old_ > 0) {
+      ++old_;
+    } else {
+      ++lately(queued_ == 0 ? latest_ : first_lately());
+    }
     ++queued_;
     --in_use_;
   }
@@ -122,12 +140,17 @@ class alignas(64) SourcePorts {
     latest_ = second;
   }
 
+  // The second in which the first of the ring was freed; none of it is over TIME_WAIT.
+  int64_t first_lately() {
+    while (lately(oldest_) == 0) ++oldest_;
+    return oldest_;
+  }
+
   uint16_t take_longest_freed() {
     if (old_ > 0) {
       --old_;
     } else {
-      while (lately(oldest_) == 0) ++oldest_;
-      --lately(oldest_);
+      --lately(first_lately());
     }
     const uint16_t port = ring_[head_];
     head_ = head_ + 1 == count_ ? 0 : head_ + 1;

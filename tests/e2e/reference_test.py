@@ -206,6 +206,7 @@ class Reference(unittest.TestCase):
             ("limpet_server_persistence_entries", pool, 5, 5),
             ("limpet_server_over_limit_total", pool, 1, None),
             ("limpet_server_snat_exhausted_total", {}, 0, 0),
+            ("limpet_server_snat_reused_total", {}, 0, 0),
             ("limpet_snat_ports_in_use", {}, 2, None),
             ("limpet_worker_busy_ratio", {}, 0, 1),
             ("limpet_worker_flows", {}, 2, None),
@@ -376,7 +377,7 @@ class Events(LabTest):
 
     def test_source_ports_that_run_out_are_told(self):
         """Of one address towards one server there are fewer than 64,512, and each flow has one."""
-        document = self.lab.document(udp_idle_s=60, persistent=False)
+        document = self.lab.document(udp_idle_s=30, persistent=False)
         for pool in document["Pool"]:
             pool["servers"] = pool["servers"][:1]
         self.engine.apply(document)
@@ -399,6 +400,15 @@ class Events(LabTest):
         scrape = Scrape(self.engine)
         self.assertGreater(scrape.value("limpet_server_snat_exhausted_total", pool="echo-pool-v4"), 0)
         self.assertGreater(scrape.value("limpet_drops_total", reason="snat_exhausted"), 0)
+
+        # All have been used, so the first that is free again is one that was freed lately.
+        def reused():
+            self.echo(self.lab.clients["v4"][0])
+            return Scrape(self.engine).value("limpet_server_snat_reused_total", pool="echo-pool-v4") > 0
+        wait_until(reused, 60, "a port that is used again")
+        again = "freed less than 60 s before, the last one of 10.2.0.1"
+        wait_until(lambda: any(e["name"] == "SNAT_EXHAUSTED" and again in e["message"]
+                               for e in self.engine.events(after=start)), 5, "the event")
 
 
 class EveryEvent(unittest.TestCase):

@@ -213,7 +213,8 @@ On refusal(const Net& n, uint16_t port) {
 }
 
 Story source_ports_run_out(const Net& n) {
-  const Frame rst = segment(n.up(1001), kTcpRst, 1001, 0);
+  const Flow there = n.nat(5001);
+  const Frame rst = segment(there.reversed(), kTcpRst | kTcpAck, 0, 1001);
   return {.source_ports = 2,
           .steps =
               {
@@ -221,13 +222,15 @@ Story source_ports_run_out(const Net& n) {
                   when("two", syn_from(n, 1001), {syn_at(n, 1001, 5001)}),
                   when("one too many", syn_from(n, 1002), {refusal(n, 1002)},
                        {DropReason::kSnatExhausted}),
-                  when("one goes", from_client(rst), {to_server(translated(rst, n.nat(5001)))}),
+                  when("one goes", from_server(rst),
+                       {to_client(translated(rst, n.up(1001).reversed()))}),
                   when("its port serves at once when there is no other", syn_from(n, 1002),
                        {syn_at(n, 1002, 5001)}),
               },
           .finally = [n](CoreLab& lab) {
             const auto slot = lab.world.server(n.family, 0).slot;
             EXPECT_EQ(lab.core().forwarder().server(slot).snat_exhausted.get(), 1u);
+            EXPECT_EQ(lab.core().forwarder().server(slot).snat_reused.get(), 1u);
           }};
 }
 

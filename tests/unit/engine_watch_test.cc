@@ -65,6 +65,31 @@ TEST_F(WatchTest, AServerAtItsLimitIsToldWhenItComesThere) {
   EXPECT_THAT(lab.log.str(), HasSubstr("pool0 10.2.0.2:80"));
 }
 
+TEST_F(WatchTest, SourcePortsThatRunOutAreToldOfTheTenantsServerAndTheAddress) {
+  const std::string blue = R"(, "tenant_ref": "/api/tenant/?name=blue")";
+  ASSERT_TRUE(lab.put(document({.servers = 1, .pool_more = blue, .service_more = blue})));
+  const snapshot::Server& server = lab.running().snapshot->pools[0].servers[0];
+  base::Random random(1);
+  l4::SourcePorts only({5000, 5000}, random);
+  lab.cores.core(0).forwarder().nats()[server.udp_nat.value] = &only;
+  EXPECT_EQ(lab.datagram("10.1.0.2"), "10.2.0.2");
+  EXPECT_EQ(lab.datagram("10.1.0.3"), "10.1.0.3") << "an ICMP error";
+  lab.advance(timing::seconds(1));
+  EXPECT_EQ(told("SNAT_EXHAUSTED"), 1);
+  EXPECT_THAT(lab.log.str(), HasSubstr("blue/pool0 10.2.0.2:80"));
+  EXPECT_THAT(lab.log.str(), HasSubstr("1 connections refused: no source port left"));
+  lab.advance(timing::seconds(30));  // the flow's time is over
+  EXPECT_EQ(lab.datagram("10.1.0.4"), "10.2.0.2");
+  lab.advance(timing::seconds(1));
+  EXPECT_EQ(told("SNAT_EXHAUSTED"), 2);
+  EXPECT_THAT(lab.log.str(),
+              HasSubstr("1 connections by source ports that were freed less than 60 s "
+                        "before, the last one of 10.2.0.1"));
+  const api::MetricsView view = metrics();
+  EXPECT_EQ(view.servers.at(0).snat_exhausted_total, 1u);
+  EXPECT_EQ(view.servers.at(0).snat_reused_total, 1u);
+}
+
 TEST_F(WatchTest, LimitsAreToldWithTheTenant) {
   const std::string blue = R"(, "tenant_ref": "/api/tenant/?name=blue")";
   ASSERT_TRUE(lab.put(document({.servers = 1,

@@ -1,7 +1,10 @@
 #include <gtest/gtest.h>
 
+#include <array>
+
 #include "common/net/address.h"
 #include "common/net/endian.h"
+#include "common/net/hash.h"
 
 namespace limpet::net {
 namespace {
@@ -72,6 +75,20 @@ TEST(Mac, RoundTripsAndKnowsItsGroups) {
   EXPECT_EQ(Mac::of_multicast(*Address::parse("224.1.2.3")).to_string(), "01:00:5e:01:02:03");
   EXPECT_EQ(Mac::of_multicast(Address::parse("fd00::12:3456")->solicited_node()).to_string(),
             "33:33:ff:12:34:56");
+}
+
+TEST(StableHash, IsTheSameInEveryProcess) {
+  EXPECT_EQ(stable_hash(*Address::parse("10.1.0.2")), 0xffcdf29cu);
+  EXPECT_EQ(stable_hash(*Address::parse("fd00:1::2")), 0x8c843e4fu);
+}
+
+TEST(StableHash, SpreadsNeighbours) {
+  for (const char* text : {"10.1.0.0", "fd00:1::"}) {
+    std::array<int, 4> share{};
+    Address a = *Address::parse(text);
+    for (int i = 0; i < 4000; ++i, a = a.next()) ++share[stable_hash(a) >> 30];
+    for (const int n : share) EXPECT_NEAR(n, 1000, 150) << text;
+  }
 }
 
 TEST(Be, IsBigEndianInMemory) {

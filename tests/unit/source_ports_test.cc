@@ -20,6 +20,12 @@ using timing::seconds;
 
 constexpr Instant kStart{5'000'000'000};
 
+// As a worker takes one that has no other address.
+uint16_t take_any(SourcePorts& ports, Instant now) {
+  const uint16_t port = ports.take(now);
+  return port != 0 ? port : ports.take_lately_freed();
+}
+
 TEST(PortSlice, CoresShareTheRangeWithoutGapOrOverlap) {
   for (uint32_t cores = 1; cores <= 128; ++cores) {
     EXPECT_EQ(PortSlice::of(0, cores).first, kSourcePortFirst);
@@ -72,8 +78,9 @@ TEST(SourcePorts, PrefersNeverUsedPortsToOnesFreedLately) {
   ports.give_back(first, kStart);
   EXPECT_NE(ports.take(kStart + seconds(1)), first);
   EXPECT_NE(ports.take(kStart + seconds(2)), first);
-  EXPECT_EQ(ports.take(kStart + seconds(3)), first) << "rather in TIME_WAIT than refused";
-  EXPECT_EQ(ports.take(kStart + seconds(4)), 0);
+  EXPECT_EQ(ports.take(kStart + seconds(3)), 0);
+  EXPECT_EQ(ports.take_lately_freed(), first) << "rather in TIME_WAIT than refused";
+  EXPECT_EQ(ports.take_lately_freed(), 0);
 }
 
 TEST(SourcePorts, TakesTheLongestFreedOnceTimeWaitIsOver) {
@@ -106,7 +113,51 @@ TEST(SourcePorts, WhenAllWereUsedTheLeastRecentlyFreedGoesFirst) {
   for (int i = 0; i < 4; ++i) taken.push_back(ports.take(kStart));
   for (const int i : {2, 0, 3, 1}) ports.give_back(taken[static_cast<std::size_t>(i)], kStart);
   for (const int i : {2, 0, 3, 1})
-    EXPECT_EQ(ports.take(kStart + seconds(1)), taken[static_cast<std::size_t>(i)]);
+    EXPECT_EQ(take_any(ports, kStart + seconds(1)), taken[static_cast<std::size_t>(i)]);
+}
+
+TEST(SourcePorts, WhatWasPutBackIsTheNextAgainAndNoYounger) {
+  base::Random random(3);
+  SourcePorts ports({5000, 5001}, random);
+  const uint16_t a = ports.take(kStart);
+  const uint16_t b = ports.take(kStart);
+  ports.give_back(a, kStart);
+  ports.give_back(b, kStart + seconds(30));
+  ASSERT_EQ(ports.take(kStart + seconds(40)), 0);
+  ASSERT_EQ(ports.take_lately_freed(), a);
+  ports.put_back(a, kStart + seconds(50));
+  EXPECT_EQ(ports.in_use(), 0u);
+  EXPECT_EQ(ports.take(kStart + seconds(60)), 0);
+  ASSERT_EQ(ports.take_lately_freed(), a);
+  ports.put_back(a, kStart + seconds(70));
+  // It counts as freed when b was.
+  EXPECT_EQ(ports.take(kStart + seconds(90)), 0);
+  EXPECT_EQ(ports.take(kStart + seconds(91)), a);
+  EXPECT_EQ(ports.take(kStart + seconds(91)), b);
+}
+
+TEST(SourcePorts, WhatIsPutBackBehindOldOnesIsOld) {
+  base::Random random(3);
+  SourcePorts ports({5000, 5001}, random);
+  const uint16_t a = ports.take(kStart);
+  const uint16_t b = ports.take(kStart);
+  ports.give_back(a, kStart);
+  ports.give_back(b, kStart);
+  ASSERT_EQ(ports.take_lately_freed(), a);
+  ports.put_back(a, kStart + seconds(61));
+  EXPECT_EQ(ports.take(kStart + seconds(61)), a);
+  EXPECT_EQ(ports.take(kStart + seconds(61)), b);
+}
+
+TEST(SourcePorts, TheOnlyOneThatWasPutBackCountsAsFreedNow) {
+  base::Random random(3);
+  SourcePorts ports({5000, 5000}, random);
+  const uint16_t a = ports.take(kStart);
+  ports.give_back(a, kStart);
+  ASSERT_EQ(ports.take_lately_freed(), a);
+  ports.put_back(a, kStart + seconds(30));
+  EXPECT_EQ(ports.take(kStart + seconds(90)), 0);
+  EXPECT_EQ(ports.take(kStart + seconds(91)), a);
 }
 
 TEST(SourcePorts, TheQueueWrapsAroundManyTimes) {
@@ -120,10 +171,14 @@ TEST(SourcePorts, TheQueueWrapsAroundManyTimes) {
     now = now + seconds(choice.below(30));
     if (!held.empty() && choice.below(2) == 0) {
       const uint32_t which = choice.below(static_cast<uint32_t>(held.size()));
-      ports.give_back(held[which], now);
+      if (choice.below(4) == 0) {
+        ports.put_back(held[which], now);
+      } else {
+        ports.give_back(held[which], now);
+      }
       in_use.erase(held[which]);
       held.erase(held.begin() + which);
-    } else if (const uint16_t port = ports.take(now); port != 0) {
+    } else if (const uint16_t port = take_any(ports, now); port != 0) {
       ASSERT_TRUE(port >= 5000 && port <= 5006);
       ASSERT_TRUE(in_use.insert(port).second) << "given twice";
       held.push_back(port);
@@ -184,7 +239,7 @@ TEST(SourcePorts, GivesThePortsThatTheModelGives) {
       if (choice.below(2'000) == 0) now = now + seconds(choice.below(200'000));
       const int64_t second = now.ns / 1'000'000'000;
       if (choice.below(10) < taken_of_ten) {
-        const uint16_t port = ports.take(now);
+        const uint16_t port = take_any(ports, now);
         ASSERT_EQ(port, model.take(second)) << "seed " << seed << ", step " << i;
         if (port != 0) held.push_back(port);
       } else if (!held.empty()) {
