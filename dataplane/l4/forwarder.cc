@@ -219,8 +219,8 @@ void Forwarder::fresh(Buffer* buffer, Instant now, Grant& grant) {
     return refuse(buffer, DropReason::kNoFlow, now);
   }
   if (bounce(buffer, UINT16_MAX, now)) return;
-  if (vs->per_packet && m.protocol == packet::kProtocolUdp)
-    return per_packet(buffer, *vs, now, grant);
+  grant.datagram = m.protocol == packet::kProtocolUdp;
+  if (vs->per_packet && grant.datagram) return per_packet(buffer, *vs, now, grant);
 
   const Choice choice = selector_.choose(*snapshot_, *vs, {m.source, m.source_port}, grant);
   if (choice.wait != Choice::Wait::kNo) return park(buffer, *vs, choice, grant.since);

@@ -38,6 +38,7 @@ bool Forwarder::ask_home(Pen::Slot& slot, const snapshot::VirtualService& vs, co
   const balance::Picked picked = selector_.propose(*snapshot_, vs, {m.source, m.source_port});
   replication::Replica::Proposal proposal;
   if (picked.server != nullptr) proposal = {picked.server->id, picked.gauged};
+  proposal.datagram = m.protocol == packet::kProtocolUdp;
   if (!replica_.claim(*snapshot_->scope(slot.scope), slot.key, choice.entry, proposal)) {
     if (picked.gauged) gauges_.release(picked.server->slot);
     return false;

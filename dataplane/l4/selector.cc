@@ -20,14 +20,14 @@ Choice Selector::choose(const snapshot::Snapshot& s, const snapshot::VirtualServ
                         const balance::Client& client, Grant& grant) {
   const Pool& pool = s.pools[vs.pool.value];
   const Scope* scope = s.scope(vs.scope);
-  if (scope == nullptr) return pick_at_home(s, vs, nullptr, client, Reason::kNew, grant.since);
+  if (scope == nullptr) return pick_at_home(s, vs, nullptr, client, Reason::kNew, grant);
   const Key key = Key::of(scope->key_of(client.address));
   Entry* entry = replica_.find(*scope, key);
   ++(entry != nullptr ? counters_.hits : counters_.misses);
   const bool at_home = entry != nullptr ? entry->is_home() : replica_.is_home(scope->slot, key);
   if (entry == nullptr) {
     if (!at_home) return {.wait = Wait::kClaim};
-    return pick_at_home(s, vs, nullptr, client, Reason::kNew, grant.since);
+    return pick_at_home(s, vs, nullptr, client, Reason::kNew, grant);
   }
   const Bound bound{entry->server, entry->first};
   const bool settled =
@@ -48,7 +48,7 @@ Choice Selector::choose(const snapshot::Snapshot& s, const snapshot::VirtualServ
     }
     const bool changes = j.action == Action::kPick || j.reason == Reason::kHome;
     if (changes && !at_home) return {.entry = entry, .reason = j.reason, .wait = Wait::kClaim};
-    if (j.action == Action::kPick) return pick_at_home(s, vs, entry, client, j.reason, grant.since);
+    if (j.action == Action::kPick) return pick_at_home(s, vs, entry, client, j.reason, grant);
     if (!replica_.may_use(*entry, *scope)) return {.entry = entry, .wait = Wait::kRoom};
     Choice choice = use(j, entry, grant);
     if (choice.server == nullptr) continue;
@@ -59,7 +59,7 @@ Choice Selector::choose(const snapshot::Snapshot& s, const snapshot::VirtualServ
       }
       ++counters_.returned_home;
     }
-    replica_.use(*entry);
+    replica_.use(*entry, grant.datagram);
     return choice;
   }
   ++counters_.refused;
@@ -83,7 +83,7 @@ Choice Selector::use(const Judgement& j, Entry* entry, Grant& grant) {
 
 Choice Selector::pick_at_home(const snapshot::Snapshot& s, const snapshot::VirtualService& vs,
                               Entry* entry, const balance::Client& client, Reason reason,
-                              timing::Instant since) {
+                              const Grant& grant) {
   const Picked picked = picker_.pick(s, s.pools[vs.pool.value], client);
   if (picked.server == nullptr) {
     ++counters_.refused;
@@ -94,10 +94,11 @@ Choice Selector::pick_at_home(const snapshot::Snapshot& s, const snapshot::Virtu
   if (scope == nullptr) return choice;
   Outcome outcome = Outcome::kDone;
   if (entry != nullptr) {
-    outcome = replica_.move(*entry, picked.server->id);
+    outcome = replica_.move(*entry, picked.server->id, grant.datagram);
   } else {
-    const auto made = replica_.create(*scope, Key::of(scope->key_of(client.address)),
-                                      picked.server->id, {.since = since});
+    const auto made =
+        replica_.create(*scope, Key::of(scope->key_of(client.address)), picked.server->id,
+                        {.since = grant.since, .datagram = grant.datagram});
     outcome = made.outcome;
     choice.entry = made.entry;
     choice.created = outcome == Outcome::kDone;

@@ -22,6 +22,7 @@ struct Grant {
   uint32_t settled_change = 0;
   // The home has just said that it knows no binding of the key.
   bool nothing = false;
+  bool datagram = false;  // no SYN
   // A place in the connection limit of this server is taken for it; null: none.
   const snapshot::Server* reserved = nullptr;
 };
@@ -74,7 +75,7 @@ class Selector {
   Choice use(const balance::Judgement& judgement, persist::Entry* entry, Grant& grant);
   Choice pick_at_home(const snapshot::Snapshot& s, const snapshot::VirtualService& vs,
                       persist::Entry* entry, const balance::Client& client, Reason reason,
-                      timing::Instant since);
+                      const Grant& grant);
 
   replication::Replica& replica_;
   balance::Picker& picker_;

@@ -14,8 +14,9 @@
 
 namespace limpet::persist {
 
-// An L4 TCP binding made by a SYN is embryonic until the handshake was seen, a UDP binding until
-// the server answered; until then it lives this long at most (or its timeout, if shorter).
+// A binding is embryonic until it is confirmed: until a handshake was seen, or a server's datagram,
+// or a client's that is not its first. One that only SYNs have used lives this long at most until
+// then (or its timeout, if shorter).
 inline constexpr timing::Duration kEmbryonicTimeout = timing::seconds(10);
 
 inline constexpr uint32_t kNoHome = UINT32_MAX;
@@ -38,16 +39,21 @@ struct Entry {
   bool told_idle : 1 = false;
   // home: over, but a peer may know of later activity; nobody sees it.
   bool husk : 1 = false;
+  bool datagram : 1 = false;  // a datagram used it: embryonic or not, it lives its timeout
   // +1 when the place is used anew. A copy that was given up may come back to its place with the
   // serial it had: connections that were counted in it before are not counted any more.
   uint8_t life = 0;
 
   bool is_home() const { return home != kNoHome; }
-  // Keeps the binding alive on this core.
+  // Only SYNs have used it.
+  bool half_open() const { return !confirmed && !datagram; }
+  // Does not give way.
   bool held() const { return open > 0 && confirmed; }
+  // Does not expire.
+  bool kept() const { return open > 0 && !half_open(); }
   // When it is over unless something happens, as far as this core alone knows.
   timing::Instant deadline(timing::Duration timeout) const {
-    return last + (confirmed ? timeout : std::min(timeout, kEmbryonicTimeout));
+    return last + (half_open() ? std::min(timeout, kEmbryonicTimeout) : timeout);
   }
 };
 

@@ -38,7 +38,7 @@ void Replica::adopt(const Down& m) {
     lost_counts_ = lost_counts_ || copy->open > 0;
     copy->open = 0;
     copy->last = persist::kNoActivity;
-    copy->confirmed = false;
+    copy->confirmed = copy->datagram = false;
     if (copy->touch_owed) --touches_owed_;
     copy->touch_owed = false;
     copy->told_idle = !m.answer;
@@ -48,6 +48,7 @@ void Replica::adopt(const Down& m) {
   copy->server = m.server;
   copy->first = m.first;
   copy->confirmed = copy->confirmed || m.confirmed;
+  copy->datagram = copy->datagram || m.datagram;
   // Whoever waits for the answer uses it in this turn: a RECALL behind it comes too early.
   if (m.answer) copy->last = now_;
 }
@@ -59,11 +60,14 @@ void Replica::recalled(uint32_t from, const Down& m) {
   answer.last = persist::kNoActivity;
   answer.yes = copy == nullptr;
   if (copy != nullptr) {
-    // Half-open connections do not keep a binding that nobody has confirmed.
+    // Half-open connections do not keep a binding that nobody has confirmed; nor do those of
+    // datagrams when somebody needs its place.
     const bool embryonic = !m.confirmed && !copy->confirmed;
-    const bool held = (copy->open > 0 && !embryonic) || copy->last == now_;
+    const bool counts = !embryonic || (!m.evicting && (m.datagram || copy->datagram));
+    const bool held = (copy->open > 0 && counts) || copy->last == now_;
     answer.yes = m.give_up && !held;
     answer.confirmed = copy->confirmed;
+    answer.datagram = copy->datagram;
     answer.open = copy->open;
     answer.held = held;
     copy->told_idle = !held;
@@ -86,6 +90,7 @@ bool Replica::claim(const snapshot::Scope& scope, const Key& key, Entry* have,
           .if_none = proposal.if_none,
           .reserved = proposal.reserved,
           .existing = proposal.existing,
+          .datagram = proposal.datagram,
           .scope = scope.slot,
           .key = key,
           .proposed = proposal.server,

@@ -55,6 +55,7 @@ bool Replica::room(Bits cores) {
 void Replica::send_update(uint32_t to, const Entry& record, Home& home, Down m) {
   m.kind = Down::Kind::kUpdate;
   m.confirmed = record.confirmed;
+  m.datagram = record.datagram;
   m.scope = record.scope;
   m.serial = record.serial;
   m.change = record.change;
@@ -176,6 +177,7 @@ Replica::Made Replica::create(const Scope& scope, const Key& key, ServerId serve
   if (husks_ > 0) {
     if (Entry* husk = table_.find(scope.slot, key)) {
       continue_husk(*husk, server);
+      husk->datagram = need.datagram;
       const Bits except = need.asker == kNobody ? 0 : Bits{1} << need.asker;
       push_to_others(*husk, table_.home(*husk), except);
       tell_mirror(*husk, table_.home(*husk), {Told::kNobody, {}});
@@ -198,6 +200,7 @@ Replica::Made Replica::create(const Scope& scope, const Key& key, ServerId serve
     return {outcome == Outcome::kDone ? Outcome::kWait : outcome};
   }
   record->server = record->first = server;
+  record->datagram = need.datagram;
   Home& home = table_.home(*record);
   home.stamp = stamps_.next(wall());
   if (announcing_) {
@@ -224,11 +227,12 @@ void Replica::set_server(Entry& record, ServerId server) {
   ++table_.home(record).epoch;
 }
 
-Outcome Replica::move(Entry& record, ServerId server) {
+Outcome Replica::move(Entry& record, ServerId server, bool datagram) {
   Home& home = table_.home(record);
   if (!room(home.copies)) return Outcome::kWait;
   set_server(record, server);
   record.last = now_;
+  record.datagram = record.datagram || datagram;
   stop_eviction(home);
   ++counters_.moved;
   tell_all(home.copies, record, home);
@@ -311,6 +315,8 @@ bool Replica::ask(Entry& record, Home& home, uint32_t core, bool give_up) {
   const bool sent = down(core).push({.kind = Down::Kind::kRecall,
                                      .confirmed = record.confirmed,
                                      .give_up = give_up,
+                                     .datagram = record.datagram,
+                                     .evicting = home.evicting,
                                      .scope = record.scope,
                                      .place = table_.place_of(record),
                                      .serial = record.serial,
@@ -334,6 +340,7 @@ void Replica::on_answer(uint32_t from, const Answer& m) {
     record->last = m.last;
     stop_eviction(home);
   }
+  record->datagram = record->datagram || m.datagram;
   if (m.held) home.heard = home.found_held = true;
   if (m.confirmed && !record->confirmed) confirm_record(*record);
   home.asked &= ~bit;
@@ -448,7 +455,7 @@ bool Replica::on_claim(uint32_t from, const Claim& m) {
   }
   if (record == nullptr) return on_new_key(from, m, *scope);
   LIMPET_ASSERT(record->is_home());
-  use(*record);
+  use(*record, m.datagram);
   return decide(from, m, *scope, *record);
 }
 
@@ -477,7 +484,7 @@ bool Replica::on_new_key(uint32_t from, const Claim& m, const Scope& scope) {
     refuse(from, m, chosen.why_not);
     return true;
   }
-  const Made made = create(scope, m.key, chosen.server->id, {m.sent, from});
+  const Made made = create(scope, m.key, chosen.server->id, {m.sent, from, m.datagram});
   if (made.outcome != Outcome::kDone) give_back(chosen);
   if (made.outcome == Outcome::kWait) return wait();
   if (made.outcome == Outcome::kFull) {

@@ -22,6 +22,7 @@ struct Claim {
   bool reserved = false;   // kClaim: the asker holds a place in the limit of `proposed`
   bool confirmed = false;  // kTouch
   bool existing = false;   // kClaim: only if there is one; refused with Reason::kNew if not
+  bool datagram = false;   // kClaim: for a datagram
   snapshot::ScopeSlot scope;
   uint32_t serial = 0;  // what the asker has; 0: nothing
   uint32_t change = 0;
@@ -38,7 +39,7 @@ struct Answer {
   bool yes = false;        // the copy is gone
   bool confirmed = false;  // the handshake was seen here
   bool held = false;       // it is in use here, and was at `last`
-  uint8_t unused = 0;
+  bool datagram = false;   // a datagram used it here
   uint32_t open = 0;
   timing::Instant last;  // now when held, else the last close
   uint64_t version = 0;
@@ -57,7 +58,8 @@ struct Down {
   bool confirmed = false;  // kUpdate; kRecall: not embryonic
   bool give_up = false;    // kRecall: drop an idle copy; else: only tell
   balance::Reason reason = balance::Reason::kNew;  // kRefuse
-  uint16_t unused = 0;
+  bool datagram = false;                           // kUpdate, kRecall: a datagram used it
+  bool evicting = false;  // kRecall: connections of an embryonic one do not count
   snapshot::ScopeSlot scope;
   uint32_t place = 0;  // kRecall: the record's; kUpdate, reserved: the ServerSlot of that place
   uint32_t serial = 0;

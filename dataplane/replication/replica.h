@@ -131,9 +131,10 @@ class Replica {
   // record whose time is over and that nobody else has a copy of ends here.
   persist::Entry* find(const snapshot::Scope& scope, const persist::Key& key);
 
-  // A connection is about to use the entry.
-  void use(persist::Entry& entry) {
+  // A connection is about to use the entry, perhaps of datagrams.
+  void use(persist::Entry& entry, bool datagram = false) {
     entry.last = now_;
+    entry.datagram = entry.datagram || datagram;
     if (entry.is_home()) active(entry);
   }
   // Before use() of a copy: its home has to hear of it first if it believes that nobody holds it.
@@ -141,7 +142,7 @@ class Replica {
   bool may_use(persist::Entry& copy, const snapshot::Scope& scope) {
     return !copy.told_idle || copy.is_home() || !announces(scope) || touch(copy);
   }
-  // The handshake was seen, or the server answered: not embryonic any more.
+  // The handshake was seen, the server answered, or the client came again: not embryonic any more.
   void confirm(persist::Entry& entry);
 
   // At home: an embryonic binding for a key that has none.
@@ -153,11 +154,12 @@ class Replica {
   struct Need {
     timing::Instant since;     // when it arose: only what has been idle since then may give way
     uint32_t asker = kNobody;  // the core whose CLAIM it is: told by the answer
+    bool datagram = false;     // not for a SYN: it lives its timeout
   };
   Made create(const snapshot::Scope& scope, const persist::Key& key, snapshot::ServerId server,
               const Need& need);
-  // At home: another server. kDone or kWait.
-  Outcome move(persist::Entry& record, snapshot::ServerId server);
+  // At home: another server, for whom use() would be called. kDone or kWait.
+  Outcome move(persist::Entry& record, snapshot::ServerId server, bool datagram = false);
   // At home, by an administrator: forgets a binding, or what is left of one. kDone or kWait. Leaves
   // a tombstone where peers may know of it.
   Outcome remove(persist::Entry& record);
@@ -177,6 +179,7 @@ class Replica {
     bool exact = false;     // it has to be this server
     bool if_none = false;   // exact: only if there is no binding; what there is stands
     bool existing = false;  // nothing is to be made; Reason::kNew says that there is nothing
+    bool datagram = false;  // not for a SYN
   };
   bool claim(const snapshot::Scope& scope, const persist::Key& key, persist::Entry* have,
              const Proposal& proposal);
@@ -219,7 +222,7 @@ class Replica {
   uint32_t credits_used(uint32_t core) const { return credits_[core]; }
   // Of a record.
   bool expired(const persist::Entry& record, const snapshot::Scope& scope) const {
-    return !record.held() && now_ >= record.deadline(timeout_of(record, scope)) &&
+    return !record.kept() && now_ >= record.deadline(timeout_of(record, scope)) &&
            now_ >= deadline(record, scope);
   }
   // When it is over unless something happens; of a record, whatever engine it happens to.

@@ -120,7 +120,8 @@ void Ledger::peek_down(uint32_t core) {
       down_before_[home].push_back(m);
       if (m.kind != Down::Kind::kRecall || m.confirmed || !m.give_up) return;
       const Entry* e = engine_.core(core).table().find(m.scope, m.key);
-      if (e != nullptr && !e->confirmed) embryonic_.push_back({key_of(*e), e->serial});
+      if (e != nullptr && !e->confirmed && (m.evicting || !(m.datagram || e->datagram)))
+        embryonic_.push_back({key_of(*e), e->serial});
     });
   }
 }
@@ -253,9 +254,12 @@ void Ledger::closed(uint32_t core, const FlowSeen& flow) {
   if (flow.serial == 0 || flow.lost) return;
   Life& life = lives_[flow.serial];
   life.last_close = std::max(life.last_close, engine_.now(core));
-  // An embryonic one may have gone in this very stage, before the connection closed.
-  if (life.confirmed) active(life, engine_.now(core));
-  if (!life.confirmed && witness_ != nullptr) witness_->active(life.key, engine_.now(core), false);
+  // One that is half open may have gone in this very stage, before the connection closed.
+  if (life.confirmed || life.datagram) {
+    active(life, engine_.now(core));
+  } else if (witness_ != nullptr) {
+    witness_->active(life.key, engine_.now(core), false);
+  }
   event(core, "closed", life.key, {flow.serial, 0}, flow.client_port);
 }
 
@@ -265,6 +269,7 @@ void Ledger::check_opening(uint32_t core, const Flow& flow, uint32_t index) {
   if (found == lives_.end()) return;
   ++openings_count_;
   Life& life = found->second;
+  life.datagram = life.datagram || flow.protocol == packet::kProtocolUdp;
   active(life, engine_.now(core));
   const snapshot::ServerId server = world_.server_at(flow.server);
   Opening o{index, life.key, {flow.entry_serial, 0}, false};
@@ -301,7 +306,8 @@ bool Ledger::message_under_way(uint32_t home, uint32_t core, const KeyId& key, u
   return found;
 }
 
-// A count is lost only by a GONE, another life of the binding, or while it is embryonic.
+// A count is lost only by a GONE, another life of the binding, or while it is half open or,
+// embryonic, gives way.
 void Ledger::check_lost(uint32_t core, const Flow& flow, FlowSeen& seen) {
   const Entry* e = engine_.core(core).table().at(flow.entry, flow.entry_serial);
   if (e != nullptr && e->life == flow.entry_life) return;
@@ -373,7 +379,8 @@ void Ledger::removed(uint32_t core, uint32_t serial, const Counts& why, bool exp
                     : only_expired ? Witness::Ending::kExpired
                                    : Witness::Ending::kEvicted);
   if (may_be_forced) return;
-  for (uint32_t c = 0; c < engine_.cores() && life.confirmed; ++c) {
+  const bool kept = life.confirmed || (life.datagram && only_expired);
+  for (uint32_t c = 0; c < engine_.cores() && kept; ++c) {
     for (const FlowSeen& f : flows_[c]) {
       if (f.counted && !f.lost && f.serial == serial)
         throw Violation{"P2", "a binding went while a connection is open", life.key};
@@ -382,7 +389,8 @@ void Ledger::removed(uint32_t core, uint32_t serial, const Counts& why, bool exp
   if (!only_expired) return;
   const ScopeDocument& scope = world_.scopes()[life.key.scope];
   Duration timeout = std::min(scope.profile.timeout, scope.timeout_before);
-  if (!life.confirmed) timeout = std::min(timeout, Duration(persist::kEmbryonicTimeout));
+  if (!life.confirmed && !life.datagram)
+    timeout = std::min(timeout, Duration(persist::kEmbryonicTimeout));
   if (engine_.now(core) - life.activity < timeout) {
     throw Violation{"P2",
                     "a binding expired " +
@@ -407,7 +415,9 @@ void Ledger::look_at_sent(uint32_t core) {
     if (flow.per_packet && flow.entry_serial != 0) {
       const Entry* e = engine_.core(core).table().at(flow.entry, flow.entry_serial);
       if (e == nullptr) continue;
-      active(lives_[e->serial], engine_.now(core));
+      Life& life = lives_[e->serial];
+      life.datagram = true;
+      active(life, engine_.now(core));
       const bool known = e->server == world_.server_at(flow.server);
       if (!known) continue;
       openings_.push_back({ref.index, key_of(*e), {e->serial, e->change}, true});

@@ -70,6 +70,7 @@ class Ledger {
     timing::Instant activity;  // latest that counts
     timing::Instant last_close;
     bool confirmed = false;
+    bool datagram = false;  // a datagram used it
     Why removed = Why::kNotYet;
     std::vector<std::pair<uint32_t, snapshot::ServerId>> servers;  // by change
   };

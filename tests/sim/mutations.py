@@ -89,10 +89,10 @@ MUTATIONS = [
     (17, "UPDATE restarts the count",
      [(COPY, "  } else if (copy->serial != m.serial) {", "  } else {")], []),
     (18, "a recalled core ignores its open connections",
-     [(COPY, "const bool held = (copy->open > 0 && !embryonic) ||", "const bool held =")], []),
+     [(COPY, "const bool held = (copy->open > 0 && counts) ||", "const bool held =")], []),
     (19, "the deadline is not checked again when the last copy is given up",
      [(HOME, "  if (scope == nullptr || !expired(record, *scope)) return false;\n  if (record.confirmed",
-       "  if (scope == nullptr || record.held()) return false;\n  if (record.confirmed")], []),
+       "  if (scope == nullptr || record.kept()) return false;\n  if (record.confirmed")], []),
     (20, "look-up before the down rings are empty: one message a ring and turn",
      [(REPLICA, "const uint32_t taken = ring.consume(ring.size(), [&](const Down& m) {",
        "const uint32_t taken = ring.consume(1, [&](const Down& m) {")], [ENGINE]),
@@ -112,7 +112,7 @@ MUTATIONS = [
        "    record->last = std::max(record->last, m.sent);\n"
        "    table_.home(*record).copies |= Bits{1} << from;\n")], []),
     (26, "home's own connections do not stop expiry",
-     [(REPLICA, "    return !record.held() && now_ >=", "    return now_ >=")], [HOME]),
+     [(REPLICA, "    return !record.kept() && now_ >=", "    return now_ >=")], [HOME]),
     (27, "a new serial inherits `asked`",
      [(MERGE, "  home.asked = home.regranted = home.round = 0;\n",
        "  home.regranted = home.round = 0;\n")], []),
@@ -138,6 +138,11 @@ MUTATIONS = [
     (33, "a packet that is parked again is young again",
      [(WAITING, "    if (!slot.used) continue;\n",
        "    if (!slot.used) continue;\n    slot.since = now;\n")], []),
+    (34, "home is not told that a datagram used a copy of a half-open binding",
+     [(COPY, "    answer.datagram = copy->datagram;\n", "")], []),
+    (35, "a recalled core takes a datagram's flow for a half-open connection",
+     [(COPY, "const bool counts = !embryonic || (!m.evicting && (m.datagram || copy->datagram));",
+       "const bool counts = !embryonic;")], []),
 ]
 
 CLUSTER_MUTATIONS = [

@@ -119,6 +119,38 @@ TEST_F(ReplicationEviction, EmbryonicBindingsGoFirst) {
   EXPECT_EQ(home().evicted_embryonic.get(), 1u);
 }
 
+TEST_F(ReplicationEviction, AnEmbryonicBindingOfDatagramsGoesFirstThoughItsFlowIsOpen) {
+  for (const uint32_t core : {0u, 1u}) {  // home's own flow, and another core's
+    const Key young = Lab::key(5 + core);
+    ASSERT_EQ(lab.at(0).remove(*lab.record(Lab::key(core))), Outcome::kDone);
+    lab.settle();
+    lab.bind_datagram(1, young);
+    lab.open(core, young, true);
+    lab.pass(milliseconds(1));
+    ASSERT_TRUE(lab.claim(2, Lab::key(7 + core)));
+    lab.settle();
+    EXPECT_TRUE(lab.nowhere(young)) << core;
+    EXPECT_TRUE(lab.everywhere(Lab::key(2)));
+    EXPECT_TRUE(lab.at(core).lost_counts());
+    lab.at(1).confirm(*lab.find(1, Lab::key(7 + core)));
+    lab.settle();
+  }
+  EXPECT_EQ(home().evicted_embryonic.get(), 2u);
+}
+
+TEST_F(ReplicationEviction, ABindingOfDatagramsThatIsConfirmedStays) {
+  ASSERT_EQ(lab.at(0).remove(*lab.record(Lab::key(0))), Outcome::kDone);
+  lab.settle();
+  Entry& copy = lab.bind_datagram(1, Lab::key(5));
+  lab.open(1, Lab::key(5), true);
+  lab.at(1).confirm(copy);
+  lab.pass(milliseconds(1));
+  ASSERT_TRUE(lab.claim(2, Lab::key(7)));
+  lab.settle();
+  EXPECT_NE(lab.find(1, Lab::key(5)), nullptr);
+  EXPECT_TRUE(lab.nowhere(Lab::key(1))) << "the longest idle";
+}
+
 TEST_F(ReplicationEviction, IsStoppedByAClaim) {
   ASSERT_TRUE(lab.claim(2, Lab::key(7)));
   lab.serve(0);

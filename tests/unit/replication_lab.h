@@ -147,8 +147,8 @@ class ReplicationLab {
     return at(c).claim(running_scope(c), key, find(c, key), proposal);
   }
   // Home's own packet needs a binding to server `i`.
-  Replica::Made create(uint32_t c, const Key& key, uint32_t i = 0) {
-    return at(c).create(running_scope(c), key, id(i), {.since = now});
+  Replica::Made create(uint32_t c, const Key& key, uint32_t i = 0, bool datagram = false) {
+    return at(c).create(running_scope(c), key, id(i), {.since = now, .datagram = datagram});
   }
   // Makes a binding to server `i` by a claim of core `c` and lets everybody hear of it.
   Entry& bind(uint32_t c, const Key& key, uint32_t i = 0) {
@@ -163,9 +163,15 @@ class ReplicationLab {
     settle();
     return entry;
   }
-  void open(uint32_t c, const Key& key) {
+  // ... whose first packet was a datagram.
+  Entry& bind_datagram(uint32_t c, const Key& key) {
+    EXPECT_TRUE(claim(c, key, Replica::Proposal{.server = id(0), .datagram = true}));
+    settle();
+    return *find(c, key);
+  }
+  void open(uint32_t c, const Key& key, bool datagram = false) {
     Entry& entry = *find(c, key);
-    at(c).use(entry);
+    at(c).use(entry, datagram);
     ++entry.open;
   }
   void close(uint32_t c, const Key& key) {
