@@ -211,9 +211,7 @@ void Replica::tell_if_spared(Entry* record) {
 bool Replica::remove_killed(Entry& record) {
   const Scope* scope = snapshot_->scope(record.scope);
   if (scope == nullptr || !is_killed(record, *scope)) return true;
-  if (!record.husk) return forget(record, counters_.deleted, {});
-  end_husk(record);
-  return true;
+  return forget(record, counters_.deleted, {});
 }
 
 // What scopes' tombstones kill is part of what came before it.

@@ -264,8 +264,15 @@ bool Replica::end_if_due(Entry& record) {
   return end(record, counters_.expired);
 }
 
-// Drops a binding whoever holds it: all are told in one step.
+// Drops a binding whoever holds it: all are told in one step. Of a husk holders and mirror know
+// nothing any more, whatever has become of its scope.
 bool Replica::forget(Entry& record, telemetry::Counter& why, const Farewell& farewell) {
+  if (record.husk) {
+    if (farewell.told != Told::kNobody && !tell_mirror_gone(record.scope, record.key, farewell))
+      return false;
+    end_husk(record);
+    return true;
+  }
   Home& home = table_.home(record);
   if (!room(home.copies)) return false;
   if (rings_.news[options_.core].free_count() == 0) return wait();
@@ -291,12 +298,6 @@ Outcome Replica::remove(Entry& record) {
     return Outcome::kWait;
   if (!tombstones_.raise(record.scope, record.key, stamps_.next(wall())))
     ++counters_.tombstones_refused;
-  if (record.husk) {
-    const bool told = tell_mirror_gone(record.scope, record.key, {Told::kAll, {}});
-    LIMPET_ASSERT(told);
-    end_husk(record);
-    return Outcome::kDone;
-  }
   const bool gone = forget(record, counters_.deleted, {Told::kAll, {}});
   LIMPET_ASSERT(gone);
   return Outcome::kDone;

@@ -113,7 +113,7 @@ bool Replica::bury(const Meeting& x, Entry* record) {
   const Farewell farewell = x.whom();
   if (!dies && farewell.told == Told::kNobody) return true;
   if (rings_.news[options_.core].free_count() == 0) return wait();
-  if (dies && !record->husk) {
+  if (dies) {
     if (!room(table_.home(*record).copies)) return false;
     raise_tombstone(x);
     return forget(*record, counters_.killed, farewell);
@@ -123,7 +123,6 @@ bool Replica::bury(const Meeting& x, Entry* record) {
     tell_mirror(*record, table_.home(*record), farewell);
     return true;
   }
-  if (record != nullptr && dies) end_husk(*record);
   return farewell.told == Told::kNobody || tell_mirror_gone(x.m.scope, x.m.key, farewell);
 }
 

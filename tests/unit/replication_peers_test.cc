@@ -224,6 +224,59 @@ TEST_F(ReplicationPeers, OldNewsDoesNotReviveAHusk) {
   EXPECT_TRUE(lab.news(0).empty());
 }
 
+// The next document says that the scope is not mirrored, and the sweep has not come there yet.
+class ReplicationHuskOfYesterday : public ReplicationPeers {
+ protected:
+  ReplicationHuskOfYesterday() {
+    merge(live(0, lab.now, false, lab.now), lab.now);
+    pass(kT);
+    EXPECT_TRUE(is_husk());
+    lab.news(0);
+    lab.scope().mirrored = false;
+    lab.publish_to_all();
+  }
+  ~ReplicationHuskOfYesterday() override {
+    EXPECT_TRUE(gone());
+    EXPECT_EQ(lab.at(0).husks(), 0u);
+    EXPECT_EQ(lab.bindings.count(), 0u);
+  }
+};
+
+TEST_F(ReplicationHuskOfYesterday, IsDeletedByAnAdministratorAndNobodyIsTold) {
+  EXPECT_EQ(lab.at(0).remove(*lab.record(key())), Outcome::kDone);
+  EXPECT_TRUE(lab.news(0).empty());
+  EXPECT_EQ(lab.at(0).tombstones().size(), 0u);
+}
+
+TEST_F(ReplicationHuskOfYesterday, IsKilledByATombstoneThatWasUnderWay) {
+  const Record tombstone{.deleted = stamp(lab.now)};
+  ASSERT_TRUE(lab.rings.merges[0].push({.source = kPeer,
+                                        .scope = lab.scope().slot,
+                                        .version = lab.version() - 1,
+                                        .key = key(),
+                                        .record = tombstone,
+                                        .act_at = lab.now}));
+  EXPECT_TRUE(lab.serve(0));
+}
+
+TEST_F(ReplicationHuskOfYesterday, IsKilledWithItsScope) {
+  lab.at(0).kill_scope(lab.scope().slot, stamp(lab.now));
+  EXPECT_TRUE(lab.at(0).remove_killed(*lab.record(key())));
+}
+
+TEST_F(ReplicationHuskOfYesterday, IsContinuedByAClientAndEndsLikeAnyBinding) {
+  ASSERT_EQ(lab.create(0, key(), 1).outcome, Outcome::kDone);
+  lab.at(0).confirm(*lab.record(key()));
+  lab.news(0);
+  EXPECT_EQ(lab.at(0).remove(*lab.record(key())), Outcome::kDone);
+  EXPECT_EQ(the_news().kind, Change::Kind::kRemove);
+}
+
+TEST_F(ReplicationHuskOfYesterday, GoesWithTheSweep) {
+  lab.settle();
+  EXPECT_TRUE(lab.news(0).empty());
+}
+
 TEST_F(ReplicationPeers, AClientOfAHuskContinuesItsLineageAsMoved) {
   const Record before = live(0, lab.now, false, lab.now);
   merge(before, lab.now);
