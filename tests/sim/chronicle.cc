@@ -295,7 +295,7 @@ void Chronicle::delivered(Member& m, const mirroring::Arrival& arrival) {
   }
   const ScopeDocument* scope = m.scope_of(arrival.scope);
   // What waits for a document is compared when all is quiet.
-  if (scope == nullptr) return;
+  if (scope == nullptr || scope->was_mirrored) return;
   if (!scope->profile.mirrored) fail(m, "local", "a scope that is not mirrored was told", key);
   if (!r.live() || r.stamp <= killed(m, key)) return;
   if (m.now() >= deadline(*scope, r, act_at)) {
@@ -453,7 +453,7 @@ void Chronicle::check_heard(Member& m, const Member::AllHeard& heard, const char
   const Table mine = table(m);
   for (const auto& [key, h] : heard) {
     const ScopeDocument* scope = m.scope_of(key.scope);
-    if (scope == nullptr || h.best.stamp <= killed(m, key)) continue;
+    if (scope == nullptr || scope->was_mirrored || h.best.stamp <= killed(m, key)) continue;
     const Instant until = std::min(deadline(*scope, h.best, h.best_act_at),
                                    deadline(*scope, h.latest, h.latest_act_at));
     if (m.now() + kMargin >= until) continue;

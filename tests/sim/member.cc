@@ -211,7 +211,7 @@ bool Member::start_deletion(uint32_t step, const net::Address& client) {
 }
 
 bool Member::start_deletion(uint32_t step, worker::EntryFilter filter) {
-  if (!is_idle() || !is_up_to_date()) return false;
+  if (!is_idle()) return false;
   filter.version = engine_.newest().version;
   const auto tombstones = static_cast<uint32_t>(filter.scopes.size());
   if (!exchange_.list().room_for_tombstones(tombstones)) return false;

@@ -226,6 +226,9 @@ CLUSTER_MUTATIONS = [
     (126, "no husk",
      [(HOME, "  if (record.confirmed && shares(*scope) && !husk_is_over(record, *scope))",
        "  if (record.confirmed && shares(*scope) && !husk_is_over(record, *scope) && false)")], []),
+    (140, "a husk in the way of a deletion is taken for a binding, which is asserted",
+     [(HOME, "  if (record.husk) {\n    if (farewell.told", "  if (false) {\n    if (farewell.told")],
+     []),
     (127, "the result of a conflict is not told to the peer it came from",
      [(LIST, "  if (told == Told::kAll || is_old(source)) *targets = everyone();",
        "  if (told == Told::kAll || is_old(source))\n"

@@ -230,6 +230,9 @@ void World::change_profile() {
     case 2:
       s.profile.return_home = other.return_home;
       s.profile.purge = other.purge;
+      if (of_ == Of::kEngine || !s.profile.mirrored || !chance(random_, 30)) return;
+      s.profile.mirrored = false;
+      s.was_mirrored = true;
       return;
     case 3: {
       PoolDocument& pool = pools_[random_.below(static_cast<uint32_t>(pools_.size()))];

@@ -62,6 +62,7 @@ struct ScopeDocument {
   // In the version before the newest.
   timing::Duration timeout_before{};
   timing::Duration update_interval_before{};
+  bool was_mirrored = false;  // it ceased to be, here sooner than there
 };
 
 struct ServiceDocument {
