@@ -12,6 +12,11 @@
 //     no tombstones and a miss ends at the first bucket that nobody passed.
 //  3. Never more values than `capacity` (asserted); at that point 4/7 of the slots are in use.
 //
+// The hash itself often chose whose index it is: the key's home core, the core that a client is
+// steered to. Then all hashes here lie in one part of their range; so the bucket is chosen by a
+// multiple of the hash, to whose high bits the low ones of the hash contribute most (Knuth, TAOCP
+// 3, 6.4: Fibonacci hashing).
+//
 // Cost: 16 bytes a value at capacity. Why not rte_hash: it stores the key a second time, and its
 // cuckoo moves make a full table's insert unbounded.
 #pragma once
@@ -34,6 +39,7 @@ namespace limpet::base {
 class HashIndex {
  public:
   static constexpr uint32_t kNone = UINT32_MAX;
+  static constexpr uint32_t kMultiplier = 0x9e3779b1u;  // odd, so different hashes stay different
 
   HashIndex(uint32_t capacity, std::pmr::memory_resource* memory)
       : capacity_(capacity),
@@ -47,6 +53,13 @@ class HashIndex {
   std::size_t bytes() const { return buckets_.size() * sizeof(Bucket); }
   static constexpr std::size_t bytes_for(uint32_t capacity) {
     return (uint64_t{capacity} / kValuesPerBucket + 2) * sizeof(Bucket);
+  }
+
+  // How many buckets a search for this hash reads, if it is in vain.
+  uint32_t steps(uint32_t hash) const {
+    uint32_t n = 1;
+    for (uint32_t i = home(hash); buckets_[i].passed != 0; i = after(i)) ++n;
+    return n;
   }
 
   void prefetch(uint32_t hash) const { base::prefetch(&buckets_[home(hash)]); }
@@ -136,7 +149,7 @@ class HashIndex {
   static_assert(sizeof(Bucket) == 64, "a lookup reads one cache line");
 
   uint32_t home(uint32_t hash) const {
-    return reduce(hash, static_cast<uint32_t>(buckets_.size()));
+    return reduce(hash * kMultiplier, static_cast<uint32_t>(buckets_.size()));
   }
   uint32_t after(uint32_t i) const {
     return i + 1 == buckets_.size() ? 0 : i + 1;

@@ -3,7 +3,8 @@
 // what other engines still know of it does not bring it back.
 //
 // Owner: the core's worker. Invariant: at most one for a (scope, key) and one for a scope.
-// Cost: 40 bytes a key's tombstone and 16 of index; nothing is looked up while there are none.
+// Cost: 40 bytes a key's tombstone and 16 of index; nothing is looked up while there are none. No
+// call does more than a constant amount of work.
 #pragma once
 
 #include <algorithm>
@@ -68,6 +69,10 @@ class Tombstones {
     return at < high_water_ ? at : 0;
   }
   uint32_t size() const { return index_.size(); }
+  // How many lines of the index a look-up reads.
+  uint32_t steps(snapshot::ScopeSlot scope, const Key& key) const {
+    return index_.steps(hash_of(hash_, scope, key));
+  }
 
  private:
   struct Place {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <memory_resource>
 #include <vector>
 
@@ -160,6 +161,31 @@ TEST_P(FlowTableTest, RandomUseFindsWhatIsThereAndNothingElse) {
     ASSERT_EQ(static_cast<bool>(from_server(ask)), there[ask]);
     ASSERT_EQ(table_.size(), count);
   }
+}
+
+// Both hashes begin with the words of an IPv6 client's address: of clients with one port (syslog,
+// NTP) a core has those whose flows' hashes lie in one part of the range too.
+TEST(FlowTableCrowd, FlowsOfTheClientsThatAreSteeredHereDoNotCrowd) {
+  constexpr uint32_t kCores = 16, kFlows = 20'000;
+  base::Random random{42};
+  const base::KeyedHash hash{random};
+  base::HashIndex index(kFlows, std::pmr::get_default_resource());
+  const net::Address vip = address("fd00:1::100");
+  std::vector<uint32_t> hashes;
+  for (uint32_t n = 0; hashes.size() < kFlows * 9 / 10; ++n) {
+    char name[40];
+    std::snprintf(name, sizeof name, "2001:db8:%x::%x", n >> 16, n & 0xffff);
+    const net::Address client = address(name);
+    if (base::reduce(net::hash_address(hash, client, 514), kCores) != 3) continue;
+    hashes.push_back(FlowKey{client, vip, 514, 514, 17}.hash(hash));
+    index.insert(hashes.back(), n);
+  }
+  uint64_t sum = 0;
+  for (const uint32_t h : hashes) {
+    ASSERT_LE(index.steps(h), 12u);
+    sum += index.steps(h);
+  }
+  EXPECT_LT(static_cast<double>(sum), 1.2 * static_cast<double>(hashes.size()));
 }
 
 TEST(FlowTableMemory, AFlowTakes192BytesAnd16PerDirectionOfIndex) {

@@ -19,20 +19,28 @@ struct Crowd {
   uint32_t (*hash_of)(uint32_t value, uint32_t noise);
 };
 
+// The hash whose bucket is the one at this part of the index: what undoes the multiplication.
+constexpr uint32_t at(uint32_t where) {
+  uint32_t inverse = HashIndex::kMultiplier;
+  for (int i = 0; i < 4; ++i) inverse *= 2 - HashIndex::kMultiplier * inverse;
+  return where * inverse;
+}
+static_assert(at(HashIndex::kMultiplier) == 1);
+
 uint32_t spread(uint32_t value, uint32_t) {
-  return value * 0x9e3779b1u;
+  return value;
 }
 uint32_t one_bucket(uint32_t value, uint32_t) {
-  return value % 97;  // all in the first bucket, 97 tags
+  return at(value % 97);  // all in the first bucket, 97 tags
 }
 uint32_t last_bucket(uint32_t value, uint32_t) {
-  return UINT32_MAX - value % 3;  // overflow wraps to the first
+  return at(UINT32_MAX - value % 3);  // overflow wraps to the first
 }
 uint32_t one_tag(uint32_t, uint32_t) {
   return 0x80000000u;
 }
 uint32_t four_buckets(uint32_t value, uint32_t noise) {
-  return (noise % 4) << 30 | (value & 0xff);
+  return at((noise % 4) << 30 | (value & 0xff));
 }
 
 class HashIndexModel : public testing::TestWithParam<Crowd> {};
@@ -95,6 +103,43 @@ TEST_P(HashIndexModel, AMissLooksAtNobodyOnceItIsEmptyAgain) {
     EXPECT_EQ(index.candidate(GetParam().hash_of(v, v)), HashIndex::kNone);
   }
   EXPECT_EQ(asked, 0u);
+}
+
+// Whatever part of all hashes is for this index, a search reads few buckets.
+void expect_few_steps(HashIndex& index, const std::vector<uint32_t>& hashes) {
+  for (uint32_t v = 0; v < hashes.size(); ++v) index.insert(hashes[v], v);
+  uint64_t sum = 0;
+  for (const uint32_t hash : hashes) {
+    const uint32_t steps = index.steps(hash);
+    ASSERT_LE(steps, 12u);
+    sum += steps;
+  }
+  EXPECT_LT(static_cast<double>(sum), 1.2 * static_cast<double>(hashes.size()));
+}
+
+TEST(HashIndex, HashesThatChoseWhoseItIsDoNotCrowd) {
+  constexpr uint32_t kCapacity = 100'000;
+  for (const uint32_t members : {1u, 2u, 3u, 16u, 64u}) {
+    HashIndex index(kCapacity, std::pmr::get_default_resource());
+    Random random(members);
+    std::vector<uint32_t> hashes;
+    while (hashes.size() < kCapacity * 9 / 10) {
+      const auto hash = static_cast<uint32_t>(random.next());
+      if (reduce(hash, members) == members / 2) hashes.push_back(hash);
+    }
+    SCOPED_TRACE(members);
+    expect_few_steps(index, hashes);
+  }
+}
+
+TEST(HashIndex, HashesWithCommonLowBitsDoNotCrowd) {
+  constexpr uint32_t kCapacity = 100'000;
+  HashIndex index(kCapacity, std::pmr::get_default_resource());
+  Random random(1);
+  std::vector<uint32_t> hashes;
+  while (hashes.size() < kCapacity * 9 / 10)
+    hashes.push_back(static_cast<uint32_t>(random.next()) << 6 | 17);
+  expect_few_steps(index, hashes);
 }
 
 TEST(HashIndex, HoldsItsCapacityWhateverThatIs) {

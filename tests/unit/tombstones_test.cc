@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <vector>
+
+#include "dataplane/persist/table.h"
+
 namespace limpet::persist {
 namespace {
 
@@ -67,6 +71,26 @@ TEST_F(TombstonesTest, ThoseOfAScopeThatHasGoneGoInSlices) {
 // --- the clock of stamps -------------------------------------------------------------------------
 
 constexpr timing::WallTime kNow{1'600'000'000'000'000'000};
+
+// The keys are those of one of 16 homes, chosen by the hash that the index goes by.
+TEST_F(TombstonesTest, NoLookUpReadsMoreThanAFewLinesAtNineTenthsOfItsRoom) {
+  constexpr uint32_t kHomes = 16, kHome = 5;
+  const uint32_t room = home_records_of(kHomes, 1 << 18);
+  Tombstones full(room, hash, std::pmr::get_default_resource());
+  std::vector<Key> keys;
+  for (uint32_t n = 0; full.size() < room / 10 * 9; ++n) {
+    const Key k = Key::of(net::Address::v4_host(0x0a000000 + n));
+    if (base::reduce(hash_of(hash, a, k), kHomes) != kHome) continue;
+    ASSERT_TRUE(full.raise(a, k, Stamp{1}));
+    keys.push_back(k);
+  }
+  uint64_t sum = 0;
+  for (const Key& k : keys) {
+    ASSERT_LE(full.steps(a, k), 12u);
+    sum += full.steps(a, k);
+  }
+  EXPECT_LT(static_cast<double>(sum), 1.2 * static_cast<double>(keys.size()));
+}
 
 TEST(StampClockTest, StaysAheadOfWhatItHasSeenByAsMuch) {
   StampClock fast(1), slow(2);
