@@ -70,14 +70,12 @@ Cluster::Cluster(const config::Bootstrap& bootstrap) : names_{bootstrap.name} {
 }
 
 std::string Cluster::origin_of(persist::Stamp stamp) const {
-  const uint32_t rank = replication::Replica::Options::engine_of(stamp);
+  const uint32_t rank = persist::StampClock::rank_of(stamp);
   return rank < names_.size() ? names_[rank] : std::string();
 }
 
-// Of the core's bits in the maker of a stamp all: no worker has them.
 uint32_t Cluster::control_maker() const {
-  constexpr uint32_t kBits = replication::Replica::Options::kCoreBits;
-  return rank_ << kBits | ((1u << kBits) - 1);
+  return persist::Maker::number_of_control(rank_);
 }
 
 base::Result<std::unique_ptr<Peers>> Peers::open(boost::asio::io_context& io,

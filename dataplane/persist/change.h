@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "common/base/assert.h"
+#include "common/base/limits.h"
 #include "common/base/strong.h"
 #include "common/timing/time.h"
 #include "dataplane/persist/key.h"
@@ -20,9 +21,31 @@
 namespace limpet::persist {
 
 // A moment in the life of a cluster, unique to whoever made it: milliseconds since 2020-01-01 (41
-// bits), a counter (10 bits), the maker (13 bits). Hybrid logical clock of Kulkarni et al.,
-// "Logical Physical Clocks" (2014). 0: none.
+// bits), a counter (10 bits), the Maker's number (13 bits). Hybrid logical clock of Kulkarni et
+// al., "Logical Physical Clocks" (2014). 0: none.
 using Stamp = base::Strong<struct StampTag, uint64_t>;
+
+// Who makes stamps: a core of an engine, or its control thread, which needs a number beside those
+// of 64 cores. (It had core 63's once; stamps of then are read as this engine's all the same.)
+struct Maker {
+  static constexpr uint32_t kCoreBits = 6;
+  static constexpr uint32_t kRanksMax = 64;
+  static constexpr uint32_t kControlBit = kRanksMax << kCoreBits;
+
+  uint32_t rank = 0;  // the engine's place in its cluster
+  uint32_t core = 0;
+
+  constexpr uint32_t number() const { return rank << kCoreBits | core; }
+  static constexpr uint32_t number_of_control(uint32_t rank) {
+    return kControlBit | rank << kCoreBits;
+  }
+  static constexpr uint32_t rank_of(uint32_t number) {
+    return (number & ~kControlBit) >> kCoreBits;
+  }
+};
+
+static_assert(base::kWorkersMax <= 1u << Maker::kCoreBits);
+static_assert(base::kPeersMax + 1 <= Maker::kRanksMax);
 
 // Makes stamps, each greater than any it made or saw before. What it has seen ahead of its wall
 // clock it stays ahead, so that stamps of all makers order what happened as the fastest clock of
@@ -31,6 +54,8 @@ class StampClock {
  public:
   static constexpr uint32_t kNodesMax = 1u << 13;
   static constexpr uint64_t kOriginMs = 1'577'836'800'000;  // 2020-01-01T00:00:00Z
+
+  static_assert(Maker::number_of_control(Maker::kRanksMax - 1) < kNodesMax);
 
   explicit StampClock(uint32_t node) : node_(node) { LIMPET_ASSERT(node < kNodesMax); }
 
@@ -55,6 +80,7 @@ class StampClock {
     return timing::WallTime{static_cast<int64_t>((s.value >> 23) + kOriginMs) * 1'000'000};
   }
   static uint32_t node_of(Stamp s) { return static_cast<uint32_t>(s.value & (kNodesMax - 1)); }
+  static uint32_t rank_of(Stamp s) { return Maker::rank_of(node_of(s)); }
 
  private:
   static uint64_t time_of(timing::WallTime at) {

@@ -78,13 +78,7 @@ class Replica {
  public:
   struct Options {
     uint32_t core = 0;
-    uint32_t node = 0;  // of the stamps made here; unique in the cluster
-    // Bits of `node` that tell the cores of an engine apart.
-    static constexpr uint32_t kCoreBits = 6;
-    // The rank of the engine that made it.
-    static uint32_t engine_of(persist::Stamp s) {
-      return persist::StampClock::node_of(s) >> kCoreBits;
-    }
+    uint32_t node = 0;  // of the stamps made here: persist::Maker
     // Bindings of mirrored scopes are told to peers: part B of the protocol.
     bool peers = false;
     // The control thread keeps what it is told on disk: it hears of activity in every scope.
@@ -387,7 +381,7 @@ class Replica {
   }
   // Made by this engine, perhaps in an earlier run.
   bool is_ours(persist::Stamp s) const {
-    return Options::engine_of(s) == options_.node >> Options::kCoreBits;
+    return persist::StampClock::rank_of(s) == persist::Maker::rank_of(options_.node);
   }
   // What a binding that somebody held when it was last heard of lives longer.
   timing::Instant idle_since(const persist::Entry& record) const {

@@ -19,7 +19,6 @@ using timing::WallTime;
 namespace {
 
 constexpr uint32_t kWorkPerTurn = 2048;
-constexpr uint32_t kControlCore = 63;  // of stamps that the control thread makes
 
 }  // namespace
 
@@ -35,7 +34,7 @@ mirroring::Exchange::Options Member::options_of(const Shape& shape) const {
   return {.entries = shape.limit,
           .surplus = shape.cores * (shape.rings.news + 1),
           .peers = static_cast<uint32_t>(place_.names.size() - 1),
-          .node = place_.rank << 6 | kControlCore,
+          .node = persist::Maker::number_of_control(place_.rank),
           .wall_origin = place_.wall_origin};
 }
 

@@ -19,7 +19,7 @@ mirroring::Exchange::Options options_of(const Shape& shape) {
   return {.entries = shape.limit,
           .surplus = shape.cores * (shape.rings.news + 1),
           .peers = 0,
-          .node = 63,
+          .node = persist::Maker::number_of_control(0),
           .wall_origin = shape.wall_origin};
 }
 

@@ -144,7 +144,7 @@ class EngineLab {
         exchange({.entries = o.entries,
                   .surplus = 1024,
                   .peers = static_cast<uint32_t>(o.peers.size()),
-                  .node = 63,
+                  .node = persist::Maker::number_of_control(0),
                   .wall_origin = sim::kWallOrigin},
                  rings, cores.shared().hash, std::pmr::get_default_resource()),
         changes(cores, helper, disk, spare, around, Configuration::empty(around), clock,

@@ -24,6 +24,7 @@ using Kind = Merge::Kind;
 constexpr ScopeId kScope{77};
 constexpr ScopeId kOther{78};
 constexpr ScopeSlot kSlot{3};
+constexpr uint32_t kNode = persist::Maker::number_of_control(0);
 constexpr Source kFromA{PeerIndex{0}, SessionNumber{1}};
 constexpr Source kFromB{PeerIndex{1}, SessionNumber{1}};
 
@@ -46,7 +47,7 @@ class FakeHomes final : public HomeRings {
 class ExchangeTest : public testing::Test {
  protected:
   static Exchange::Options options(uint32_t peers) {
-    return {.entries = 100, .surplus = 10, .peers = peers, .node = 63};
+    return {.entries = 100, .surplus = 10, .peers = peers, .node = kNode};
   }
 
   explicit ExchangeTest(uint32_t peers = 2)
@@ -623,7 +624,7 @@ TEST_F(ExchangeTest, StampsMadeHereAreAboveAllThatWereSeen) {
   EXPECT_GT(exchange_.next_stamp(now_), Stamp{far});
   exchange_.apply(put(2, far + (1 << 30)), now_);
   EXPECT_GT(exchange_.next_stamp(now_), Stamp{far + (1 << 30)});
-  EXPECT_EQ(exchange_.next_stamp(now_).value & (persist::StampClock::kNodesMax - 1), 63u);
+  EXPECT_EQ(exchange_.next_stamp(now_).value & (persist::StampClock::kNodesMax - 1), kNode);
 }
 
 // --- disk ----------------------------------------------------------------------------------------

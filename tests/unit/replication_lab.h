@@ -228,7 +228,7 @@ class ReplicationLab {
         : random(c + 2),
           picker(base::kServersMax, lab.gauges, random),
           replica({.core = c,
-                   .node = o.rank << Replica::Options::kCoreBits | c,
+                   .node = persist::Maker{o.rank, c}.number(),
                    .peers = o.peers,
                    .disk = o.disk,
                    .wall_origin = kWallOrigin,

@@ -22,7 +22,7 @@ inline constexpr Source kPeer{persist::PeerIndex{3}, persist::SessionNumber{7}};
 inline constexpr timing::Duration kT = seconds(300);
 inline constexpr timing::Duration kR = seconds(150);
 inline constexpr uint32_t kOurRank = 1;
-inline constexpr uint32_t kPeersNode = 2 << Replica::Options::kCoreBits;
+inline constexpr uint32_t kPeersNode = persist::Maker{.rank = 2}.number();
 
 class ReplicationPeers : public testing::Test {
  protected:

@@ -168,11 +168,14 @@ class Keeping {
   base::Random random{1};
   base::KeyedHash hash{random};
   FakeHome home;
-  Exchange exchange{
-      {.entries = 20'000, .surplus = 10, .peers = 1, .node = 63, .wall_origin = origin},
-      home,
-      hash,
-      std::pmr::get_default_resource()};
+  Exchange exchange{{.entries = 20'000,
+                     .surplus = 10,
+                     .peers = 1,
+                     .node = persist::Maker::number_of_control(0),
+                     .wall_origin = origin},
+                    home,
+                    hash,
+                    std::pmr::get_default_resource()};
   TableKeeper keeper{exchange};
   Instant now = Instant{} + seconds(5000);
 };

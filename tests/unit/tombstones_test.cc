@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
 #include <vector>
 
 #include "dataplane/persist/table.h"
@@ -106,6 +107,30 @@ TEST(StampClockTest, AStampOfThePastIsOfItsTimeAndAboveTheOneBefore) {
   const Stamp past = clock.at(kNow + timing::seconds(-5), {});
   EXPECT_LT(past, clock.next(kNow + timing::seconds(-4)));
   EXPECT_GT(clock.at(kNow + timing::seconds(-9), past), past);
+}
+
+// Else a tombstone might have the stamp of a binding that was made at its moment.
+TEST(StampClockTest, NoCoreOfAnyEngineSharesTheControlThreadsNumber) {
+  std::set<uint32_t> numbers;
+  uint32_t makers = 0;
+  for (uint32_t rank = 0; rank <= base::kPeersMax; ++rank) {
+    const auto add = [&](uint32_t number) {
+      ++makers;
+      numbers.insert(number);
+      StampClock clock(number);
+      EXPECT_EQ(StampClock::rank_of(clock.next(kNow)), rank);
+    };
+    add(Maker::number_of_control(rank));
+    for (uint32_t core = 0; core < base::kWorkersMax; ++core) add(Maker{rank, core}.number());
+  }
+  EXPECT_EQ(numbers.size(), makers);
+}
+
+TEST(StampClockTest, AStampOfFormerTimesNamesTheSameEngine) {
+  StampClock core(3 << 6 | 5), control(3 << 6 | 63);
+  EXPECT_EQ(StampClock::rank_of(core.next(kNow)), 3u);
+  EXPECT_EQ(StampClock::rank_of(control.next(kNow)), 3u);
+  EXPECT_EQ((Maker{3, 5}.number()), 3u << 6 | 5) << "cores are called what they were called";
 }
 
 TEST(StampClockTest, NamesItsMaker) {
