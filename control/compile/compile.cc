@@ -50,6 +50,19 @@ snapshot::Recovery recovery(config::Recovery r) {
   return snapshot::Recovery::kPickNew;
 }
 
+// The leading bits of a client's address that make its key.
+uint8_t mask_of(const config::Profile& profile, Family family) {
+  const uint8_t whole = net::address_bits(family);
+  return std::min(profile.ip_mask.value_or(whole), whole);
+}
+
+// What forms the profile's keys beside its type; empty for whole addresses.
+std::string key_form(const config::Profile& profile, Family family) {
+  if (profile.type != config::PersistenceType::kClientIp) return " " + profile.key_name;
+  const uint8_t mask = mask_of(profile, family);
+  return mask == net::address_bits(family) ? "" : fmt::format(" /{}", mask);
+}
+
 class Compiler {
  public:
   Compiler(const Document& document, const Environment& environment, Registry& registry)
@@ -380,8 +393,7 @@ ScopeSlot Compiler::scope_for(const config::VirtualService& vs, PoolIndex pool, 
       profile->timeout == profile->timeout.zero()) {
     return snapshot::kNoScope;
   }
-  const snapshot::ScopeId id =
-      scope_id(profile->type, profile->shared ? "" : vs.uuid, from.uuid, profile->uuid, family);
+  const snapshot::ScopeId id = scope_id(*profile, vs.uuid, from.uuid, family);
   const auto slot = registry_.scopes.acquire(id, environment_.version);
   if (!slot) {
     base::Error error{"", fmt::format("more than {} persistence scopes, counting those that left "
@@ -421,11 +433,7 @@ void Compiler::describe(snapshot::Scope& scope, const config::VirtualService& vs
   scope.timeout = profile.timeout;
   if (profile.update_interval) scope.update_interval = *profile.update_interval;
   // Of the family that the scope does not have the mask stays whole.
-  if (family == Family::kV4) {
-    scope.mask_v4 = std::min<uint8_t>(profile.ip_mask.value_or(32), 32);
-  } else {
-    scope.mask_v6 = std::min<uint8_t>(profile.ip_mask.value_or(128), 128);
-  }
+  (family == Family::kV4 ? scope.mask_v4 : scope.mask_v6) = mask_of(profile, family);
   scope.down = recovery(profile.down);
   scope.at_limit = recovery(profile.at_limit);
   scope.draining = recovery(profile.draining.value_or(
@@ -528,12 +536,12 @@ uint64_t group_id(std::string_view uuid) {
   return number_of(config::object_uuid("group", "", uuid));
 }
 
-snapshot::ScopeId scope_id(config::PersistenceType type, std::string_view virtual_service_uuid,
-                           std::string_view pool_uuid, std::string_view profile_uuid,
-                           Family family) {
+snapshot::ScopeId scope_id(const config::Profile& profile, std::string_view virtual_service_uuid,
+                           std::string_view pool_uuid, Family family) {
   const std::string uuid = config::object_uuid(
-      fmt::format("scope {} {}", config::to_string(type), family == Family::kV4 ? 4 : 6),
-      virtual_service_uuid, fmt::format("{} {}", pool_uuid, profile_uuid));
+      fmt::format("scope {} {}{}", config::to_string(profile.type), family == Family::kV4 ? 4 : 6,
+                  key_form(profile, family)),
+      profile.shared ? "" : virtual_service_uuid, fmt::format("{} {}", pool_uuid, profile.uuid));
   return snapshot::ScopeId{number_of(uuid)};
 }
 

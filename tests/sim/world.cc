@@ -241,9 +241,33 @@ void World::change_profile() {
       return;
     }
     default:
-      if (!chance(random_, 30)) return;
-      s.profile.mask_v4 = other.mask_v4;
-      s.profile.mask_v6 = other.mask_v6;
+      if (chance(random_, 30)) change_mask(static_cast<uint32_t>(&s - scopes_.data()), other);
+  }
+}
+
+// Another mask makes another scope, in which the old one's entries are not.
+void World::change_mask(uint32_t scope, const Profile& other) {
+  const ScopeDocument before = scopes_[scope];
+  if (before.state != ScopeDocument::State::kLive) return;
+  if (before.profile.mask_v4 == other.mask_v4 && before.profile.mask_v6 == other.mask_v6) return;
+  const uint32_t after = new_scope(before.pool);
+  scopes_[after].profile = before.profile;
+  scopes_[after].profile.mask_v4 = other.mask_v4;
+  scopes_[after].profile.mask_v6 = other.mask_v6;
+  scopes_[after].timeout_before = before.profile.timeout;
+  scopes_[after].update_interval_before = before.profile.update_interval;
+  for (ServiceDocument& vs : services_) {
+    if (vs.scope == scope) vs.scope = after;
+  }
+  retire_unused_scopes();
+}
+
+void World::retire_unused_scopes() {
+  for (uint32_t i = 0; i < scopes_.size(); ++i) {
+    const bool wanted = std::any_of(services_.begin(), services_.end(),
+                                    [&](const auto& v) { return v.present && v.scope == i; });
+    if (scopes_[i].state == ScopeDocument::State::kLive && !wanted)
+      scopes_[i].state = ScopeDocument::State::kRetired;
   }
 }
 
@@ -256,12 +280,7 @@ void World::change_service() {
   } else {
     vs.scope = chance(random_, 10) ? UINT32_MAX : new_scope(vs.pool);
   }
-  for (uint32_t i = 0; i < scopes_.size(); ++i) {
-    const bool wanted = std::any_of(services_.begin(), services_.end(),
-                                    [&](const auto& v) { return v.present && v.scope == i; });
-    if (scopes_[i].state == ScopeDocument::State::kLive && !wanted)
-      scopes_[i].state = ScopeDocument::State::kRetired;
-  }
+  retire_unused_scopes();
   // A service that returns gets other scopes than those that are being emptied.
   for (ServiceDocument& v : services_) {
     if (v.present && v.scope != UINT32_MAX &&

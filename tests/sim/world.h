@@ -117,6 +117,8 @@ class World {
   void change_server();
   void change_membership();
   void change_profile();
+  void change_mask(uint32_t scope, const Profile& other);
+  void retire_unused_scopes();
   void change_service();
   snapshot::Server compile_server(const PoolDocument& pool, const ServerDocument& server) const;
   void compile_slots(snapshot::Snapshot& out) const;

@@ -863,16 +863,62 @@ TEST(Compile, ChangedTimeoutKeepsTheScope) {
   EXPECT_EQ(s.scope(tcp(s, "10.1.0.100", 80)->scope)->timeout, timing::minutes(9));
 }
 
-TEST(Compile, ScopeIdsTellTypesVirtualServicesPoolsProfilesAndFamiliesApart) {
+// The scope of the only virtual service when its profile's ip_mask is this one.
+snapshot::ScopeId scope_with_mask(Engine& engine, const char* vip, const char* mask) {
+  const auto& s = engine.apply(Builder{
+      .profile = fmt::format(R"("ip_persistence_profile": {{"ip_persistent_timeout": 5{}{}}})",
+                             *mask == 0 ? "" : ", \"ip_mask\": ", mask),
+      .servers = {"10.2.0.2", "fd00:2::2"},
+      .vips = vip});
+  return s.scope(tcp(s, vip, 80)->scope)->id;
+}
+
+TEST(Compile, AChangedMaskIsAnotherScope) {
+  Engine engine;
+  const auto whole = scope_with_mask(engine, "10.1.0.100", "");
+  const auto of_24 = scope_with_mask(engine, "10.1.0.100", "24");
+  const auto of_16 = scope_with_mask(engine, "10.1.0.100", "16");
+  EXPECT_EQ((std::set{whole, of_24, of_16}.size()), 3u);
+  EXPECT_EQ(scope_with_mask(engine, "10.1.0.100", "24"), of_24);
+}
+
+TEST(Compile, AMaskThatLeavesTheFamilysKeysAsTheyAreKeepsTheScope) {
+  Engine v4;
+  const auto whole_v4 = scope_with_mask(v4, "10.1.0.100", "");
+  EXPECT_EQ(scope_with_mask(v4, "10.1.0.100", "32"), whole_v4);
+  EXPECT_EQ(scope_with_mask(v4, "10.1.0.100", "64"), whole_v4);
+  Engine v6;
+  const auto whole_v6 = scope_with_mask(v6, "fd00:1::100", "");
+  EXPECT_EQ(scope_with_mask(v6, "fd00:1::100", "128"), whole_v6);
+  EXPECT_NE(scope_with_mask(v6, "fd00:1::100", "64"), whole_v6);
+}
+
+TEST(Compile, ScopeIdsTellTypesVirtualServicesPoolsProfilesFamiliesAndFormsOfKeysApart) {
   using enum config::PersistenceType;
   const auto v4 = net::Family::kV4;
+  const config::Profile f{.uuid = "f", .type = kClientIp};
+  config::Profile cookie = f;
+  cookie.type = kAppCookie;
+  cookie.key_name = "JSESSIONID";
+  config::Profile other_cookie = cookie;
+  other_cookie.key_name = "SID";
+  config::Profile shared = f;
+  shared.shared = true;
+  config::Profile masked = f;
+  masked.ip_mask = 24;
+  config::Profile other = f;
+  other.uuid = "g";
   std::set<snapshot::ScopeId> ids{
-      scope_id(kClientIp, "v", "p", "f", v4), scope_id(kAppCookie, "v", "p", "f", v4),
-      scope_id(kClientIp, "", "p", "f", v4),  scope_id(kClientIp, "v", "q", "f", v4),
-      scope_id(kClientIp, "v", "p", "g", v4), scope_id(kClientIp, "v", "p", "f", net::Family::kV6)};
-  EXPECT_EQ(ids.size(), 6u);
+      scope_id(f, "v", "p", v4),      scope_id(cookie, "v", "p", v4),
+      scope_id(shared, "v", "p", v4), scope_id(other_cookie, "v", "p", v4),
+      scope_id(f, "w", "p", v4),      scope_id(f, "v", "q", v4),
+      scope_id(other, "v", "p", v4),  scope_id(f, "v", "p", net::Family::kV6),
+      scope_id(masked, "v", "p", v4)};
+  EXPECT_EQ(ids.size(), 9u);
+  EXPECT_EQ(scope_id(shared, "w", "p", v4), scope_id(shared, "v", "p", v4));
   // Engines of different builds must agree: never to change.
-  EXPECT_EQ(scope_id(kClientIp, "v", "p", "f", v4).value, 7793783597064280453u);
+  EXPECT_EQ(scope_id(f, "v", "p", v4).value, 7793783597064280453u);
+  EXPECT_EQ(scope_id(masked, "v", "p", v4).value, 5501711057606104116u);
 }
 
 TEST(Compile, VirtualServiceThatIsSwitchedOffKeepsItsBindings) {

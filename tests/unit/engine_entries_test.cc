@@ -75,6 +75,31 @@ TEST_F(EntriesTest, WhatIsOverIsNotListedThoughItsHomeHasNotCome) {
   EXPECT_EQ(std::get<api::EntryPage>(*out).count, 0u);
 }
 
+TEST_F(EntriesTest, WhatAChangedMaskCannotProduceIsNeitherListedNorCounted) {
+  lab.datagram("10.1.0.2");
+  lab.answer();
+  lab.datagram("10.1.0.66");
+  lab.answer();
+  ASSERT_EQ(lab.list().count, 2u);
+  ASSERT_TRUE(lab.put(document({.services = 2, .client_more = R"(, "ip_mask": 26)"})));
+  EXPECT_EQ(lab.list().count, 0u);
+  EXPECT_EQ(lab.exchange.mirror().size(), 0u);
+  lab.datagram("10.1.0.3");
+  lab.answer();
+  const api::EntryPage page = lab.list();
+  ASSERT_EQ(page.count, 1u);
+  EXPECT_EQ(page.rows.front().key, "10.1.0.0/26");
+  ASSERT_TRUE(lab.put(document({.services = 2, .client_more = R"(, "ip_mask": 28)"})));
+  EXPECT_EQ(lab.list().count, 0u);
+}
+
+TEST_F(EntriesTest, AMaskThatSaysNothingNewKeepsTheEntries) {
+  lab.datagram("10.1.0.2");
+  lab.answer();
+  ASSERT_TRUE(lab.put(document({.services = 2, .client_more = R"(, "ip_mask": 48)"})));
+  EXPECT_EQ(lab.list().count, 1u);
+}
+
 TEST_F(EntriesTest, FiltersRestrict) {
   const std::string server = lab.datagram("10.1.0.2");
   lab.datagram("10.1.0.3", "10.1.0.101");

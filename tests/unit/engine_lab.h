@@ -70,6 +70,7 @@ struct DocumentOptions {
   std::string first_server = "10.2.0.2";
   std::string pool_more;     // further fields, with a comma in front
   std::string service_more;  // the same
+  std::string client_more;   // the same, of what says how clients are told apart
   std::string objects;       // further models, with a comma behind
 };
 
@@ -101,8 +102,8 @@ inline std::string document(const DocumentOptions& o = {}) {
   return fmt::format(
       R"({{{}"ApplicationPersistenceProfile": [{{"name": "sticky", "persistence_type":
             "PERSISTENCE_TYPE_CLIENT_IP_ADDRESS", "ip_persistence_profile":
-            {{"timeout_seconds": {}}}}}], "Pool": [{}], "VirtualService": [{}]}})",
-      o.objects, o.timeout_s, pools, services);
+            {{"timeout_seconds": {}{}}}}}], "Pool": [{}], "VirtualService": [{}]}})",
+      o.objects, o.timeout_s, o.client_more, pools, services);
 }
 
 inline sim::Shape lab_shape(uint32_t cores, uint32_t entries, bool peers) {
