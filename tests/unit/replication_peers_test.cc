@@ -113,6 +113,28 @@ TEST_F(ReplicationPeers, ATouchDuringARoundKeepsItHeld) {
   EXPECT_TRUE(news.back().record.held);
 }
 
+// Who has answered the round before it came would not be asked again for as long as it stays.
+TEST_F(ReplicationPeers, WhoMovesABindingDuringARoundHoldsItAfterTheRound) {
+  hold();
+  lab.close(1, key());
+  lab.server(0).state = snapshot::ServerState::kDown;
+  lab.publish_to_all();
+  lab.pass(kR);
+  lab.advance(0);  // asks cores 1 and 2
+  lab.drain(1);    // not held
+  ASSERT_TRUE(lab.claim(1, key(), 1));
+  lab.serve(0);  // core 1's answer, then the move, which is announced
+  ASSERT_TRUE(lab.home(key()).in_round) << "core 2 has not answered";
+  lab.drain(1);
+  lab.open(1, key());
+  lab.settle();
+  EXPECT_TRUE(lab.news(0).back().record.held);
+  pass(kR);
+  const Change news = the_news();
+  EXPECT_TRUE(news.record.held);
+  EXPECT_EQ(news.act_at, lab.now);
+}
+
 TEST_F(ReplicationPeers, AMoveIsToldToAll) {
   hold();
   lab.server(0).state = snapshot::ServerState::kDown;
