@@ -88,6 +88,22 @@ void Replica::finish_round(Entry& record, Home& home) {
   announce_release(record, home);
 }
 
+// Whether another engine has said "held", later than what was last here, or less than two rounds
+// of R before it.
+bool Replica::others_may_hold(const Activity& a, Instant at, Duration r) const {
+  return (a.held && !is_ours(a.act)) || at < a.others_held_at() + 2 * r;
+}
+
+Instant Replica::known_deadline(const Entry& record, const Scope& scope) const {
+  if (!record.confirmed || !shares(scope) || !table_.home(record).holding)
+    return deadline(record, scope);
+  const Activity& a = table_.activity(record);
+  const Duration timeout = timeout_of(record, scope);
+  const Instant at = std::max(record.last, a.act_at);
+  if (others_may_hold(a, at, interval(timeout, scope))) return deadline(record, scope);
+  return std::max(record.deadline(timeout), a.act_at + timeout);
+}
+
 // Nobody holds it here. What another engine has announced later stands; where another has said
 // "held", later or not long before, it is not for us to say that it is over: it may have crashed.
 void Replica::announce_release(Entry& record, Home& home) {
@@ -98,8 +114,7 @@ void Replica::announce_release(Entry& record, Home& home) {
   const bool ours = is_ours(a.act);
   const bool later = record.last > a.act_at;
   const Instant at = std::max(record.last, a.act_at);
-  const Duration two_rounds = 2 * interval(timeout_of(record, *scope), *scope);
-  const bool by_others = (a.held && !ours) || at < a.others_held_at() + two_rounds;
+  const bool by_others = others_may_hold(a, at, interval(timeout_of(record, *scope), *scope));
   if (!later && (!ours || a.held == by_others)) return;
   announce(record, {.at = at, .held = by_others});
 }

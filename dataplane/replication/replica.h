@@ -227,6 +227,10 @@ class Replica {
     const persist::Activity& a = table_.activity(record);
     return std::max(own, a.act_at + timeout + slack(a.held, timeout, scope));
   }
+  // The same without the time for what may not have been told yet, where nothing is left to be
+  // told: what only we have said to be held is over T after its last close on any of our cores.
+  // `record` alone knows of those at home and of what cores have said; they know of their own.
+  timing::Instant known_deadline(const persist::Entry& record, const snapshot::Scope& scope) const;
   // Whether peers have to be told of the scope's bindings; whether the control thread has to be
   // told of their activity.
   bool shares(const snapshot::Scope& scope) const { return options_.peers && scope.mirrored; }
@@ -322,6 +326,7 @@ class Replica {
   void go_on_round(persist::Entry& record, persist::Home& home);
   void finish_round(persist::Entry& record, persist::Home& home);
   void announce_release(persist::Entry& record, persist::Home& home);
+  bool others_may_hold(const persist::Activity& a, timing::Instant at, timing::Duration r) const;
   void look_at_activity(persist::Entry& record, const snapshot::Scope& scope);
   bool ask(persist::Entry& record, persist::Home& home, uint32_t core, bool give_up);
   bool become_husk(persist::Entry& record);

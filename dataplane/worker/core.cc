@@ -231,7 +231,7 @@ void Core::delete_slice() {
 }
 
 timing::Instant Core::deadline_of(const persist::Entry& entry, const snapshot::Scope& scope) const {
-  return entry.is_home() ? replica_.deadline(entry, scope) : entry.deadline(scope.timeout);
+  return entry.is_home() ? replica_.known_deadline(entry, scope) : entry.deadline(scope.timeout);
 }
 
 void Core::inspect_slice() {

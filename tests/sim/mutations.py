@@ -199,7 +199,7 @@ CLUSTER_MUTATIONS = [
      [(CHANGE, "  const bool a_lives = a.stamp > deleted;",
        "  const bool a_lives = a.stamp > deleted && b.deleted.value == 0;")], []),
     (119, "held is never cleared by a release",
-     [(ANNOUNCE, "(a.held && !ours) || at <", "a.held || at <")], []),
+     [(ANNOUNCE, "(a.held && !is_ours(a.act)) || at <", "a.held || at <")], []),
     (120, "what a lost peer had sent is not passed on",
      [(LIST, "  lost_ |= bit(index.value);\n", "")], []),
     (121, "a re-creation's stamp is not above the tombstone",
@@ -256,7 +256,8 @@ CLUSTER_MUTATIONS = [
      [(HOME, "  const Farewell whom = home.owed ? Farewell{Told::kAll, {}} : given;",
        "  const Farewell whom = given;")], []),
     (135, "a release of ours covers what another engine held not long before",
-     [(ANNOUNCE, "(a.held && !ours) || at < a.others_held_at() + two_rounds;", "a.held && !ours;")], []),
+     [(ANNOUNCE, "(a.held && !is_ours(a.act)) || at < a.others_held_at() + 2 * r;",
+       "a.held && !is_ours(a.act);")], []),
     (136, "a scope's tombstone is forgotten while homes still remove what it kills",
      [(EXCHANGE, "    return k.fence && has_passed(*k.fence) &&", "    return true;\n    return k.fence && has_passed(*k.fence) &&")], []),
 ]

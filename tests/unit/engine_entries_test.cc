@@ -196,6 +196,19 @@ class WithPeerTest : public EntriesTest {
   WithPeerTest() : EntriesTest({.peers = {"se2"}}) {}
 };
 
+TEST_F(WithPeerTest, ARowTellsOfALastCloseThatPeersHaveNotHeardOf) {
+  lab.datagram("10.1.0.2");
+  lab.answer();
+  lab.clock.advance(timing::seconds(11));  // the flow's idle time is over
+  lab.turn();
+  const api::EntryPage page = lab.list();
+  ASSERT_EQ(page.count, 1u);
+  EXPECT_EQ(page.rows.front().connections, 0u);
+  ASSERT_TRUE(page.rows.front().life_time_s);
+  EXPECT_LE(*page.rows.front().life_time_s, 60u);
+  EXPECT_GE(*page.rows.front().life_time_s, 58u);
+}
+
 TEST_F(WithPeerTest, ADeletionOfAClientLeavesATombstone) {
   lab.datagram("10.1.0.2");
   EXPECT_EQ(removed({.client = address("10.1.0.2")}), 1u);

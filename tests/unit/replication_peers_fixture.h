@@ -90,6 +90,14 @@ class ReplicationPeers : public testing::Test {
     lab.open(core, key(n));
     lab.news(0);
   }
+  // The same of its home, and nobody else has a copy.
+  void hold_at_home(uint32_t n = 1) {
+    persist::Entry* record = lab.create(0, key(n)).entry;
+    ASSERT_NE(record, nullptr);
+    lab.at(0).confirm(*record);
+    lab.open(0, key(n));
+    lab.news(0);
+  }
   // A peer holds what we hold, too.
   void hold_elsewhere_after(timing::Duration by) {
     Record theirs = ours();

@@ -218,6 +218,32 @@ TEST_F(ReplicationPeers, TheCreatorGivesItselfTheSameTime) {
   EXPECT_TRUE(is_husk());
 }
 
+TEST_F(ReplicationPeers, WhatWeAloneHeldIsListedByItsLastClose) {
+  hold_at_home();
+  const Instant held = lab.now;
+  pass(seconds(40));
+  lab.close(0, key());
+  const Entry& record = *lab.record(key());
+  EXPECT_EQ(lab.at(0).known_deadline(record, lab.scope()), lab.now + kT);
+  EXPECT_EQ(lab.at(0).deadline(record, lab.scope()), held + kT + kR) << "others do not know yet";
+}
+
+TEST_F(ReplicationPeers, WhatAPeerHeldNotLongAgoIsListedWithItsTime) {
+  hold();
+  hold_elsewhere_after(seconds(10));
+  lab.close(1, key());
+  const Entry& record = *lab.record(key());
+  EXPECT_EQ(lab.at(0).known_deadline(record, lab.scope()), lab.now + kT + kR);
+}
+
+TEST_F(ReplicationPeers, WhatWasHeldBeforeACrashIsListedWithItsTime) {
+  Record before = live(0, lab.now, true, lab.now);
+  persist::StampClock ours(kOurRank << Replica::Options::kCoreBits);
+  before.act = ours.at(Lab::kWallOrigin + timing::Duration{lab.now.ns}, {});
+  merge(before, lab.now, 1, {});
+  EXPECT_EQ(lab.at(0).known_deadline(*lab.record(key()), lab.scope()), lab.now + kT + kR);
+}
+
 TEST_F(ReplicationPeers, NewsRevivesAHuskAndIsToldToAll) {
   const Record before = live(0, lab.now, false, lab.now);
   merge(before, lab.now);
