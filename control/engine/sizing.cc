@@ -55,8 +55,13 @@ uint64_t table_bytes(const config::Bootstrap& bootstrap, const Limits& limits) {
       peers_of(bootstrap) == 0 ? 0
                                : persist::Tombstones::bytes_for(
                                      replication::Replica::tombstones_of(workers, limits.entries));
-  return tombstones + persist::Table::bytes_for(replication::Replica::capacity_of(
-                          workers, rings, limits.entries, keeps_activity(bootstrap)));
+  const uint64_t closes =
+      keeps_activity(bootstrap)
+          ? replication::Closes::bytes_for(replication::Replica::closes_of(workers, limits.entries))
+          : 0;
+  return tombstones + closes +
+         persist::Table::bytes_for(replication::Replica::capacity_of(workers, rings, limits.entries,
+                                                                     keeps_activity(bootstrap)));
 }
 
 // Of one source address, protocol and server, over all cores.
@@ -96,8 +101,8 @@ Limits resolve_limits(const config::Bootstrap& bootstrap) {
       (workers * persist::Table::bytes_for({.entries = kGrain, .homes = 0}) +
        persist::Table::bytes_for(
            {.entries = 0, .homes = kGrain, .activity = keeps_activity(bootstrap)}) +
+       (keeps_activity(bootstrap) ? replication::Closes::bytes_for(kGrain) : 0) +
        (peers > 0 ? persist::Tombstones::bytes_for(kGrain / 4) : 0) +
-
        mirroring::Exchange::bytes_for({.entries = kGrain, .peers = peers})) /
       kGrain;
   out.entries = bootstrap.limits.persistence_entries.value_or(

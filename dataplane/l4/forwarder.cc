@@ -518,6 +518,7 @@ void Forwarder::uncount(Flow& flow, Instant now) {
     LIMPET_ASSERT(entry->open > 0);
     --entry->open;
     entry->last = now;
+    if (entry->open == 0) replica_.closed(*entry);
   }
 }
 

@@ -37,6 +37,7 @@ struct Entry {
   bool touch_owed : 1 = false;  // copy: home has not been told that it is confirmed
   // copy: home believes that nobody holds it here, and wants to know when somebody does.
   bool told_idle : 1 = false;
+  bool told_close : 1 = false;  // copy: home has been told of a close since it asked last
   // home: over, but a peer may know of later activity; nobody sees it.
   bool husk : 1 = false;
   bool datagram : 1 = false;  // a datagram used it: embryonic or not, it lives its timeout
@@ -74,11 +75,13 @@ struct Home {
   uint32_t timeout_ms = 0;  // its own; 0: the profile's
   bool used : 1 = false;
   bool evicting : 1 = false;
-  bool owed : 1 = false;        // the mirror has not been told the latest
-  bool heard : 1 = false;       // there was activity since the last announcement or round
-  bool holding : 1 = false;     // what was announced last is that it is held here
-  bool in_round : 1 = false;    // holders are being asked whether they hold it
-  bool found_held : 1 = false;  // ... and one has said so
+  bool owed : 1 = false;         // the mirror has not been told the latest
+  bool heard : 1 = false;        // there was activity since the last announcement or round
+  bool holding : 1 = false;      // what was announced last is that it is held here
+  bool in_round : 1 = false;     // holders are being asked whether they hold it
+  bool found_held : 1 = false;   // ... and one has said so
+  bool early : 1 = false;        // the round was begun because of a close
+  uint8_t early_rounds : 2 = 0;  // that were begun without R having passed for each
 };
 
 static_assert(sizeof(Home) == 64);

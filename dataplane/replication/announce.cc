@@ -24,6 +24,10 @@ using timing::Instant;
 void Replica::announce(Entry& record, const Announcement& what) {
   Home& home = table_.home(record);
   Activity& a = table_.activity(record);
+  const Scope* scope = snapshot_->scope(record.scope);
+  if (home.early_rounds > 0 && scope != nullptr &&
+      now_ >= a.announced_at + interval(timeout_of(record, *scope), *scope))
+    --home.early_rounds;
   a.act = stamps_.at(wall(what.at), a.act);
   a.act_at = what.at;
   a.held = what.held;
@@ -62,9 +66,62 @@ void Replica::confirm_record(Entry& record) {
 // --- rounds
 // ---------------------------------------------------------------------------------------
 
-void Replica::begin_round(Entry& record) {
+// A core that holds a copy: its home may want to look. Once until it asks; not if there is no room.
+void Replica::tell_close(Entry& copy) {
+  const Scope* scope = snapshot_->scope(copy.scope);
+  if (copy.told_close || scope == nullptr || !announces(*scope)) return;
+  copy.told_close = rings_.claims.from(options_.core)
+                        .to(home_of(copy.scope, copy.key))
+                        .push({.kind = Claim::Kind::kTouch,
+                               .confirmed = copy.confirmed,
+                               .closed = true,
+                               .scope = copy.scope,
+                               .serial = copy.serial,
+                               .change = copy.change,
+                               .key = copy.key,
+                               .sent = now_,
+                               .version = snapshot_->version});
+  ++(copy.told_close ? counters_.touches : counters_.waited);
+}
+
+void Replica::note_close(const Entry& record) {
+  if (table_.home(record).holding) closes_.add(record.home, now_ + kCloseDelay);
+}
+
+// A round before its time for what is idle since kCloseDelay.
+void Replica::begin_early_rounds() {
+  for (uint32_t i = 0; i < kClosesPerTurn; ++i) {
+    const auto place = closes_.take(now_);
+    if (!place) return;
+    Entry* record = table_.record_at(*place);
+    if (record == nullptr || record->husk || !may_begin_early(*record)) continue;
+    const Instant due = record->last + kCloseDelay;
+    if (now_ < due) {
+      closes_.add(*place, due);
+    } else {
+      begin_round(*record, /*early=*/true);
+    }
+  }
+}
+
+// Each R one for each binding, and a few in stock: a client that comes again and again costs no
+// more. Not where others have held it too: that it is over would not be told.
+bool Replica::may_begin_early(const Entry& record) const {
+  const Home& home = table_.home(record);
+  const Scope* scope = snapshot_->scope(record.scope);
+  if (!record.confirmed || record.open > 0 || !home.holding || home.in_round || home.asked != 0 ||
+      home.evicting || home.early_rounds == kEarlyRoundsMax)
+    return false;
+  if (scope == nullptr || !announces(*scope)) return false;
+  return !others_may_hold(table_.activity(record), record.last,
+                          interval(timeout_of(record, *scope), *scope));
+}
+
+void Replica::begin_round(Entry& record, bool early) {
   Home& home = table_.home(record);
   home.in_round = true;
+  home.early = early;
+  if (early) ++home.early_rounds;
   home.found_held = home.heard = false;
   home.round = home.copies;
   ++counters_.rounds;
@@ -84,8 +141,11 @@ void Replica::finish_round(Entry& record, Home& home) {
   home.in_round = false;
   const bool held = home.found_held || home.heard || record.open > 0;
   home.found_held = home.heard = false;
-  if (held) return announce(record, {.at = now_, .held = true, .holding = true});
-  announce_release(record, home);
+  if (!held) return announce_release(record, home);
+  // Of a round before its time nothing needs to be told, if that is what others know.
+  const Activity& a = table_.activity(record);
+  if (home.early && a.held && is_ours(a.act)) return;
+  announce(record, {.at = now_, .held = true, .holding = true});
 }
 
 // Whether another engine has said "held", later than what was last here, or less than two rounds

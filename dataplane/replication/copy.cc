@@ -39,6 +39,7 @@ void Replica::adopt(const Down& m) {
     copy->open = 0;
     copy->last = persist::kNoActivity;
     copy->confirmed = copy->datagram = false;
+    copy->told_close = false;
     if (copy->touch_owed) --touches_owed_;
     copy->touch_owed = false;
     copy->told_idle = !m.answer;
@@ -71,6 +72,7 @@ void Replica::recalled(uint32_t from, const Down& m) {
     answer.open = copy->open;
     answer.held = held;
     copy->told_idle = !held;
+    copy->told_close = false;
     answer.last = held ? now_ : copy->last;
   }
   if (answer.yes && copy != nullptr) {

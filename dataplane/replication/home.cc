@@ -39,7 +39,8 @@ Replica::Replica(const Options& options, Rings& rings, persist::Bindings& bindin
       stamps_(options.node),
       // Serials of different homes must differ too: a flow knows its entry by place and serial.
       serial_(options.core * (UINT32_MAX / static_cast<uint32_t>(base::kWorkersMax))),
-      credits_(rings.cores()) {
+      credits_(rings.cores()),
+      closes_(announcing_ ? closes_of(rings.cores(), bindings.limit()) : 0, memory) {
   evicting_.reserve(kEvictionsMax);
 }
 
@@ -441,6 +442,11 @@ bool Replica::on_claim(uint32_t from, const Claim& m) {
     if (record == nullptr || record->husk || record->serial != m.serial) return true;
     record->last = std::max(record->last, m.sent);
     if (m.confirmed && !record->confirmed) confirm_record(*record);
+    if (m.closed) {
+      stop_eviction(table_.home(*record));
+      note_close(*record);
+      return true;
+    }
     active(*record);
     return true;
   }
@@ -573,6 +579,7 @@ bool Replica::look_at(Entry& record) {
 void Replica::advance(uint32_t records) {
   if (touches_owed_ > 0) pay_touches();
   if (!evicting_.empty()) go_on_evicting();
+  if (announcing_) begin_early_rounds();
   for (uint32_t i = 0; i < records; ++i) {
     if (advance_at_ >= table_.home_places()) {
       advance_at_ = 0;

@@ -15,12 +15,13 @@ namespace limpet::replication {
 struct Claim {
   enum class Kind : uint8_t {
     kClaim,  // who is this key's server? answered exactly once
-    kTouch,  // it is active, or confirmed
+    kTouch,  // it is active, confirmed, or its last connection on the sender has closed
   } kind = Kind::kClaim;
   bool exact = false;      // kClaim: it has to be `proposed`
   bool if_none = false;    // kClaim, exact: unless there is a binding
   bool reserved = false;   // kClaim: the asker holds a place in the limit of `proposed`
   bool confirmed = false;  // kTouch
+  bool closed = false;     // kTouch: no activity but a close, at `sent`
   bool existing = false;   // kClaim: only if there is one; refused with Reason::kNew if not
   bool datagram = false;   // kClaim: for a datagram
   snapshot::ScopeSlot scope;

@@ -29,12 +29,17 @@
 #include "dataplane/balance/picker.h"
 #include "dataplane/persist/table.h"
 #include "dataplane/persist/tombstones.h"
+#include "dataplane/replication/closes.h"
 #include "dataplane/replication/rings.h"
 
 namespace limpet::replication {
 
 // A CLAIM that waited longer than this is refused, and so are the packets that wait for it.
 inline constexpr timing::Duration kLate = timing::milliseconds(50);
+
+// A client that opens another connection within this after a close is not taken for gone. Twice
+// this is the most until its home looks.
+inline constexpr timing::Duration kCloseDelay = timing::milliseconds(400);
 
 struct Counters {
   telemetry::Counter created;
@@ -96,6 +101,10 @@ class Replica {
             .homes = persist::home_records_of(cores, limit),
             .activity = activity};
   }
+  // Of each core's closes, where activity is announced.
+  static uint32_t closes_of(uint32_t cores, uint32_t limit) {
+    return persist::home_records_of(cores, limit);
+  }
   // Of each core's tombstones, where there are peers: a quarter of the bindings, and no fewer than
   // the control thread lets administrators make (mirroring::Exchange::tombstones_of).
   static uint32_t tombstones_of(uint32_t cores, uint32_t limit) {
@@ -135,6 +144,12 @@ class Replica {
   // False: no room now.
   bool may_use(persist::Entry& copy, const snapshot::Scope& scope) {
     return !copy.told_idle || copy.is_home() || !announces(scope) || touch(copy);
+  }
+  // The last connection of the entry on this core has closed.
+  void closed(persist::Entry& entry) {
+    if (!announcing_ || !entry.confirmed) return;
+    if (entry.is_home()) return note_close(entry);
+    tell_close(entry);
   }
   // The handshake was seen, the server answered, or the client came again: not embryonic any more.
   void confirm(persist::Entry& entry);
@@ -249,6 +264,8 @@ class Replica {
   static constexpr uint32_t kEvictionsMax = 32;
   static constexpr uint32_t kLooksPerTurn = 32768;  // at records, in search of one to give way
   static constexpr uint32_t kHuskLooks = 1024;      // the same, for a husk
+  static constexpr uint32_t kClosesPerTurn = 32;
+  static constexpr uint32_t kEarlyRoundsMax = 3;  // in stock
 
   // As a core (copy.cc).
   void hear(uint32_t from, const Down& m);
@@ -256,6 +273,7 @@ class Replica {
   void recalled(uint32_t from, const Down& m);
   bool touch(persist::Entry& copy);
   void pay_touches();
+  void tell_close(persist::Entry& copy);
 
   // As home (home.cc).
   void on_answer(uint32_t from, const Answer& m);
@@ -322,7 +340,10 @@ class Replica {
   void announce(persist::Entry& record, const Announcement& what);
   void changed(persist::Entry& record);
   void confirm_record(persist::Entry& record);
-  void begin_round(persist::Entry& record);
+  void note_close(const persist::Entry& record);
+  void begin_early_rounds();
+  bool may_begin_early(const persist::Entry& record) const;
+  void begin_round(persist::Entry& record, bool early = false);
   void go_on_round(persist::Entry& record, persist::Home& home);
   void finish_round(persist::Entry& record, persist::Home& home);
   void announce_release(persist::Entry& record, persist::Home& home);
@@ -429,6 +450,7 @@ class Replica {
     uint32_t serial;
   };
   std::vector<Handle> evicting_;
+  Closes closes_;
   uint32_t looks_ = 0;  // in this turn
   // When nobody was found to give way: of all, of those that have expired.
   timing::Instant nobody_at_[2] = {timing::Instant::never(), timing::Instant::never()};

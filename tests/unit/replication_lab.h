@@ -178,6 +178,7 @@ class ReplicationLab {
     Entry& entry = *find(c, key);
     --entry.open;
     entry.last = now;
+    if (entry.open == 0) at(c).closed(entry);
   }
   // The answer to the CLAIM of core `c` among what it heard; fails unless there is exactly one.
   Down answer(uint32_t c) {

@@ -97,6 +97,147 @@ TEST_F(ReplicationPeers, APushedCopyBeginsAsIdleAndAnAnsweredOneDoesNot) {
   EXPECT_TRUE(lab.find(2, key())->told_idle);
 }
 
+// --- closes are told soon ------------------------------------------------------------------------
+
+TEST_F(ReplicationPeers, ALastCloseAtHomeIsToldWithinASecond) {
+  hold_at_home();
+  pass(seconds(40));
+  lab.close(0, key());
+  const Instant closed = lab.now;
+  pass(kCloseDelay - milliseconds(1));
+  EXPECT_TRUE(lab.news(0).empty()) << "the client may be back at once";
+  pass(milliseconds(1));
+  const Change news = the_news();
+  EXPECT_FALSE(news.record.held);
+  EXPECT_EQ(news.act_at, closed);
+  EXPECT_EQ(news.told, Told::kAll);
+  pass(kT);
+  EXPECT_TRUE(is_husk());
+}
+
+TEST_F(ReplicationPeers, ALastCloseOnAnotherCoreIsToldWithinASecond) {
+  hold();
+  pass(seconds(40));
+  lab.close(1, key());
+  const Instant closed = lab.now;
+  pass(milliseconds(1));
+  pass(kCloseDelay);
+  const Change news = the_news();
+  EXPECT_FALSE(news.record.held);
+  EXPECT_EQ(news.act_at, closed);
+  EXPECT_TRUE(lab.find(1, key())->told_idle) << "who comes has to be told at once";
+}
+
+TEST_F(ReplicationPeers, ACloseOnOneCoreTellsNothingWhileAnotherHoldsIt) {
+  hold();
+  lab.claim(2, key());
+  lab.settle();
+  lab.open(2, key());
+  lab.close(1, key());
+  pass(milliseconds(1));
+  pass(kCloseDelay);
+  EXPECT_TRUE(lab.news(0).empty());
+  pass(kR);
+  EXPECT_TRUE(the_news().record.held);
+}
+
+TEST_F(ReplicationPeers, WhoComesBackAtOnceIsNotTakenForGone) {
+  hold_at_home();
+  for (int i = 0; i < 20; ++i) {
+    lab.close(0, key());
+    pass(kCloseDelay / 2);
+    lab.open(0, key());
+    pass(kCloseDelay / 2);
+  }
+  EXPECT_TRUE(lab.news(0).empty());
+  EXPECT_EQ(lab.at(0).counters().rounds.get(), 0u);
+}
+
+TEST_F(ReplicationPeers, TheDelayIsFromTheLastClose) {
+  hold_at_home();
+  lab.close(0, key());
+  pass(kCloseDelay * 3 / 4);
+  lab.open(0, key());
+  lab.close(0, key());
+  const Instant closed = lab.now;
+  pass(kCloseDelay / 2);
+  EXPECT_TRUE(lab.news(0).empty());
+  pass(kCloseDelay / 2);
+  EXPECT_EQ(the_news().act_at, closed);
+}
+
+// Three in stock, then one in each R; the rest is told by rounds, as before.
+TEST_F(ReplicationPeers, ClosesOfAClientThatComesAndGoesCostOneAnnouncementInEachR) {
+  hold();
+  const uint64_t before = lab.at(0).counters().announced.get();
+  constexpr int kRounds = 10;
+  for (Instant end = lab.now + kRounds * kR; lab.now < end;) {
+    lab.close(1, key());
+    lab.settle();
+    pass(seconds(1));
+    if (lab.find(1, key())->told_idle) {
+      ASSERT_TRUE(lab.at(1).may_use(*lab.find(1, key()), lab.scope()));
+    }
+    lab.open(1, key());
+    pass(seconds(1));
+  }
+  const uint64_t announced = lab.at(0).counters().announced.get() - before;
+  // A round's "held", an early release and the return that contradicts it.
+  EXPECT_LE(announced, 3u * kRounds + 2 * 3);
+  EXPECT_GE(announced, 3u * kRounds - 3) << "each R has earned one";
+  // Of the messages between cores as many: a close and a return, a question and its answer.
+  EXPECT_LE(lab.at(1).counters().touches.get(), 4u * kRounds + 4 * 3);
+}
+
+TEST_F(ReplicationPeers, ACloseOfWhatAPeerHeldNotLongAgoWaitsForTheRound) {
+  hold();
+  hold_elsewhere_after(seconds(10));
+  lab.news(0);
+  lab.close(1, key());
+  pass(milliseconds(1));
+  pass(kCloseDelay);
+  EXPECT_TRUE(lab.news(0).empty());
+  EXPECT_EQ(lab.at(0).counters().rounds.get(), 0u);
+}
+
+// A round that was begun early and finds the binding held tells nothing; but what a peer has said
+// meanwhile must not stand.
+TEST_F(ReplicationPeers, APeersReleaseDuringAnEarlyRoundIsContradicted) {
+  hold();
+  lab.claim(2, key());
+  lab.settle();
+  lab.open(2, key());
+  lab.close(1, key());
+  lab.pass(milliseconds(1));
+  lab.serve(0);
+  lab.pass(kCloseDelay);
+  lab.advance(0);  // asks cores 1 and 2
+  ASSERT_TRUE(lab.home(key()).in_round);
+  Record theirs = ours();
+  theirs.act = stamp(lab.now);
+  theirs.held = false;
+  merge(theirs, lab.now);
+  const auto news = lab.news(0);
+  ASSERT_FALSE(news.empty());
+  EXPECT_TRUE(news.back().record.held);
+  EXPECT_GT(news.back().record.act, theirs.act);
+}
+
+TEST_F(ReplicationPeers, ACloseThatFindsNoRoomIsToldByTheRound) {
+  hold();
+  uint32_t filled = 0;
+  while (lab.claim(1, key(100 + filled))) ++filled;
+  lab.close(1, key());
+  const Instant closed = lab.now;
+  EXPECT_FALSE(lab.find(1, key())->told_close);
+  lab.settle();
+  pass(kR);
+  const auto news = lab.news(0);
+  EXPECT_TRUE(std::any_of(news.begin(), news.end(), [&](const Change& change) {
+    return change.key == key() && !change.record.held && change.act_at == closed;
+  }));
+}
+
 TEST_F(ReplicationPeers, ATouchDuringARoundKeepsItHeld) {
   hold();
   lab.close(1, key());
