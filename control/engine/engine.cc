@@ -24,7 +24,8 @@ namespace {
 
 constexpr auto kTick = std::chrono::milliseconds(1);
 constexpr timing::Duration kTelemetryInterval = timing::seconds(1);
-constexpr uint32_t kPuntsPerTick = 256;  // of each worker
+constexpr timing::Duration kLeaveMax = timing::milliseconds(200);  // for the last words to peers
+constexpr uint32_t kPuntsPerTick = 256;                            // of each worker
 constexpr uint32_t kHandlersPerTick = 64;
 
 // Signals that end a process unless somebody cares, and are no fault of the program.
@@ -486,13 +487,15 @@ void Engine::store_table(std::vector<std::string> pieces) {
       });
 }
 
-// A clean stop: peers are told, and what homes have said last is on disk.
+// A clean stop: peers are told, and what homes have said last is on disk. First what others wait
+// for: they take over when they have heard the end.
 void Engine::shut_down() {
-  if (peers_) peers_->close();
+  workers_->stop();
+  do news_->read();
+  while (!workers_->say_last() || news_->any());
+  if (peers_) take_leave();
   helper_->join();
   disk_->join();
-  workers_->stop();
-  while (news_->any()) news_->read();
   if (!keeper_ || stage_ != Stage::kRunning) return;
   const std::vector<std::string> content = keeper_->collect_all(wall_origin());
   const std::vector<std::string_view> views(content.begin(), content.end());
@@ -500,6 +503,16 @@ void Engine::shut_down() {
     reporter_.report(EventName::kConfigRefused, bootstrap_.name,
                      "the persist table is not on disk: " + status.errors().front().message);
   }
+}
+
+// Peers are told the last closes, as far as that takes no time to speak of, and that it is over.
+void Engine::take_leave() {
+  const Instant end = clock_.now() + kLeaveMax;
+  while (!peers_->have_told_all(clock_.now()) && clock_.now() < end) {
+    peers_->tick(/*due=*/true);
+    io_.run_one_for(kTick);
+  }
+  peers_->close();
 }
 
 // --- what becomes of a change

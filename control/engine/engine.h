@@ -112,6 +112,7 @@ class Engine final : public api::Backend, private slowpath::Link {
   void store_table(std::vector<std::string> pieces);
   void start_election();
   void shut_down();
+  void take_leave();
 
   void use_scopes(const snapshot::Snapshot& s);
   void publishing(Prepared& prepared);

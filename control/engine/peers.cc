@@ -147,6 +147,12 @@ void Peers::tick(bool due) {
     watch(peer, &seen_[peer.index.value]);
 }
 
+bool Peers::have_told_all(Instant now) const {
+  return std::ranges::all_of(transport_->engine().peers, [&](const mirroring::Peer& peer) {
+    return peer.live == nullptr || exchange_.list().lag(peer.index, now, kLooks).entries == 0;
+  });
+}
+
 void Peers::say_groups(std::size_t peer, std::span<const uint8_t> body) {
   transport_->say_groups(transport_->engine().peers[peer].index, body);
 }

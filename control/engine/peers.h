@@ -60,6 +60,8 @@ class Peers final : private mirroring::GroupListener {
   // and a few at a time would cost more in system calls than in what is told).
   void tick(bool due);
   void close() { transport_->close(); }
+  // Whether those who are there have acknowledged all that they are to know.
+  bool have_told_all(timing::Instant now) const;
 
   // What came from a peer is with its home now.
   void note(const persist::Change& change, timing::Instant now);
@@ -77,6 +79,7 @@ class Peers final : private mirroring::GroupListener {
   void add_metrics(api::MetricsView* out) const;
 
  private:
+  static constexpr uint32_t kLooks = 4096;  // at entries that a peer has acknowledged
   // What was last seen of a peer.
   struct Seen {
     mirroring::SessionNumber session;

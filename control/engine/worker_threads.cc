@@ -78,6 +78,17 @@ void WorkerThreads::stop() {
   threads_.join();
 }
 
+bool WorkerThreads::say_last() {
+  LIMPET_ASSERT(stop_);
+  std::vector<replication::Replica*> replicas;
+  for (const auto& core : cores_) replicas.push_back(&core->replica());
+  said_last_.resize(count());
+  bool all = true;
+  for (uint32_t w = 0; w < count(); ++w)
+    all = replicas[w]->say_last(replicas, &said_last_[w]) && all;
+  return all;
+}
+
 WorkerThreads::~WorkerThreads() {
   stop();
   empty_rings();

@@ -45,6 +45,9 @@ class WorkerThreads final : public Cores {
   base::Status start();
   // All of them have ended when it returns.
   void stop();
+  // After stop(): what their homes have still to say of last closes goes into the rings of news.
+  // False: these have to be read first, then it goes on.
+  bool say_last();
 
   // Gives old snapshots, which nobody uses any more, to be destroyed aside; counts source ports.
   void tick(Aside& spare, timing::Instant now);
@@ -99,6 +102,7 @@ class WorkerThreads final : public Cores {
   std::unique_ptr<snapshot::Publisher> publisher_;
   std::vector<std::unique_ptr<worker::Loop>> loops_;
   std::atomic<bool> stop_{false};
+  std::vector<uint32_t> said_last_;  // by worker: the record from which say_last() goes on
   port::Workers threads_;
 
   std::vector<std::unique_ptr<l4::SourcePortMemory>> source_port_memory_;  // by core

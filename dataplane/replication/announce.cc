@@ -179,6 +179,31 @@ void Replica::announce_release(Entry& record, Home& home) {
   announce(record, {.at = at, .held = by_others});
 }
 
+// Open connections may go on through another engine: those stay held. If there is none they have
+// ended with this one.
+bool Replica::say_last(std::span<Replica* const> cores, uint32_t* at) {
+  for (; *at < table_.home_places(); ++*at) {
+    Entry* record = table_.record_at(*at);
+    if (record == nullptr || record->husk || !record->confirmed) continue;
+    Home& home = table_.home(*record);
+    const Scope* scope = snapshot_->scope(record->scope);
+    if (!home.holding || scope == nullptr || !announces(*scope)) continue;
+    if (rings_.news[options_.core].free_count() == 0) return wait();
+    uint32_t open = record->open;
+    Instant last = record->last;
+    each(home.copies, [&](uint32_t c) {
+      const Entry* copy = cores[c]->table_.find(record->scope, record->key);
+      if (copy == nullptr || copy->serial != record->serial) return;
+      open += copy->open;
+      last = std::max(last, copy->last);
+    });
+    if (open > 0 && shares(*scope)) continue;
+    record->last = open > 0 ? now_ : last;
+    announce_release(*record, home);
+  }
+  return true;
+}
+
 void Replica::look_at_activity(Entry& record, const Scope& scope) {
   Home& home = table_.home(record);
   if (!record.confirmed || home.evicting || !announces(scope)) return;

@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <memory_resource>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "common/base/limits.h"
@@ -216,6 +217,11 @@ class Replica {
     tombstones_swept_ = false;
   }
   bool sweep(uint32_t records);
+
+  // When the engine has stopped, by whoever stopped its workers: what was announced as held and is
+  // so on no core any more is told to be over, as of the last close. `cores`: all of the engine's.
+  // Looks at records from `*at` on; false: they have to be read before there is room for more.
+  bool say_last(std::span<Replica* const> cores, uint32_t* at);
 
   // Whether entries with connections went, or began again, since the last call: flows that were
   // counted in them need not look any more.

@@ -163,6 +163,15 @@ class Mirroring(ClusterTest):
                 time.sleep(0.2)
         wait_until(lambda: not self.cluster.bindings(0) and not self.cluster.bindings(1), 10, "expiry")
 
+    def test_both_list_a_binding_by_its_last_close_within_a_second(self):
+        self.apply(timeout_s=30)
+        self.get(0, "10.1.0.2")
+        wait_until(lambda: [r["connections"] for r in self.engine(0).entries()] == [0], 10, "the close")
+        closed = time.monotonic()
+        self.assertLessEqual(self.engine(0).entries()[0]["life_time_s"], 30)
+        wait_until(lambda: [r["life_time_s"] <= 30 for r in self.engine(1).entries()] == [True], 10, "the release")
+        self.assertLess(time.monotonic() - closed, 2, "half of that is the listings'")
+
     def test_a_profile_that_is_not_mirrored_stays_at_home(self):
         self.apply(timeout_s=60, profile={"ha_persistence_mirroring_enabled": False})
         self.get(0, "10.1.0.2")
@@ -233,6 +242,19 @@ class PeersComeAndGo(ClusterTest):
             self.assertEqual(self.get(1, address), before[address])
         names = [e["name"] for e in self.engine(0).events() if e["name"].startswith("PEER")]
         self.assertEqual(names[-3:], ["PEER_DOWN", "PEER_UP", "PEER_SYNCED"])
+
+    def test_an_engine_that_stops_tells_the_last_closes(self):
+        self.apply(timeout_s=60)
+        for client_address in self.clients():
+            self.get(1, client_address)
+        time.sleep(0.2)  # the last connection's FINs; too short for all closes to have been told
+        self.assertEqual(self.engine(1).stop(), 0)
+        wait_until(lambda: self.cluster.peer(0)["state"] == "connecting", 10, "the peer to be missed")
+        lives = [r["life_time_s"] for r in self.engine(0).entries()]
+        self.assertEqual(len(lives), len(self.clients()))
+        self.assertLessEqual(max(lives), 60, lives)
+        self.cluster.start(1, first_document=self.cluster.labs[1].document(timeout_s=60))
+        self.cluster.wait_until_synced()
 
     def test_engines_with_disks_that_were_all_stopped_bring_back_what_was_not_deleted(self):
         self.apply(timeout_s=60)

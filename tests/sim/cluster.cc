@@ -354,8 +354,24 @@ void Cluster::trouble_with_engines() {
   }
   if (alive().size() < 2) return;
   if (node.serving && chance(random_, 30)) return die_speaking(n);
-  crash(n, chance(random_, 50));
+  if (chance(random_, 30)) {
+    stop(n);
+  } else {
+    crash(n, chance(random_, 50));
+  }
   node.serving = false;
+}
+
+// Cleanly: who listens is told the last closes.
+void Cluster::stop(uint32_t n) {
+  ++happened_["clean stops"];
+  act_as(n, [&](Member& m) { m.stop(step_); });
+  for (Wire& w : wires_) {
+    if (w.a == n) w.link->changed(0);
+    if (w.b == n) w.link->changed(1);
+    w.link->move();
+  }
+  crash(n, true);
 }
 
 // What it says last reaches one other only, and waits there for cores that stand still.

@@ -52,6 +52,7 @@ class Cluster {
   void act_as(uint32_t n, const std::function<void(Member&)>& act);
   void start(uint32_t n, bool with_disk);
   void crash(uint32_t n, bool noticed);
+  void stop(uint32_t n);
   void die_speaking(uint32_t n);
   void delete_again(uint32_t n);
   void step();

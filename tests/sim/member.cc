@@ -180,6 +180,19 @@ void Member::stop_clients() {
   traffic_->finish();
 }
 
+void Member::stop(uint32_t step) {
+  turn(step);
+  std::vector<replication::Replica*> replicas;
+  for (uint32_t c = 0; c < engine_.cores(); ++c) replicas.push_back(&engine_.core(c).replica());
+  for (replication::Replica* replica : replicas) {
+    uint32_t at = 0;
+    while (!replica->say_last(replicas, &at)) read_news(true);
+  }
+  const auto& news = engine_.shared().rings.news;
+  while (std::any_of(news.begin(), news.end(), [](const auto& ring) { return ring.size() > 0; }))
+    read_news(true);
+}
+
 // --- deletion -----------------------------------------------------------------------------------
 
 worker::EntryFilter Member::random_filter() const {

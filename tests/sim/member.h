@@ -104,6 +104,8 @@ class Member final : public mirroring::Home, public mirroring::HomeRings, public
   std::optional<GlobalKey> forgetting();
   bool is_idle() const { return deletions_.idle(); }
   void stop_clients();
+  // Its cores do nothing more, and what homes have still to say has been read.
+  void stop(uint32_t step);
   DiskCopy write_disk() const;
 
   // --- parts -------------------------------------------------------------------------------------

@@ -99,6 +99,12 @@ class ReplicationLab {
     return at(c).serve([&] { begin(c); });
   }
   void advance(uint32_t c) { at(c).advance(8192); }
+  // All have stopped: what this one has still to say. False: it has no room, and goes on later.
+  bool say_last(uint32_t c) {
+    std::vector<Replica*> all;
+    for (auto& core : cores_) all.push_back(&core->replica);
+    return at(c).say_last(all, &said_last_);
+  }
   // Every stage, on each core in turn, until no message is under way; time stands still.
   void settle() {
     for (int i = 0; i < 1'000; ++i) {
@@ -251,6 +257,7 @@ class ReplicationLab {
   std::vector<std::shared_ptr<const snapshot::Snapshot>> snapshots_;
   std::vector<std::unique_ptr<Core>> cores_;
   snapshot::ServerId ids_[3];
+  uint32_t said_last_ = 0;  // the record from which say_last() goes on
 };
 
 }  // namespace limpet::replication

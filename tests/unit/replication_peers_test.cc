@@ -238,6 +238,57 @@ TEST_F(ReplicationPeers, ACloseThatFindsNoRoomIsToldByTheRound) {
   }));
 }
 
+// --- a clean stop --------------------------------------------------------------------------------
+
+TEST_F(ReplicationPeers, AStopTellsTheLastCloses) {
+  hold();
+  pass(seconds(40));
+  lab.close(1, key());
+  const Instant closed = lab.now;
+  lab.pass(milliseconds(100));
+  EXPECT_TRUE(lab.say_last(0));
+  const Change news = the_news();
+  EXPECT_FALSE(news.record.held);
+  EXPECT_EQ(news.act_at, closed);
+  EXPECT_EQ(news.told, Told::kAll);
+}
+
+TEST_F(ReplicationPeers, WhatIsOpenAtAStopMayGoOnElsewhere) {
+  hold();
+  pass(seconds(40));
+  EXPECT_TRUE(lab.say_last(0));
+  EXPECT_TRUE(lab.news(0).empty());
+}
+
+TEST_F(ReplicationPeers, ACopyOfAnEarlierLifeSaysNothingAtAStop) {
+  hold();
+  lab.find(1, key())->serial += 1;
+  EXPECT_TRUE(lab.say_last(0));
+  EXPECT_FALSE(the_news().record.held);
+}
+
+TEST_F(ReplicationPeers, WhatAPeerHeldNotLongBeforeAStopStaysHeld) {
+  hold();
+  hold_elsewhere_after(seconds(10));
+  lab.news(0);
+  lab.close(1, key());
+  EXPECT_TRUE(lab.say_last(0));
+  EXPECT_TRUE(ours().held);
+}
+
+TEST_F(ReplicationPeers, AStopWaitsForRoomAndGoesOnWhereItWas) {
+  hold(1);
+  hold(2);
+  lab.close(1, key(1));
+  lab.close(1, key(2));
+  while (lab.rings.news[0].free_count() > 1)
+    ASSERT_TRUE(lab.rings.news[0].push(Change{.kind = Change::Kind::kFence}));
+  EXPECT_FALSE(lab.say_last(0));
+  EXPECT_FALSE(lab.news(0).back().record.held);
+  EXPECT_TRUE(lab.say_last(0));
+  EXPECT_FALSE(the_news().record.held);
+}
+
 TEST_F(ReplicationPeers, ATouchDuringARoundKeepsItHeld) {
   hold();
   lab.close(1, key());
@@ -582,6 +633,18 @@ TEST_F(ReplicationDisk, ActivityIsAnnouncedAndTheTimeIsExact) {
   disk->pass(milliseconds(1));
   disk->settle();
   EXPECT_EQ(disk->record(key()), nullptr) << "and no husk";
+}
+
+TEST_F(ReplicationDisk, WhatIsOpenAtAStopEndsWithIt) {
+  disk->bind_confirmed(1, key());
+  disk->open(1, key());
+  disk->news(0);
+  disk->pass(seconds(40));
+  EXPECT_TRUE(disk->say_last(0));
+  const auto news = disk->news(0);
+  ASSERT_EQ(news.size(), 1u);
+  EXPECT_FALSE(news[0].record.held);
+  EXPECT_EQ(news[0].act_at, disk->now);
 }
 
 TEST_F(ReplicationDisk, ADeletionLeavesNoTombstone) {
