@@ -73,7 +73,8 @@ Engine::Engine(const Options& options)
                                   .nats = kNats,
                                   .ports = 2,
                                   .seed = c + 1,
-                                  .push = options.push};
+                                  .push = options.push,
+                                  .peers = options.peers};
     cores_.push_back(std::make_unique<worker::Core>(o, shared_, nullptr, nullptr, Instant{},
                                                     std::pmr::get_default_resource()));
     for (const auto& pool : snapshot_->pools) {
@@ -154,6 +155,12 @@ void Engine::drain_news() {
     while (ring.pop(std::span(changes)) > 0) {
     }
   }
+}
+
+uint64_t Engine::announced() const {
+  uint64_t sum = 0;
+  for (const auto& core : cores_) sum += core->replica().counters().announced;
+  return sum;
 }
 
 Messages Engine::messages() const {

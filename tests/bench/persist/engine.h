@@ -60,6 +60,7 @@ class Engine {
     uint32_t entries = 0;
     uint32_t flows = 0;  // of a core
     bool push = true;
+    bool peers = false;            // its bindings are told to peers
     bool preserve_client = false;  // servers see the clients' addresses
     timing::Duration timeout = timing::seconds(60);
   };
@@ -88,7 +89,8 @@ class Engine {
   // Takes what homes tell the mirror.
   void drain_news();
   Messages messages() const;
-  uint64_t news() const;  // sent to the mirror
+  uint64_t news() const;       // sent to the mirror
+  uint64_t announced() const;  // ... of them activity, and the end of it
   uint64_t connections(uint32_t core) const { return cores_[core]->forwarder().vs({}).total; }
 
  private:

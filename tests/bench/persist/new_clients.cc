@@ -2,12 +2,14 @@
 // over the whole life of its binding: when every new binding is told to all cores (push), and when
 // it is told to the core that asked, and others ask when they need it. One line of JSON for each.
 //
-//   bench_persist_new_clients [--clients N] [--rounds N] [--cores A,B]
+//   bench_persist_new_clients [--clients N] [--rounds N] [--cores A,B] [--peers 1]
 //
 // One thread drives all cores in turn. A client opens a connection (SYN, SYN-ACK, ACK) and resets
 // it; "once": that was all; "returning": it comes back four times, each time to another core than
 // before. Then its time runs out, and the binding with all copies ends. Its first core has nothing
-// to do with its home. One core, which sends nothing, shows what the packets alone cost.
+// to do with its home. Fifty thousand come, and as many connections close, in a second; with --peers
+// activity and last closes are announced, and counted. One core, which sends nothing, shows what the
+// packets alone cost.
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
@@ -33,21 +35,24 @@ constexpr uint32_t kRecordsPerTurn = 64;
 
 // What was measured, for one client.
 struct Cost {
-  double open_ns = 0;  // connections, from the first SYN to the last RST
-  double end_ns = 0;   // until nothing is left of the binding
-  Messages messages;   // of all clients
+  double open_ns = 0;      // connections, from the first SYN to the last RST
+  double end_ns = 0;       // until nothing is left of the binding
+  Messages messages;       // of all clients
+  uint64_t announced = 0;  // the same, to peers
 
   double ns() const { return open_ns + end_ns; }
 };
 
 class Life {
  public:
-  Life(uint32_t cores, uint32_t clients, bool push)
+  Life(uint32_t cores, uint32_t clients, bool push, bool peers = false)
       : clients_(clients),
+        peers_(peers),
         engine_({.cores = cores,
                  .entries = clients + clients / 16 + 1024,
                  .flows = 4096,
                  .push = push,
+                 .peers = peers,
                  .timeout = kTimeout}),
         buffers_(4 * kGroup) {
     for (uint32_t i = 0; i < clients; ++i) {
@@ -62,6 +67,7 @@ class Life {
   // All clients come, each of them 1 + `returns` times, and their time runs out.
   Cost run(uint32_t returns) {
     const Messages before = engine_.messages();
+    const uint64_t announced = engine_.announced();
     const double begin = thread_cpu_seconds();
     for (uint32_t k = 0; k <= returns; ++k) {
       for (uint32_t i = 0; i < clients_; i += kGroup) connect(i, std::min(i + kGroup, clients_), k);
@@ -70,7 +76,7 @@ class Life {
     end();
     const double end = thread_cpu_seconds();
     return {(middle - begin) * 1e9 / clients_, (end - middle) * 1e9 / clients_,
-            engine_.messages() - before};
+            engine_.messages() - before, engine_.announced() - announced};
   }
 
  private:
@@ -137,26 +143,38 @@ class Life {
     require(sent == count, "a packet was not forwarded");
   }
 
-  // Lets time run out until no core has anything. Only what replication does, not whole turns: an
-  // engine's turns are there anyway.
+  // Lets time run out until no core has anything. Where there are peers: first so much that last
+  // closes, then that what is left for rounds has been told to them; and what is over for the cores
+  // is kept for what peers may know.
   void end() {
-    now_ = now_ + kTimeout + timing::seconds(1);
-    uint32_t left = 1;
-    for (uint32_t round = 0; left > 0; ++round) {
-      left = 0;
-      for (uint32_t c = 0; c < engine_.cores(); ++c) {
-        worker::Core& core = engine_.core(c);
-        const auto take = [&] { core.begin(engine_.snapshot(), now_); };
-        take();
-        core.drain(take);
-        core.serve(take);
-        core.replica().advance(kRecordsPerTurn);
-        left += core.table().size();
+    if (peers_) {
+      for (const Duration by : {Duration::zero(), kTimeout / 2}) {
+        now_ = now_ + by;
+        for (uint32_t round = 0; round < std::max(1000u, clients_ / kRecordsPerTurn); ++round)
+          replicate();
       }
-      engine_.drain_news();
-      now_ = now_ + kTurn;
-      require(round < 1000 + clients_, "bindings do not end");
     }
+    now_ = now_ + (peers_ ? kTimeout * 3 / 2 : kTimeout) + timing::seconds(1);
+    for (uint32_t round = 0; replicate() > 0; ++round)
+      require(round < 1000 + clients_, "bindings do not end");
+  }
+
+  // Only what replication does, not whole turns: an engine's turns are there anyway. How many
+  // entries the cores have.
+  uint32_t replicate() {
+    uint32_t left = 0;
+    for (uint32_t c = 0; c < engine_.cores(); ++c) {
+      worker::Core& core = engine_.core(c);
+      const auto take = [&] { core.begin(engine_.snapshot(), now_); };
+      take();
+      core.drain(take);
+      core.serve(take);
+      core.replica().advance(kRecordsPerTurn);
+      left += core.table().size();
+    }
+    engine_.drain_news();
+    now_ = now_ + kTurn;
+    return left;
   }
 
   static void require(bool holds, const char* what) {
@@ -164,6 +182,7 @@ class Life {
   }
 
   const uint32_t clients_;
+  const bool peers_;
   Engine engine_;
   Buffers buffers_;
   std::vector<uint16_t> ports_;                         // of the connections of each client
@@ -199,17 +218,18 @@ void print(const Way& way, const Way& other, uint32_t cores, uint32_t clients, d
     const Messages& m = cost.messages;
     std::printf(
         ", \"%s\": {\"ns\": %.0f, \"ns_to_end\": %.0f, \"messages\": %.3f, \"claims\": %.3f, "
-        "\"touches\": %.3f, \"updates\": %.3f, \"recalls\": %.3f, \"answers\": %.3f}",
+        "\"touches\": %.3f, \"updates\": %.3f, \"recalls\": %.3f, \"answers\": %.3f, "
+        "\"announced\": %.3f}",
         what, cost.ns(), cost.end_ns, each(m.sum()), each(m.claims), each(m.touches),
-        each(m.updates), each(m.recalls), each(m.answers));
+        each(m.updates), each(m.recalls), each(m.answers), each(cost.announced));
   }
   std::printf("}\n");
   std::fflush(stdout);
 }
 
-void measure(uint32_t cores, uint32_t clients, uint32_t rounds) {
+void measure(uint32_t cores, uint32_t clients, uint32_t rounds, bool peers) {
   std::array<Way, 2> ways{{{"push_all", true}, {"asker_only", false}}};
-  for (Way& way : ways) way.life = std::make_unique<Life>(cores, clients, way.push);
+  for (Way& way : ways) way.life = std::make_unique<Life>(cores, clients, way.push, peers);
   Life alone(1, clients, true);
   std::vector<double> alone_ns;
   for (uint32_t round = 0; round < rounds; ++round) {
@@ -228,13 +248,15 @@ int main(int argc, char** argv) {
   uint32_t clients = 50'000;
   uint32_t rounds = 5;
   std::vector<uint32_t> cores{2, 4};
+  bool peers = false;
   for (int i = 1; i + 1 < argc; i += 2) {
     const std::string_view option = argv[i];
     const auto number = static_cast<uint32_t>(std::strtoul(argv[i + 1], nullptr, 10));
     if (option == "--clients") clients = number;
     if (option == "--rounds") rounds = number;
     if (option == "--cores") cores = {number};
+    if (option == "--peers") peers = number != 0;
   }
-  for (const uint32_t n : cores) limpet::bench::measure(n, clients, rounds);
+  for (const uint32_t n : cores) limpet::bench::measure(n, clients, rounds, peers);
   return 0;
 }
