@@ -176,6 +176,8 @@ class Examiner {
         out_.wrong.push_back({pointer, device.errors().front().message});
       } else if (auto why = port::why_no_device(device.value(), has_own_drivers())) {
         missing(pointer, *why);
+      } else if (std::string small = port::what_is_small(device.value()); !small.empty()) {
+        out_.warnings.push_back({pointer, std::move(small)});
       }
     }
   }

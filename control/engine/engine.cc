@@ -223,8 +223,9 @@ void Engine::make_watch() {
   views_ = std::make_unique<Views>(
       Views::Names{bootstrap_.name, LIMPET_VERSION, bootstrap_.worker_cores}, *workers_, *spare_,
       *changes_, *retirement_, *watch_, exchange_->mirror(), clock_, limits_,
-      ViewSources{[this] { return port_status(); }, [this] { return drops(); },
-                  [this](api::StatusView* out) { add_status(out); },
+      ViewSources{[this] { return port_status(); },
+                  [this](std::size_t port) { return device_drops(port); },
+                  [this] { return drops(); }, [this](api::StatusView* out) { add_status(out); },
                   [this](api::MetricsView* out) { add_metrics(out); }});
 }
 
@@ -706,7 +707,20 @@ void Engine::add_port_metrics(api::MetricsView* out) const {
   }
 }
 
-std::vector<api::ReasonCount> Engine::drops() const {
+// Of ports that share a device the first has them: whose they would have been nobody knows.
+packet::DropCounts Engine::device_drops(std::size_t port) {
+  packet::DropCounts out{};
+  const uint16_t device = devices_->ports()[port].device;
+  for (std::size_t p = 0; p < port; ++p) {
+    if (devices_->ports()[p].device == device) return out;
+  }
+  devices_->stats(device).add_to(&out);
+  return out;
+}
+
+std::vector<api::ReasonCount> Engine::drops() {
+  packet::DropCounts of_devices{};
+  for (uint16_t d = 0; d < devices_->devices().size(); ++d) devices_->stats(d).add_to(&of_devices);
   std::vector<api::ReasonCount> out;
   for (std::size_t r = 0; r < packet::kDropReasons; ++r) {
     const uint64_t of_workers = workers_->sum([&](const worker::Core& core) {
@@ -714,7 +728,8 @@ std::vector<api::ReasonCount> Engine::drops() const {
       for (std::size_t p = 0; p < around_.ports.size(); ++p) sum += core.output().drops(p)[r];
       return sum;
     });
-    out.push_back({std::string(packet::kDropReasonNames[r]), control_drops_[r] + of_workers});
+    out.push_back(
+        {std::string(packet::kDropReasonNames[r]), of_devices[r] + control_drops_[r] + of_workers});
   }
   return out;
 }

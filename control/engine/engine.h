@@ -121,7 +121,8 @@ class Engine final : public api::Backend, private slowpath::Link {
   base::Status store(const std::string* document, const std::string* marks);
 
   std::vector<api::PortStatus> port_status() const;
-  std::vector<api::ReasonCount> drops() const;
+  packet::DropCounts device_drops(std::size_t port);
+  std::vector<api::ReasonCount> drops();
   void add_status(api::StatusView* out) const;
   void add_metrics(api::MetricsView* out) const;
   void add_port_metrics(api::MetricsView* out) const;

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <sstream>
 
 #include "common/telemetry/events.h"
@@ -300,6 +301,10 @@ class Replay final : private slowpath::Link {
     for (std::size_t p = 0; p < bootstrap_.ports.size(); ++p) {
       for (const auto& counter : core_->output().drops(p)) drops += counter;
     }
+    packet::DropCounts of_devices{};
+    for (uint16_t d = 0; d < devices_->devices().size(); ++d)
+      devices_->stats(d).add_to(&of_devices);
+    drops += std::accumulate(of_devices.begin(), of_devices.end(), uint64_t{0});
     fmt::print("{} packets in, {} out, {} dropped, {} flows, {} persistence entries\n", received_,
                sent_, drops, core_->forwarder().flows().size(), core_->table().size());
     return base::Done{};

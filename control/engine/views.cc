@@ -250,8 +250,10 @@ api::StatusView Views::begin_status() const {
   out.uptime_s = uptime_s();
   out.ports = sources_.ports();
   for (std::size_t p = 0; p < out.ports.size(); ++p) {
+    const packet::DropCounts of_device = sources_.device_drops(p);
     for (std::size_t r = 0; r < packet::kDropReasons; ++r) {
-      const uint64_t sum = cores_.sum([&](const worker::Core& c) { return drops_on(c, p, r); });
+      const uint64_t sum =
+          of_device[r] + cores_.sum([&](const worker::Core& c) { return drops_on(c, p, r); });
       if (sum > 0) out.ports[p].drops.push_back({std::string(packet::kDropReasonNames[r]), sum});
     }
   }

@@ -29,8 +29,9 @@ namespace limpet::engine {
 
 // What views ask those who are not here always: devices, peers, disk.
 struct ViewSources {
-  std::function<std::vector<api::PortStatus>()> ports;   // but for what cores drop
-  std::function<std::vector<api::ReasonCount>()> drops;  // of cores and the control thread
+  std::function<std::vector<api::PortStatus>()> ports;          // but for drops
+  std::function<packet::DropCounts(std::size_t)> device_drops;  // by port
+  std::function<std::vector<api::ReasonCount>()> drops;  // of all: devices, cores, control thread
   std::function<void(api::StatusView*)> add_status;
   std::function<void(api::MetricsView*)> add_metrics;
 };

@@ -38,32 +38,54 @@ enum class DropReason : uint8_t {
   kNeighborQueueFull,
   kPuntRingFull,
   kSteerRingFull,
-  kTransmitFull,  // the device took no more
-  kNoBuffers,
-  kRateLimited,  // a reply (RST, ICMP error) we owed but did not send; a heartbeat too many
-  kUnhandled,    // understood, but nothing here wants it
+  kDeviceMissed,  // no room in the device's receive queue: the workers are too slow
+  kDeviceError,   // the device found a frame broken
+  kTransmitFull,  // the device took no more, or could not send what it took
+  kNoBuffers,     // for what would have been sent, or received
+  kRateLimited,   // a reply (RST, ICMP error) we owed but did not send; a heartbeat too many
+  kUnhandled,     // understood, but nothing here wants it
   kCount,
 };
 
 inline constexpr std::size_t kDropReasons = static_cast<std::size_t>(DropReason::kCount);
 
 inline constexpr std::array<std::string_view, kDropReasons> kDropReasonNames = {
-    "truncated",        "malformed",
-    "bad_checksum",     "unknown_ethertype",
-    "unknown_vlan",     "not_for_us",
-    "martian_source",   "unsupported_protocol",
-    "no_service",       "no_flow",
-    "no_server",        "server_down",
-    "server_at_limit",  "table_full",
-    "pen_full",         "claim_late",
-    "flow_table_full",  "snat_exhausted",
-    "tuple_in_use",     "ttl_exceeded",
-    "too_big",          "fragment_table_full",
-    "fragment_invalid", "no_route",
-    "no_neighbor",      "neighbor_queue_full",
-    "punt_ring_full",   "steer_ring_full",
-    "transmit_full",    "no_buffers",
-    "rate_limited",     "unhandled"};
+    "truncated",
+    "malformed",
+    "bad_checksum",
+    "unknown_ethertype",
+    "unknown_vlan",
+    "not_for_us",
+    "martian_source",
+    "unsupported_protocol",
+    "no_service",
+    "no_flow",
+    "no_server",
+    "server_down",
+    "server_at_limit",
+    "table_full",
+    "pen_full",
+    "claim_late",
+    "flow_table_full",
+    "snat_exhausted",
+    "tuple_in_use",
+    "ttl_exceeded",
+    "too_big",
+    "fragment_table_full",
+    "fragment_invalid",
+    "no_route",
+    "no_neighbor",
+    "neighbor_queue_full",
+    "punt_ring_full",
+    "steer_ring_full",
+    "device_missed",
+    "device_error",
+    "transmit_full",
+    "no_buffers",
+    "rate_limited",
+    "unhandled"};
+
+using DropCounts = std::array<uint64_t, kDropReasons>;
 
 constexpr std::string_view name(DropReason reason) {
   return kDropReasonNames[static_cast<std::size_t>(reason)];

@@ -1,7 +1,11 @@
 #include "dataplane/port/device_args.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
+#include <charconv>
+#include <numeric>
 
 namespace limpet::port {
 
@@ -58,6 +62,12 @@ std::string_view DeviceArgs::value(std::string_view key) const {
   return {};
 }
 
+uint32_t DeviceArgs::number(std::string_view key, uint32_t otherwise) const {
+  const std::string_view text = value(key);
+  std::from_chars(text.data(), text.data() + text.size(), otherwise);
+  return otherwise;
+}
+
 std::string DeviceArgs::argument_text() const {
   std::string text;
   for (const DeviceArgument& a : arguments) {
@@ -100,6 +110,47 @@ base::Result<DeviceArgs> parse_device(std::string_view device) {
          std::string(equals < text.size() ? text.substr(equals + 1) : std::string_view())});
   }
   return parsed;
+}
+
+namespace {
+
+constexpr uint32_t kPageBytes = 4096;
+constexpr uint32_t kBlockBytesMax = 1 << 18;
+constexpr uint32_t kFrameAlignment = 16;  // TPACKET_ALIGNMENT
+
+bool is_af_packet(const DeviceArgs& device) {
+  return device.is("net_af_packet") || device.is("eth_af_packet");
+}
+
+}  // namespace
+
+DeviceArgs with_defaults(const DeviceArgs& device) {
+  DeviceArgs out = device;
+  if (!is_af_packet(device)) return out;
+  const auto add = [&](const char* key, uint64_t number) {
+    if (device.value(key).empty()) out.arguments.push_back({key, std::to_string(number)});
+  };
+  const uint32_t frame = device.number("framesz", kFrameBytes);
+  // Others are for the driver to judge.
+  if (frame == 0 || frame % kFrameAlignment != 0) return out;
+  const auto filled = std::lcm<uint64_t>(frame, kPageBytes);
+  if (filled > kBlockBytesMax) return out;
+  const uint64_t block = device.number("blocksz", static_cast<uint32_t>(filled));
+  const uint64_t frames = uint64_t{kRingFrames} * kFrameBytes / std::max(frame, kFrameBytes);
+  const uint64_t each = std::max<uint64_t>(block / frame, 1);
+  add("framecnt", std::max<uint64_t>(frames / each, 1) * each);
+  add("blocksz", block);
+  return out;
+}
+
+std::string what_is_small(const DeviceArgs& device) {
+  constexpr uint32_t kFew = 4096;
+  const uint32_t frames = device.number("framecnt", kRingFrames);
+  if (!is_af_packet(device) || frames >= kFew) return {};
+  return fmt::format(
+      "framecnt={}: a burst of more frames is lost (drop reason device_missed); {} "
+      "are made without it",
+      frames, kRingFrames);
 }
 
 ReplayDevice for_replay(const DeviceArgs& device) {

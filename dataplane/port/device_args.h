@@ -26,6 +26,8 @@ struct DeviceArgs {
 
   // The first value of this key; empty when there is none.
   std::string_view value(std::string_view key) const;
+  // It as a number; `otherwise` where there is none.
+  uint32_t number(std::string_view key, uint32_t otherwise) const;
   // The arguments as DPDK takes them behind the name; empty when there are none.
   std::string argument_text() const;
   // name and arguments, comma between them.
@@ -39,6 +41,17 @@ struct DeviceArgs {
 
 // Errors: no name, a name that is neither a PCI address nor a driver's, an argument without a key.
 base::Result<DeviceArgs> parse_device(std::string_view device);
+
+// What a device is opened with: net_af_packet's own ring holds 512 frames, less than a burst of a
+// few TCP connections. It gets kRingFrames (fewer if they are larger than 2 KB, so that the ring is
+// no larger), and blocks that its frames fill, unless the arguments say otherwise. A ring is memory
+// of the kernel's, once for each direction of a queue.
+inline constexpr uint32_t kRingFrames = 8192;
+inline constexpr uint32_t kFrameBytes = 2048;  // net_af_packet's own `framesz`
+DeviceArgs with_defaults(const DeviceArgs& device);
+
+// What the arguments make smaller than it should be, for the operator; empty: nothing.
+std::string what_is_small(const DeviceArgs& device);
 
 // A replay's version of a device. The engine writes output files itself (replay.h), so `tx_pcap`
 // arguments are taken out; net_pcap then drops what is sent. A net_pcap that has no input left is

@@ -1,20 +1,16 @@
 #include "dataplane/port/devices.h"
 
 #include <fmt/format.h>
-#include <net/if.h>
 #include <rte_dev.h>
 #include <rte_errno.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cstring>
 #include <string_view>
 
 #include "dataplane/port/eal.h"
+#include "dataplane/port/link.h"
 #include "dataplane/port/output_capture.h"
 
 namespace limpet::port {
@@ -24,6 +20,8 @@ namespace {
 using base::Error;
 
 constexpr uint16_t kDescriptors = 1024;
+// net_af_xdp gives the kernel 2,048 buffers whatever its descriptors, and has use for no more.
+constexpr uint16_t kDescriptorsXdp = 2048;
 
 Error port_error(std::size_t port, std::string_view field, std::string message) {
   return {fmt::format("/ports/{}/{}", port, field), std::move(message)};
@@ -51,6 +49,11 @@ QueueCounts queue_counts(const rte_eth_dev_info& info, std::string_view driver, 
   return counts;
 }
 
+// Drivers that count frames as errors that transmit() has left to the caller.
+bool counts_refused(std::string_view driver) {
+  return driver == "net_tap" || driver == "net_af_xdp" || driver == "net_vhost";
+}
+
 uint64_t rss_hash_types(const rte_eth_dev_info& info) {
   constexpr uint64_t kWanted = RTE_ETH_RSS_IPV4 | RTE_ETH_RSS_FRAG_IPV4 |
                                RTE_ETH_RSS_NONFRAG_IPV4_TCP | RTE_ETH_RSS_NONFRAG_IPV4_UDP |
@@ -60,18 +63,6 @@ uint64_t rss_hash_types(const rte_eth_dev_info& info) {
   return info.flow_type_rss_offloads & kWanted;
 }
 
-// The MTU of the kernel's interface under a device; nothing when there is none.
-std::optional<uint32_t> kernel_mtu(unsigned if_index) {
-  ifreq request{};
-  if (if_index == 0 || if_indextoname(if_index, request.ifr_name) == nullptr) return {};
-  const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return {};
-  const int error = ioctl(fd, SIOCGIFMTU, &request);
-  close(fd);
-  if (error != 0) return {};
-  return static_cast<uint32_t>(request.ifr_mtu);
-}
-
 uint32_t buffer_bytes(rte_mempool* pool) {
   return static_cast<uint32_t>(rte_pktmbuf_data_room_size(pool)) - RTE_PKTMBUF_HEADROOM;
 }
@@ -79,12 +70,7 @@ uint32_t buffer_bytes(rte_mempool* pool) {
 // net_af_packet copies frames of up to this many bytes into a buffer without asking how much it
 // holds; 0 for other drivers.
 uint32_t frame_bytes(const DeviceArgs& args, std::string_view driver) {
-  constexpr uint32_t kDefault = 2048;
-  if (driver != "net_af_packet") return 0;
-  const std::string_view text = args.value("framesz");
-  uint32_t bytes = kDefault;
-  std::from_chars(text.data(), text.data() + text.size(), bytes);
-  return bytes;
+  return driver == "net_af_packet" ? args.number("framesz", kFrameBytes) : 0;
 }
 
 // The largest MTU that rte_eth_dev_configure() accepts.
@@ -158,8 +144,8 @@ base::Result<uint16_t> attach(const DeviceArgs& device) {
                  fmt::format("device {} is named twice, with different arguments", device.name)};
   }
   if (!device.pci) {
-    const int error =
-        rte_eal_hotplug_add("vdev", device.name.c_str(), device.argument_text().c_str());
+    const int error = rte_eal_hotplug_add("vdev", device.name.c_str(),
+                                          with_defaults(device).argument_text().c_str());
     if (error != 0)
       return Error{"",
                    fmt::format("device {} does not open: {}", device.text(), driver_error(error))};
@@ -252,6 +238,10 @@ base::Status Devices::open_device(const DevicesOptions& options, std::size_t fir
   device.driver = info.driver_name;
   device.pci = args.pci;
   device.numa_node = rte_eth_dev_socket_id(attached.value());
+  Kernel kernel{.link = Link(info.if_index)};
+  if (device.driver == "net_af_packet") kernel.sockets = PacketSockets::of(info.if_index);
+  if (device.driver == "net_tap") kernel.link.lengthen_queue(kRingFrames);
+  kernels_.push_back(std::move(kernel));
   ids_.push_back(attached.value());
   devices_.push_back(std::move(device));
   return base::Done{};
@@ -306,7 +296,7 @@ base::Status Devices::configure(const DevicesOptions& options, uint16_t index) {
 
   int error = rte_eth_dev_configure(id, counts.receive, counts.transmit, &conf);
   if (error != 0) return failed("configuration", error);
-  uint16_t receive_descriptors = kDescriptors;
+  uint16_t receive_descriptors = device.driver == "net_af_xdp" ? kDescriptorsXdp : kDescriptors;
   uint16_t transmit_descriptors = kDescriptors;
   error = rte_eth_dev_adjust_nb_rx_tx_desc(id, &receive_descriptors, &transmit_descriptors);
   if (error != 0) return failed("descriptors", error);
@@ -328,7 +318,7 @@ base::Status Devices::set_mtu(std::size_t port, uint16_t index) {
   rte_eth_dev_info info{};
   if (rte_eth_dev_info_get(ids_[index], &info) != 0) return base::Done{};
   // A kernel interface that carries more already is left as it is: it is not ours alone.
-  const std::optional<uint32_t> kernel = kernel_mtu(info.if_index);
+  const std::optional<uint32_t> kernel = Link(info.if_index).mtu();
   if (kernel && *kernel >= device.mtu) return base::Done{};
   if (kernel && device.mtu > configured_mtu_max(info)) {
     return port_error(port, "mtu",
@@ -384,9 +374,22 @@ base::Status Devices::set_addresses(const DevicesOptions& options, uint16_t inde
   return base::Done{};
 }
 
+void DeviceStats::add_to(packet::DropCounts* drops) const {
+  using packet::DropReason;
+  const auto add = [&](DropReason reason, uint64_t packets) {
+    (*drops)[static_cast<std::size_t>(reason)] += packets;
+  };
+  add(DropReason::kDeviceMissed, missed_packets);
+  add(DropReason::kDeviceError, receive_errors);
+  add(DropReason::kNoBuffers, receive_no_buffer);
+  add(DropReason::kTransmitFull, send_errors);
+}
+
 base::Status Devices::start() {
   for (std::size_t i = 0; i < ids_.size(); ++i) {
     OutputCapture output;
+    rte_eth_stats_reset(ids_[i]);
+    kernels_[i].dropped_before = dropped_at_link(static_cast<uint16_t>(i));
     const int error = rte_eth_dev_start(ids_[i]);
     const std::string log = output.finish();
     if (error != 0) {
@@ -412,17 +415,34 @@ bool Devices::link_up(uint16_t device) const {
   return rte_eth_link_get_nowait(ids_[device], &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
 }
 
-DeviceStats Devices::stats(uint16_t device) const {
+DeviceStats Devices::stats(uint16_t device) {
   rte_eth_stats s{};
   if (rte_eth_stats_get(ids_[device], &s) != 0) return {};
   return {.received_packets = s.ipackets,
           .received_bytes = s.ibytes,
           .sent_packets = s.opackets,
           .sent_bytes = s.obytes,
-          .missed_packets = s.imissed,
+          .missed_packets = std::max(s.imissed, lost_in_kernel(device)),
           .receive_errors = s.ierrors,
           .receive_no_buffer = s.rx_nombuf,
-          .send_errors = s.oerrors};
+          .send_errors = counts_refused(devices_[device].driver) ? 0 : s.oerrors};
+}
+
+// Since start(): frames for this engine that the kernel had no room for. Of net_af_xdp the driver
+// knows some of them.
+uint64_t Devices::lost_in_kernel(uint16_t device) {
+  Kernel& kernel = kernels_[device];
+  kernel.lost += kernel.sockets.take_lost();
+  return kernel.lost + dropped_at_link(device) - kernel.dropped_before;
+}
+
+uint64_t Devices::dropped_at_link(uint16_t device) const {
+  const std::string& driver = devices_[device].driver;
+  if (driver != "net_tap" && driver != "net_af_xdp") return 0;
+  // An interface that is gone has lost no more.
+  const auto drops = kernels_[device].link.drops().value_or(Link::Drops{});
+  const uint64_t now = driver == "net_tap" ? drops.sent : drops.received;
+  return std::max(now, kernels_[device].dropped_before);
 }
 
 uint32_t Devices::flatten(packet::Buffer** buffers, uint32_t count) const {

@@ -17,7 +17,8 @@
 // polled, whatever the number of workers. net_af_xdp keeps 2,048 packet buffers a queue until the
 // pool goes, does not send chains, and counts only "combined" channels, of which a veth has one.
 // net_af_packet and net_af_xdp leave VLAN tags in the frame. net_tap complains about a missing
-// `multiq` qdisc and does without.
+// `multiq` qdisc and does without. net_tap, net_af_xdp and net_vhost count frames that they did not
+// take as errors, too.
 #pragma once
 
 #include <rte_ethdev.h>
@@ -32,7 +33,10 @@
 #include "common/base/result.h"
 #include "common/net/address.h"
 #include "dataplane/packet/buffer.h"
+#include "dataplane/packet/verdict.h"
 #include "dataplane/port/device_args.h"
+#include "dataplane/port/link.h"
+#include "dataplane/port/packet_sockets.h"
 #include "dataplane/port/queues.h"
 
 namespace limpet::port {
@@ -79,6 +83,7 @@ struct DeviceInfo {
   bool promiscuous = false;
 };
 
+// Since start().
 struct DeviceStats {
   uint64_t received_packets = 0;
   uint64_t received_bytes = 0;
@@ -87,7 +92,10 @@ struct DeviceStats {
   uint64_t missed_packets = 0;     // no room in the receive queue: the workers are too slow
   uint64_t receive_errors = 0;     // bad frames
   uint64_t receive_no_buffer = 0;  // no packet buffer
-  uint64_t send_errors = 0;
+  uint64_t send_errors = 0;        // taken by transmit(), and not sent
+
+  // What was lost, by drop reason.
+  void add_to(packet::DropCounts* drops) const;
 };
 
 class Devices {
@@ -112,7 +120,8 @@ class Devices {
 
   // Does not wait for the device; false also where it does not know.
   bool link_up(uint16_t device) const;
-  DeviceStats stats(uint16_t device) const;
+  // Asks the driver, and the kernel where it knows more.
+  DeviceStats stats(uint16_t device);
 
   // At most `count` frames of a queue that is the calling worker's.
   uint32_t receive(uint16_t device, uint16_t queue, packet::Buffer** buffers,
@@ -129,6 +138,14 @@ class Devices {
   }
 
  private:
+  // What is under a software device.
+  struct Kernel {
+    Link link{0};
+    PacketSockets sockets{};      // of net_af_packet
+    uint64_t lost = 0;            // what they told so far
+    uint64_t dropped_before = 0;  // at the link, before start()
+  };
+
   Devices() = default;
 
   static base::Result<Devices> open_all(const DevicesOptions& options);
@@ -136,11 +153,14 @@ class Devices {
   base::Status configure(const DevicesOptions& options, uint16_t device);
   base::Status set_mtu(std::size_t port, uint16_t device);
   base::Status set_addresses(const DevicesOptions& options, uint16_t device);
+  uint64_t lost_in_kernel(uint16_t device);
+  uint64_t dropped_at_link(uint16_t device) const;
   // Replaces chains by copies in one segment; returns how many of the first are such now.
   uint32_t flatten(packet::Buffer** buffers, uint32_t count) const;
 
   std::vector<uint16_t> ids_;  // DPDK's, by device
   std::vector<DeviceInfo> devices_;
+  std::vector<Kernel> kernels_;  // by device
   std::vector<PortInfo> ports_;
   Queues queues_;
   rte_mempool* pool_ = nullptr;

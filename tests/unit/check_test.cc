@@ -205,6 +205,13 @@ TEST_F(Check, WhatThisHostDoesNotHaveIsMissing) {
                    "/mirroring/listen", "/state_directory"}));
 }
 
+TEST_F(Check, AReceiveQueueTooShortForABurstIsAWarning) {
+  bootstrap["ports"][1]["device"] = "net_af_packet0,iface=lo,framecnt=512";
+  const Findings found = examined();
+  EXPECT_EQ(paths_of(found.warnings), (Paths{"/worker_cores/0", "/ports/1/device"}));
+  EXPECT_TRUE(found.is_good());
+}
+
 TEST_F(Check, AReplayNeedsNoCoresOfWorkersAndNoAddresses) {
   bootstrap["worker_cores"] = {0, 1'023};
   bootstrap["api"]["listen"] = "unix:absent/api.sock";

@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -163,7 +164,7 @@ class EngineLab {
                [this](uint8_t port) { came_up.push_back(port); }}),
         views({"se1", "1.0", {4, 7}}, cores, spare, changes, retirement, watch, exchange.mirror(),
               clock, limits_of(o),
-              {[] { return std::vector<api::PortStatus>{}; },
+              {[this] { return ports; }, [this](std::size_t port) { return device_drops[port]; },
                [] { return std::vector<api::ReasonCount>{}; }, [](api::StatusView*) {},
                [](api::MetricsView*) {}}) {
     cores.publish(changes.running().snapshot);
@@ -181,6 +182,8 @@ class EngineLab {
   Reporter reporter{events, clock};
   Surroundings around;
   std::vector<bool> links{false, false};
+  std::vector<api::PortStatus> ports;                // of the status
+  std::array<packet::DropCounts, 2> device_drops{};  // by port
   std::vector<uint8_t> came_up;
   base::Status stored = base::Done{};  // what the disk answers
   std::vector<std::string> documents_stored;

@@ -1,4 +1,6 @@
 // What is seen and said of an engine: events, status, metrics; slots that left; who owns groups.
+#include <map>
+
 #include "tests/unit/engine_lab.h"
 
 namespace limpet::engine {
@@ -140,6 +142,19 @@ TEST_F(WatchTest, AServerThatNothingLeadsToIsDownWithAReason) {
   ASSERT_TRUE(view.virtual_services.at(0).servers.at(0).reason);
   EXPECT_THAT(*view.virtual_services.at(0).servers.at(0).reason, HasSubstr("no route"));
   EXPECT_FALSE(metrics().servers.at(0).up);
+}
+
+TEST_F(WatchTest, WhatADeviceLostIsAmongTheDropsOfItsPort) {
+  const auto at = [](packet::DropReason reason) { return static_cast<std::size_t>(reason); };
+  lab.ports = {{.name = "front"}, {.name = "back"}};
+  lab.device_drops[1][at(packet::DropReason::kDeviceMissed)] = 7;
+  lab.device_drops[1][at(packet::DropReason::kNoBuffers)] = 2;
+  const api::StatusView view = status();
+  ASSERT_EQ(view.ports.size(), 2u);
+  EXPECT_TRUE(view.ports[0].drops.empty());
+  std::map<std::string, uint64_t> drops;
+  for (const api::ReasonCount& drop : view.ports[1].drops) drops[drop.reason] = drop.count;
+  EXPECT_EQ(drops, (std::map<std::string, uint64_t>{{"device_missed", 7}, {"no_buffers", 2}}));
 }
 
 TEST_F(WatchTest, ViewsAreMadeInSlicesOfOneConfiguration) {

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -68,6 +69,55 @@ TEST(DeviceArgs, NonsenseIsRefused) {
                            "net_null0,", "net_null0,,a=b", "net_a b", "zz:00.1", "../net_null0"}) {
     EXPECT_FALSE(parse_device(text).ok()) << text;
   }
+}
+
+TEST(DeviceDefaults, AfPacketGetsARingForBursts) {
+  EXPECT_EQ(with_defaults(device("net_af_packet0,iface=a")).argument_text(),
+            "iface=a,framecnt=8192,blocksz=4096");
+}
+
+TEST(DeviceDefaults, LargerFramesMakeNoLargerRing) {
+  EXPECT_EQ(with_defaults(device("net_af_packet0,iface=a,framesz=16384")).argument_text(),
+            "iface=a,framesz=16384,framecnt=1024,blocksz=16384");
+}
+
+TEST(DeviceDefaults, FramesFillTheirBlocks) {
+  EXPECT_EQ(with_defaults(device("net_af_packet0,iface=a,framesz=3072")).argument_text(),
+            "iface=a,framesz=3072,framecnt=5460,blocksz=12288");
+}
+
+TEST(DeviceDefaults, WhatIsSaidStays) {
+  for (const char* text :
+       {"net_af_packet0,iface=a,framecnt=64,blocksz=8192", "net_tap0,iface=a", "net_null0"})
+    EXPECT_EQ(with_defaults(device(text)).text(), text);
+}
+
+TEST(DeviceDefaults, NonsenseIsLeftToTheDriver) {
+  for (const char* text : {"net_af_packet0,framesz=0", "net_af_packet0,framesz=2047",
+                           "net_af_packet0,framesz=4294967280", "net_af_packet0,framesz=65520"})
+    EXPECT_EQ(with_defaults(device(text)).text(), text);
+}
+
+TEST(DeviceDefaults, ASmallRingIsNamed) {
+  EXPECT_NE(what_is_small(device("net_af_packet0,iface=a,framecnt=512")), "");
+  EXPECT_EQ(what_is_small(device("net_af_packet0,iface=a,framecnt=4096")), "");
+  EXPECT_EQ(what_is_small(device("net_af_packet0,iface=a")), "");
+}
+
+TEST(DeviceLosses, AreDropsWithAReason) {
+  packet::DropCounts drops{};
+  for (int devices = 0; devices < 2; ++devices) {
+    DeviceStats{.missed_packets = 1, .receive_errors = 2, .receive_no_buffer = 3, .send_errors = 4}
+        .add_to(&drops);
+  }
+  std::map<std::string_view, uint64_t> found;
+  for (std::size_t i = 0; i < drops.size(); ++i) {
+    if (drops[i] > 0) found[packet::kDropReasonNames[i]] = drops[i];
+  }
+  EXPECT_EQ(
+      found,
+      (std::map<std::string_view, uint64_t>{
+          {"device_missed", 2}, {"device_error", 4}, {"no_buffers", 6}, {"transmit_full", 8}}));
 }
 
 TEST(ReplayDevice, LosesItsOutputFiles) {
@@ -510,6 +560,23 @@ TEST_F(PortTest, CaptureFileIsReadWithItsTimesToItsEnd) {
   }
   EXPECT_EQ(seen, (std::vector<int64_t>{1'000'010'000, 1'000'020'000, 2'500'000'000}));
   EXPECT_EQ(devices.receive(0, 0, &buffer, 1), 0u) << "the end stays the end";
+}
+
+TEST_F(PortTest, WhatADeviceHadNoBufferForIsTold) {
+  const std::string in = capture("in.pcap", {{1, 1}, {2, 2}});
+  Devices devices = must(
+      Devices::open(options({{.name = "front", .device = device("net_pcap0,rx_pcap=" + in)}})));
+  ASSERT_TRUE(devices.start().ok());
+  EXPECT_EQ(devices.stats(0).receive_no_buffer, 0u);
+  std::vector<packet::Buffer*> all;
+  while (packet::Buffer* b = packet::allocate(pool.get())) all.push_back(b);
+  packet::Buffer* buffer = nullptr;
+  EXPECT_EQ(devices.receive(0, 0, &buffer, 1), 0u);
+  EXPECT_EQ(devices.stats(0).receive_no_buffer, 1u);
+  packet::DropCounts drops{};
+  devices.stats(0).add_to(&drops);
+  EXPECT_EQ(drops[static_cast<std::size_t>(packet::DropReason::kNoBuffers)], 1u);
+  for (packet::Buffer* b : all) packet::release(b);
 }
 
 TEST_F(PortTest, AllCaptureFilesOfADeviceAreReadByOneWorker) {

@@ -91,10 +91,10 @@ std::vector<uint8_t> frame(uint8_t fill, std::size_t bytes,
   return f;
 }
 
-bool is_ours(const uint8_t* f, std::size_t bytes) {
+bool is_ours(const uint8_t* f, std::size_t bytes, uint16_t ethertype = kExperimental) {
   if (bytes < 18) return false;
   const std::size_t at = f[12] == 0x81 && f[13] == 0 ? 16 : 12;
-  return f[at] == kExperimental >> 8 && f[at + 1] == (kExperimental & 0xff);
+  return f[at] == ethertype >> 8 && f[at + 1] == (ethertype & 0xff);
 }
 
 // The other end of a wire.
@@ -166,7 +166,8 @@ struct PortWireTest : testing::Test {
   }
 
   // Polls every queue until `count` of our frames came or a second passed.
-  Frames receive(const Devices& devices, std::size_t count, std::set<uint16_t>* queues = nullptr) {
+  Frames receive(const Devices& devices, std::size_t count, std::set<uint16_t>* queues = nullptr,
+                 uint16_t ethertype = kExperimental) {
     Frames frames;
     const timing::Instant end = clock.now() + timing::seconds(1);
     while (frames.size() < count && clock.now() < end) {
@@ -175,7 +176,7 @@ struct PortWireTest : testing::Test {
         const uint32_t n = devices.receive(0, q, buffers.data(), 32);
         for (uint32_t i = 0; i < n; ++i) {
           const auto* data = packet::at<uint8_t>(buffers[i], 0);
-          if (is_ours(data, buffers[i]->data_len)) {
+          if (is_ours(data, buffers[i]->data_len, ethertype)) {
             frames.emplace_back(data, data + buffers[i]->data_len);
             if (queues != nullptr) queues->insert(q);
           }
@@ -298,6 +299,39 @@ TEST_F(PortWireTest, AfPacketFramesThatOverrunABufferAreRefused) {
       open("net_af_packet0,iface=wire0,framecnt=64,blocksz=16384,framesz=8192", 1, 1500);
   ASSERT_FALSE(devices.ok());
   EXPECT_EQ(devices.errors().front().path, "/ports/0/device");
+}
+
+TEST_F(PortWireTest, AfPacketTellsWhatTheKernelHadNoFrameFor) {
+  make_veth();
+  Devices devices = must(open("net_af_packet0,iface=wire0,framecnt=16", 1));
+  Peer peer("wire1");
+  ASSERT_TRUE(devices.start().ok());
+  for (int i = 0; i < 100; ++i) peer.send(frame(7, 60));
+  EXPECT_EQ(devices.stats(0).missed_packets, 84u);
+  EXPECT_EQ(receive(devices, 16).size(), 16u);
+  for (int i = 0; i < 20; ++i) peer.send(frame(7, 60));
+  EXPECT_EQ(devices.stats(0).missed_packets, 88u) << "what was told before counts on";
+  EXPECT_EQ(receive(devices, 16).size(), 16u);
+}
+
+TEST_F(PortWireTest, AfPacketTellsTheLossesOfAllItsQueues) {
+  make_veth();
+  Devices devices = must(open("net_af_packet0,iface=wire0,framecnt=16,qpairs=2", 1));
+  Peer peer("wire1");
+  ASSERT_TRUE(devices.start().ok());
+  for (int i = 0; i < 100; ++i) peer.send(frame(static_cast<uint8_t>(i), 60));
+  const std::size_t received = receive(devices, 32).size();
+  EXPECT_EQ(devices.stats(0).missed_packets + received, 100u);
+}
+
+TEST_F(PortWireTest, AfPacketHoldsABurstOfThousands) {
+  make_veth();
+  Devices devices = must(open("net_af_packet0,iface=wire0", 1));
+  Peer peer("wire1");
+  ASSERT_TRUE(devices.start().ok());
+  for (int i = 0; i < 8000; ++i) peer.send(frame(7, 1514));
+  EXPECT_EQ(devices.stats(0).missed_packets, 0u);
+  EXPECT_EQ(receive(devices, 8000).size(), 8000u);
 }
 
 TEST_F(PortWireTest, AfPacketOnAnInterfaceWithASmallerMtuRaisesIt) {
