@@ -134,6 +134,13 @@ base::Status Engine::open_devices() {
   auto devices = port::Devices::open(options);
   if (!devices) return devices.errors();
   devices_.emplace(std::move(devices.value()));
+  for (const port::PortInfo& p : devices_->ports()) {
+    if (devices_->devices()[p.device].kernel_reassembles) {
+      warnings_.push_back({fmt::format("/ports/{}/device", p.index),
+                           "the kernel puts IPv4 datagrams together before the device receives "
+                           "them: those larger than its frames are lost"});
+    }
+  }
   std::vector<net::Mac> macs;
   for (const port::PortInfo& p : devices_->ports()) macs.push_back(p.mac);
   around_ = surroundings(bootstrap_, macs);

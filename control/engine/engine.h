@@ -60,6 +60,8 @@ class Engine final : public api::Backend, private slowpath::Link {
 
   // Runs until a signal that ends a process. SIGHUP: the bootstrap's `document` is read again.
   void run();
+  // What the operator should know of the start, by field of the bootstrap.
+  const base::Errors& warnings() const { return warnings_; }
 
   // api::Backend
   void put_config(std::string body, api::PutOptions options,
@@ -152,6 +154,7 @@ class Engine final : public api::Backend, private slowpath::Link {
 
   std::optional<port::BufferPool> pool_;
   std::optional<port::Devices> devices_;
+  base::Errors warnings_;
   Surroundings around_;
   std::optional<StateDirectory> state_;  // used by the disk's thread when it runs
   std::unique_ptr<AsideThread> helper_;  // prepares changes

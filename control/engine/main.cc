@@ -73,13 +73,14 @@ std::optional<int> parse_options(int argc, char** argv, Options* options) {
   return std::nullopt;
 }
 
+constexpr std::string_view kWarning = "warning: ";
+
 void print(const std::string& file, const base::Errors& errors, std::string_view kind = "") {
   for (const base::Error& e : errors)
     std::cerr << file << ":" << e.path << ": " << kind << e.message << "\n";
 }
 
 void print(const std::string& file, const Findings& findings) {
-  constexpr std::string_view kWarning = "warning: ";
   print(file, findings.wrong);
   print(file, findings.missing);
   print(file, findings.warnings, kWarning);
@@ -120,6 +121,7 @@ int run_engine(const std::string& file, Findings findings) {
     print(file, engine.errors());
     return kDevice;
   }
+  print(file, engine.value()->warnings(), kWarning);
   engine.value()->run();
   return kDone;
 }

@@ -240,6 +240,7 @@ base::Status Devices::open_device(const DevicesOptions& options, std::size_t fir
   device.numa_node = rte_eth_dev_socket_id(attached.value());
   Kernel kernel{.link = Link(info.if_index)};
   if (device.driver == "net_af_packet") kernel.sockets = PacketSockets::of(info.if_index);
+  device.kernel_reassembles = kernel.sockets.reassemble();
   if (device.driver == "net_tap") kernel.link.lengthen_queue(kRingFrames);
   kernels_.push_back(std::move(kernel));
   ids_.push_back(attached.value());

@@ -81,6 +81,7 @@ struct DeviceInfo {
   bool receive_checksums = false;  // judges IPv4, TCP and UDP checksums (mbuf flags)
   bool chains = true;              // sends frames of several segments; else transmit() copies them
   bool promiscuous = false;
+  bool kernel_reassembles = false;  // IPv4 datagrams arrive whole, cut to the device's frames
 };
 
 // Since start().

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <linux/if_packet.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <charconv>
@@ -10,6 +11,24 @@
 #include <memory>
 #include <optional>
 #include <string_view>
+
+namespace {
+
+// In the option's value the upper half is the kind of the group and its flags.
+constexpr uint32_t kDefragment = uint32_t{PACKET_FANOUT_FLAG_DEFRAG} << 16;
+
+}  // namespace
+
+extern "C" int setsockopt(int fd, int level, int option, const void* value,
+                          socklen_t bytes) noexcept {
+  uint32_t group = 0;
+  if (level == SOL_PACKET && option == PACKET_FANOUT && value != nullptr && bytes == sizeof group) {
+    std::memcpy(&group, value, sizeof group);
+    group &= ~kDefragment;
+    value = &group;
+  }
+  return static_cast<int>(syscall(SYS_setsockopt, fd, level, option, value, bytes));
+}
 
 namespace limpet::port {
 namespace {
@@ -56,6 +75,13 @@ uint64_t PacketSockets::take_lost() {
     if (getsockopt(fd, SOL_PACKET, PACKET_STATISTICS, &stats, &bytes) == 0) lost += stats.tp_drops;
   }
   return lost;
+}
+
+bool PacketSockets::reassemble() const {
+  for (const int fd : fds_) {
+    if ((group_of(fd).value_or(0) & kDefragment) != 0) return true;
+  }
+  return false;
 }
 
 }  // namespace limpet::port

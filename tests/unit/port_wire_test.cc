@@ -6,6 +6,7 @@
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -88,6 +89,41 @@ std::vector<uint8_t> frame(uint8_t fill, std::size_t bytes,
   }
   f[at++] = kExperimental >> 8;
   f[at++] = kExperimental & 0xff;
+  return f;
+}
+
+// A piece of a UDP datagram that has `bytes` bytes behind the IPv4 header; `fragment` is the
+// header's field of flags and offset.
+std::vector<uint8_t> ipv4_fragment(uint16_t fragment, uint16_t bytes) {
+  constexpr std::size_t kHeaderBytes = 20;
+  std::vector<uint8_t> f = frame(9, RTE_ETHER_HDR_LEN + kHeaderBytes + bytes);
+  f[12] = RTE_ETHER_TYPE_IPV4 >> 8;
+  f[13] = RTE_ETHER_TYPE_IPV4 & 0xff;
+  const auto total = static_cast<uint16_t>(kHeaderBytes + bytes);
+  const auto high = [](uint16_t v) { return static_cast<uint8_t>(v >> 8); };
+  const auto low = [](uint16_t v) { return static_cast<uint8_t>(v); };
+  // Nobody looks at the checksum on the way.
+  const std::array<uint8_t, kHeaderBytes> ip{0x45,
+                                             0,
+                                             high(total),
+                                             low(total),
+                                             0,
+                                             77,
+                                             high(fragment),
+                                             low(fragment),
+                                             64,
+                                             IPPROTO_UDP,
+                                             0,
+                                             0,
+                                             10,
+                                             1,
+                                             0,
+                                             2,
+                                             10,
+                                             1,
+                                             0,
+                                             100};
+  std::copy(ip.begin(), ip.end(), f.begin() + RTE_ETHER_HDR_LEN);
   return f;
 }
 
@@ -332,6 +368,22 @@ TEST_F(PortWireTest, AfPacketHoldsABurstOfThousands) {
   for (int i = 0; i < 8000; ++i) peer.send(frame(7, 1514));
   EXPECT_EQ(devices.stats(0).missed_packets, 0u);
   EXPECT_EQ(receive(devices, 8000).size(), 8000u);
+}
+
+TEST_F(PortWireTest, AfPacketReceivesFragmentsAsTheyCame) {
+  make_veth();
+  for (const char* device : {"net_af_packet0,iface=wire0", "net_af_packet0,iface=wire0,qpairs=2"}) {
+    Devices devices = must(open(device, 1));
+    EXPECT_FALSE(devices.devices()[0].kernel_reassembles);
+    Peer peer("wire1");
+    ASSERT_TRUE(devices.start().ok());
+    std::vector<std::vector<uint8_t>> pieces;
+    for (const int fragment : {0x2000, 100}) {
+      pieces.push_back(ipv4_fragment(static_cast<uint16_t>(fragment), 800));
+      peer.send(pieces.back());
+    }
+    EXPECT_EQ(receive(devices, 2, nullptr, RTE_ETHER_TYPE_IPV4), pieces);
+  }
 }
 
 TEST_F(PortWireTest, AfPacketOnAnInterfaceWithASmallerMtuRaisesIt) {
