@@ -119,8 +119,8 @@ class Replay final : private slowpath::Link {
     options.seed = random_.next();
     core_ = std::make_unique<worker::Core>(
         options, *shared_, pool_->get(),
-        std::make_unique<packet::Reassembler>(kDatagramsMax, timing::seconds(2), -1), clock_.now(),
-        &memory_);
+        std::make_unique<packet::Reassembler>(reassembly_options(1, limits), shared_->hash),
+        clock_.now(), &memory_);
     slowpath::Link& link = *this;
     slow_path_ = std::make_unique<slowpath::SlowPath>(link, base::Random(random_.next()));
     return base::Done{};

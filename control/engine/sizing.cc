@@ -75,6 +75,14 @@ uint64_t megabytes(uint64_t bytes) {
 
 }  // namespace
 
+packet::Reassembler::Options reassembly_options(uint32_t workers, const Limits& limits) {
+  constexpr uint32_t kPiecesMax = 8192;
+  return {.datagrams_max = 1024,
+          .pieces_max =
+              std::clamp(limits.buffers / 4 / workers, packet::Reassembler::kPiecesMax, kPiecesMax),
+          .timeout = timing::seconds(2)};
+}
+
 port::BufferPoolOptions pool_options(const config::Bootstrap& bootstrap, const Limits& limits) {
   port::BufferPoolOptions options;
   options.buffers = limits.buffers;

@@ -9,13 +9,12 @@
 #include "common/base/limits.h"
 #include "common/base/result.h"
 #include "control/config/bootstrap.h"
+#include "dataplane/packet/reassembler.h"
 #include "dataplane/port/memory.h"
 #include "dataplane/port/pool.h"
 #include "dataplane/snapshot/snapshot.h"
 
 namespace limpet::engine {
-
-inline constexpr uint32_t kDatagramsMax = 1024;  // being reassembled, on each core
 
 struct Limits {
   uint32_t entries = 0;  // persist entries, over all cores
@@ -55,6 +54,10 @@ std::size_t source_port_blocks(const snapshot::Snapshot& snapshot);
 // Whether a document that needs this many blocks can be served; the error says what they need, what
 // there is, and what to raise.
 base::Status check_source_ports(const SourcePortShare& share, std::size_t blocks);
+
+// Of each core's. Pieces that wait for others have a quarter of all buffers, if that is enough for
+// a datagram on each core.
+packet::Reassembler::Options reassembly_options(uint32_t workers, const Limits& limits);
 
 port::BufferPoolOptions pool_options(const config::Bootstrap& bootstrap, const Limits& limits);
 

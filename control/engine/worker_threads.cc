@@ -56,8 +56,8 @@ WorkerThreads::WorkerThreads(const config::Bootstrap& bootstrap, const Options& 
     o.wall_origin = options.wall_origin;
     cores_.push_back(std::make_unique<worker::Core>(
         o, *shared_, pool,
-        std::make_unique<packet::Reassembler>(kDatagramsMax, timing::seconds(2),
-                                              port::numa_node_of(w)),
+        std::make_unique<packet::Reassembler>(reassembly_options(workers, options.limits),
+                                              shared_->hash),
         clock.now(), memory_[w].get()));
     loops_.push_back(std::make_unique<worker::Loop>(worker::Loop::Options{w, bootstrap.idle_sleep},
                                                     *cores_[w], wiring_, devices,

@@ -22,8 +22,8 @@
 #include "common/base/limits.h"
 #include "common/timing/time.h"
 #include "dataplane/l4/forwarder.h"
-#include "dataplane/packet/fragment.h"
 #include "dataplane/packet/parse.h"
+#include "dataplane/packet/reassembler.h"
 #include "dataplane/worker/job.h"
 #include "dataplane/worker/steer.h"
 

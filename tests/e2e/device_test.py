@@ -145,6 +145,43 @@ class LossesOverXdp(Losses):
     lab_options = {"device": "af_xdp"}
 
 
+class Datagrams(LabTest):
+    """Datagrams of many pieces, both ways."""
+
+    SIZES = (1400, 1472, 1473, 2000, 3000, 4000, 9000, 11_800, 13_000, 20_000, 40_000, 60_000)
+
+    def test_whole_datagrams_pass_both_ways(self):
+        self.apply(timeout_s=60)
+        wrong = []
+        for client in (self.lab.clients["v4"][0], self.lab.clients["v6"][0]):
+            for size in self.SIZES:
+                payload = bytes(i * 7 % 251 for i in range(size))
+                answer = self.lab.udp(client, payload=payload, tries=2, timeout_s=1)
+                if answer is None or answer[2] != payload:
+                    wrong.append((client, size, answer and len(answer[2])))
+        self.assertEqual(wrong, [], drops(self.engine))
+
+    def test_echo_requests_of_many_pieces_are_answered(self):
+        self.apply(timeout_s=60)
+        wrong = []
+        for target in self.lab.vips.values():
+            for size in self.SIZES:
+                ping = self.lab.client.run("ping", "-c", "2", "-i", "0.01", "-W", "1", "-s", str(size), target,
+                                           check=False)
+                if ping.returncode != 0:
+                    wrong.append((target, size))
+        self.assertEqual(wrong, [], drops(self.engine))
+
+
+class DatagramsOfTwoWorkers(Datagrams):
+    engine_options = {"worker_cores": [0, 1]}
+
+
+class DatagramsOfTwoQueues(Datagrams):
+    lab_options = {"device_arguments": ",qpairs=2"}
+    engine_options = {"worker_cores": [0, 1]}
+
+
 class SmallRings(unittest.TestCase):
     def test_a_ring_too_short_for_a_burst_is_a_warning_at_the_start(self):
         with Lab() as lab:

@@ -192,14 +192,16 @@ class Engine:
 class Lab:
     """Builds the lab; as a context manager it is gone afterwards.
 
-    device: af_packet, af_xdp or tap: what the engine's ports are.
+    device: af_packet, af_xdp or tap: what the engine's ports are; device_arguments: more of DPDK's.
     """
 
-    def __init__(self, *, one_armed=False, device="af_packet", name=None, detached=False, mtu=1500):
+    def __init__(self, *, one_armed=False, device="af_packet", device_arguments="", name=None, detached=False,
+                 mtu=1500):
         if os.geteuid() != 0:
             raise PermissionError("the lab makes network namespaces: it needs root")
         self.name = name or f"limpet-{os.getpid()}-{os.urandom(2).hex()}"
         self.one_armed, self.device, self.detached, self.mtu = one_armed, device, detached, mtu
+        self.device_arguments = device_arguments
         self.namespaces, self.processes, self.engines = [], [], []
         self.folder = tempfile.mkdtemp(prefix=self.name + "-")
         os.chmod(self.folder, 0o755)
@@ -332,7 +334,7 @@ class Lab:
             device = {"af_packet": f"net_af_packet{i},iface={link}",
                       "af_xdp": f"net_af_xdp{i},iface={link}",
                       "tap": f"net_tap{i},iface=lt{i}"}[self.device]
-            found[link] = (device, addresses[link])
+            found[link] = (device + self.device_arguments, addresses[link])
         return found
 
     # ── The engine ──────────────────────────────────────────────────────────────────────────────

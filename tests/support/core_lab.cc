@@ -132,8 +132,12 @@ CoreLab::CoreLab(const Options& options)
                             .push = options.push,
                             .heartbeats = options.heartbeats};
     std::unique_ptr<packet::Reassembler> reassembler;
-    if (options.reassemble)
-      reassembler = std::make_unique<packet::Reassembler>(64, timing::seconds(2), -1);
+    if (options.reassemble) {
+      reassembler = std::make_unique<packet::Reassembler>(
+          packet::Reassembler::Options{
+              .datagrams_max = 64, .pieces_max = 1024, .timeout = timing::seconds(2)},
+          shared_->hash);
+    }
     cores_.push_back(std::make_unique<worker::Core>(o, *shared_, pool_.pool(),
                                                     std::move(reassembler), clock.now(),
                                                     std::pmr::get_default_resource()));

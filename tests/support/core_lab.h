@@ -59,8 +59,7 @@ class CoreLab {
     uint32_t entries = 1024;
     uint32_t buffers = 512;
     uint32_t servers = 3;
-    // With it cores put fragments together; it takes its memory from DPDK, so an EAL must run.
-    bool reassemble = false;
+    bool reassemble = false;  // cores put fragments together
     replication::Rings::Capacity rings{};
     bool push = false;  // replication::Replica::Options
     bool heartbeats = false;

@@ -1,7 +1,6 @@
 // Fragments through whole cores: put together, forwarded with their flow, cut again where the next
-// link needs it. Reassembly takes its memory from DPDK, so this binary starts a small EAL.
+// link needs it.
 #include <gtest/gtest.h>
-#include <rte_eal.h>
 
 #include <algorithm>
 
@@ -19,21 +18,6 @@ using support::Frame;
 using support::Sent;
 using timing::seconds;
 
-class SmallEal : public testing::Environment {
- public:
-  void SetUp() override {
-    std::vector<std::string> words = {
-        "forwarder_fragment_test", "--no-huge", "--no-pci", "--no-shconf",      "-m", "64",
-        "--no-telemetry",          "-l",        "0",        "--log-level=error"};
-    std::vector<char*> arguments;
-    for (std::string& word : words) arguments.push_back(word.data());
-    ASSERT_GE(rte_eal_init(static_cast<int>(arguments.size()), arguments.data()), 0);
-  }
-  void TearDown() override { rte_eal_cleanup(); }
-};
-
-const auto* const kEal = testing::AddGlobalTestEnvironment(new SmallEal);
-
 std::string text_of(std::size_t size) {
   std::string text(size, ' ');
   for (std::size_t i = 0; i < size; ++i) text[i] = static_cast<char>('a' + i * 7 % 26);
@@ -50,10 +34,10 @@ class ForwarderFragments : public testing::TestWithParam<Family> {
   std::size_t ip_header() const { return v4() ? 20 : 40; }
 
   std::vector<Sent> send_in_pieces(CoreLab& lab, const Frame& whole, uint8_t port,
-                                   bool backwards = false) {
+                                   bool backwards = false, std::size_t bytes = 600) {
     Frame f = whole;
     if (port == 1) f.to = support::mac(support::kBackMac);
-    auto pieces = support::fragments_of(f, 600, 77);
+    auto pieces = support::fragments_of(f, bytes, 77);
     if (backwards) std::reverse(pieces.begin(), pieces.end());
     std::vector<Sent> out;
     for (const Bytes& piece : pieces) {  // one by one: of different lengths, at different cores
@@ -124,6 +108,21 @@ TEST_P(ForwarderFragments, AreCutAgainWhereTheLinkNeedsIt) {
   }
   EXPECT_EQ(joined.substr(8), text);
   EXPECT_EQ(lab.buffers().in_use(), 0u);
+}
+
+TEST_P(ForwarderFragments, OfTheLargestDatagramPass) {
+  CoreLab lab({.cores = 2, .reassemble = true});
+  const std::string text = text_of(65'535 - 48);
+  const auto out =
+      send_in_pieces(lab, support::udp({client(0), 1000, vip(), 80}, text), 0, false, 1280);
+  std::string arrived;
+  for (const Sent& s : out) {
+    EXPECT_EQ(support::sums_wrong(s.bytes), "");
+    EXPECT_LE(s.bytes.size(), 1514u);
+    const std::size_t headers = 14 + (v4() ? 20 : 48) + (arrived.empty() ? 8 : 0);
+    arrived.append(s.bytes.begin() + static_cast<long>(headers), s.bytes.end());
+  }
+  EXPECT_EQ(arrived, text);
 }
 
 TEST_P(ForwarderFragments, OfATcpSegmentReachItsFlow) {
