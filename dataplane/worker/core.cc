@@ -34,11 +34,12 @@ Core::Core(const Options& options, Shared& shared, rte_mempool* pool,
       reassembler_(std::move(reassembler)),
       now_(now),
       steered_(options.cores) {
+  // has_room() is asked before a burst; tests let more arrive.
+  static_assert(kTurnPacketsMax >= base::kBurstPacketsMax);
   arrived_.reserve(2 * kTurnPacketsMax);
-  waiting_.reserve(2 * kTurnPacketsMax);
-  mine_.reserve(4 * kTurnPacketsMax);
-  for (auto& queue : steered_) queue.reserve(4 * kTurnPacketsMax);
-  jobs_.reserve(16);
+  waiting_.reserve(2 * kTurnPacketsMax + options.cores * base::kBurstPacketsMax);
+  mine_.reserve(arrived_.capacity() + waiting_.capacity());
+  for (auto& queue : steered_) queue.reserve(kSteeredMax);
 }
 
 Core::~Core() {
@@ -57,7 +58,7 @@ void Core::arrive(Buffer* frame, const packet::IngressSet& ports) {
   ++counters.rx_packets;
   counters.rx_bytes += bytes;
   if (wrong) return output_.drop(frame, *wrong, packet::meta(frame).port);
-  arrived_.push_back(frame);
+  put(&arrived_, frame);
 }
 
 void Core::begin(const snapshot::Snapshot& s, timing::Instant now) {
@@ -75,7 +76,9 @@ void Core::message(const ControlMessage& m) {
   if (m.kind == ControlMessage::Kind::kNeighbor) {
     forwarder_.neighbors().apply(m.neighbor);
   } else {
-    jobs_.push_back(m.job);
+    m.job->next = nullptr;
+    (first_job_ == nullptr ? first_job_ : last_job_->next) = m.job;
+    last_job_ = m.job;
   }
 }
 
@@ -117,13 +120,18 @@ void Core::place(Buffer* buffer) {
   }
   for (;;) {
     const Steerer::Target to = steerer_.of(buffer, *snapshot_);
-    if (to.core != options_.index) return steered_[to.core].push_back(buffer);
+    if (to.core != options_.index) return steer(buffer, to.core);
     if (m.kind == Kind::kFragment) return judge_fragment(buffer);
     if (!to.tentative || forwarder_.knows_flow(buffer)) break;
     m.owner_asked = true;
   }
   forwarder_.expect(buffer);
-  mine_.push_back(buffer);
+  put(&mine_, buffer);
+}
+
+void Core::steer(Buffer* buffer, uint32_t to) {
+  if (steered_[to].size() == kSteeredMax) return output_.drop(buffer, DropReason::kSteerRingFull);
+  put(&steered_[to], buffer);
 }
 
 // UDP for a port's own address that no service is for: another engine's, for the control thread.
@@ -173,7 +181,7 @@ void Core::end() {
     reassembler_->release_expired(now_, base::kBurstPacketsMax);
     count_fragments(0);  // which port a late piece came by is not kept
   }
-  if (!jobs_.empty()) work_on_job();
+  if (first_job_ != nullptr) work_on_job();
   stats_.flows.set(forwarder_.flows().size());
   stats_.entries.set(replica_.table().size());
   stats_.records.set(replica_.table().records());
@@ -182,7 +190,7 @@ void Core::end() {
 }
 
 void Core::work_on_job() {
-  switch (jobs_.front()->kind) {
+  switch (first_job_->kind) {
     case Job::Kind::kDelete:
       return delete_slice();
     case Job::Kind::kInspect:
@@ -190,19 +198,19 @@ void Core::work_on_job() {
     case Job::Kind::kExplain:
       return explain();
     case Job::Kind::kClock:
-      jobs_.front()->clock = replica_.next_stamp();
+      first_job_->clock = replica_.next_stamp();
       return finish_job();
   }
 }
 
 void Core::finish_job() {
-  Job& job = *jobs_.front();
-  jobs_.erase(jobs_.begin());
+  Job& job = *first_job_;
+  first_job_ = job.next;
   job.done.store(true, std::memory_order_release);
 }
 
 void Core::delete_slice() {
-  Job& job = *jobs_.front();
+  Job& job = *first_job_;
   persist::Table& table = replica_.table();
   if (job.whole_scopes && job.at == 0) {
     for (const snapshot::Scope& scope : snapshot_->scopes) {
@@ -235,7 +243,7 @@ timing::Instant Core::deadline_of(const persist::Entry& entry, const snapshot::S
 }
 
 void Core::inspect_slice() {
-  Job& job = *jobs_.front();
+  Job& job = *first_job_;
   const std::size_t end = std::min<std::size_t>(job.wanted.size(), job.at + kJobEntriesPerTurn);
   while (job.at < end) {
     // A batch of one scope.
@@ -260,7 +268,7 @@ void Core::inspect_slice() {
 }
 
 void Core::explain() {
-  Job& job = *jobs_.front();
+  Job& job = *first_job_;
   job.version = snapshot_->version;
   const auto* vs = snapshot_->find(job.vip, job.protocol, job.vip_port);
   if (vs == nullptr) return finish_job();

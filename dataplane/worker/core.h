@@ -19,6 +19,7 @@
 #include <span>
 #include <vector>
 
+#include "common/base/assert.h"
 #include "common/base/limits.h"
 #include "common/timing/time.h"
 #include "dataplane/l4/forwarder.h"
@@ -86,7 +87,8 @@ class Core {
   ~Core();
 
   void arrive(packet::Buffer* frame, const packet::IngressSet& ports);
-  void collect(packet::Buffer* steered) { waiting_.push_back(steered); }
+  // At most base::kBurstPacketsMax a turn from each other core.
+  void collect(packet::Buffer* steered) { put(&waiting_, steered); }
   void begin(const snapshot::Snapshot& s, timing::Instant now);
   // `take()` calls begin() with the newest snapshot: a message came from one that is newer.
   template <class Take>
@@ -124,6 +126,7 @@ class Core {
   uint32_t fragments_pending() const { return reassembler_ ? reassembler_->pending() : 0; }
 
   static constexpr uint32_t kTurnPacketsMax = 512;
+  static constexpr uint32_t kSteeredMax = 2048;  // to a core and turn: what a ring holds
   static constexpr uint32_t kJobEntriesPerTurn = 256;
   static constexpr uint32_t kSweepRecordsPerTurn = 256;
   static constexpr uint32_t kRecordsBusy = 2;  // looked at each turn for their deadlines
@@ -133,7 +136,13 @@ class Core {
   static constexpr timing::Duration kIdleLooksInterval{20'000};
 
  private:
+  // The lists below were made as long as they can get: a worker allocates nothing.
+  static void put(std::vector<packet::Buffer*>* list, packet::Buffer* buffer) {
+    LIMPET_ASSERT(list->size() < list->capacity());
+    list->push_back(buffer);
+  }
   void place(packet::Buffer* buffer);
+  void steer(packet::Buffer* buffer, uint32_t to);
   bool is_heartbeat(const packet::Meta& m) const;
   void judge_fragment(packet::Buffer* fragment);
   void count_fragments(uint8_t port);
@@ -165,7 +174,8 @@ class Core {
   std::vector<packet::Buffer*> waiting_;  // steered here by others
   std::vector<packet::Buffer*> mine_;     // to be judged here
   std::vector<std::vector<packet::Buffer*>> steered_;
-  std::vector<Job*> jobs_;
+  Job* first_job_ = nullptr;  // by Job::next; the one that is worked on
+  Job* last_job_ = nullptr;
   bool did_work_ = false;
   timing::Instant looked_at_;  // when kRecordsIdle were looked at
 };

@@ -48,6 +48,7 @@ struct Job {
     kClock,    // a stamp that is above all that this core has made or seen
   } kind = Kind::kInspect;
   std::atomic<bool> done{false};
+  Job* next = nullptr;  // of the core's
 
   // kDelete
   EntryFilter filter;
