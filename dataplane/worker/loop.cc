@@ -59,10 +59,14 @@ bool Loop::turn(timing::Instant now) {
   return worked;
 }
 
+// A turn begins with the queue at which the one before had to stop, else with the next in turn.
 bool Loop::receive() {
+  const std::vector<port::ReceiveQueue>& queues = devices_.queues().receive[options_.worker];
   bool worked = false;
-  for (const port::ReceiveQueue& q : devices_.queues().receive[options_.worker]) {
-    if (!core_.has_room()) break;
+  std::size_t visited = 0;
+  for (; visited < queues.size() && core_.has_room(); ++visited) {
+    const std::size_t at = first_queue_ + visited;
+    const port::ReceiveQueue& q = queues[at < queues.size() ? at : at - queues.size()];
     Buffer* frames[base::kBurstPacketsMax];
     const uint32_t n = devices_.receive(q.device, q.queue, frames, base::kBurstPacketsMax);
     worked = worked || n > 0;
@@ -73,6 +77,8 @@ bool Loop::receive() {
       core_.arrive(frames[i], ports);
     }
   }
+  first_queue_ += visited < queues.size() ? visited : 1;
+  if (first_queue_ >= queues.size()) first_queue_ -= queues.size();
   return worked;
 }
 

@@ -19,7 +19,7 @@ namespace limpet::worker {
 
 // Everything that crosses threads besides snapshots and counters.
 struct Wiring {
-  static constexpr uint32_t kPacketRing = 2048;
+  static constexpr uint32_t kPacketRing = Core::kSteeredMax;
   static constexpr uint32_t kMessageRing = 1024;
 
   Wiring(uint32_t workers, std::pmr::memory_resource* memory)
@@ -78,6 +78,7 @@ class Loop {
   snapshot::Reader reader_;
   const timing::Clock& clock_;
   std::vector<std::vector<packet::Ingress>> ingress_;  // by device
+  std::size_t first_queue_ = 0;                        // of the next turn
 };
 
 }  // namespace limpet::worker
