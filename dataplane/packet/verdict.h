@@ -81,7 +81,7 @@ inline constexpr std::array<std::string_view, kDropReasons> kDropReasonNames = {
     "device_missed",
     "device_error",
     "transmit_full",
-    "no_buffers",
+    "no_buffer",
     "rate_limited",
     "unhandled"};
 

@@ -12,7 +12,7 @@ from lab import Lab, wait_until
 from runner import LabTest, main
 
 STREAMS = 8
-LOSSES = {"device_missed", "device_error", "no_buffers", "transmit_full"}
+LOSSES = {"device_missed", "device_error", "no_buffer", "transmit_full"}
 SINK = """
 import selectors, socket, sys, threading
 def serve(address):

@@ -154,7 +154,7 @@ TEST_F(WatchTest, WhatADeviceLostIsAmongTheDropsOfItsPort) {
   EXPECT_TRUE(view.ports[0].drops.empty());
   std::map<std::string, uint64_t> drops;
   for (const api::ReasonCount& drop : view.ports[1].drops) drops[drop.reason] = drop.count;
-  EXPECT_EQ(drops, (std::map<std::string, uint64_t>{{"device_missed", 7}, {"no_buffers", 2}}));
+  EXPECT_EQ(drops, (std::map<std::string, uint64_t>{{"device_missed", 7}, {"no_buffer", 2}}));
 }
 
 TEST_F(WatchTest, ViewsAreMadeInSlicesOfOneConfiguration) {

@@ -117,7 +117,7 @@ TEST(DeviceLosses, AreDropsWithAReason) {
   EXPECT_EQ(
       found,
       (std::map<std::string_view, uint64_t>{
-          {"device_missed", 2}, {"device_error", 4}, {"no_buffers", 6}, {"transmit_full", 8}}));
+          {"device_missed", 2}, {"device_error", 4}, {"no_buffer", 6}, {"transmit_full", 8}}));
 }
 
 TEST(ReplayDevice, LosesItsOutputFiles) {
