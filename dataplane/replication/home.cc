@@ -368,7 +368,7 @@ Outcome Replica::make_room(const Scope& scope, Instant since) {
       wanted += rings_.claims.from(c).to(options_.core).size();
     wanted = std::min<std::size_t>(wanted, kEvictionsMax);
   }
-  // What has expired must refuse nobody, even where nothing is purged.
+  // What has expired or is doubtful must refuse nobody, even where nothing is purged.
   const bool expired_only = !scope.purge;
   while (evicting_.size() < wanted && nobody_at_[expired_only] != now_) {
     if (looks_ + looks_of_search() > kLooksPerTurn) return Outcome::kWait;
@@ -390,6 +390,12 @@ Outcome Replica::make_room(const Scope& scope, Instant since) {
     recall(victim, home);
   }
   return evicting_.empty() ? Outcome::kFull : Outcome::kWait;
+}
+
+// Nobody has confirmed it in the time that a handshake has.
+bool Replica::is_doubtful(const Entry& record, const Scope* scope) const {
+  if (record.confirmed || scope == nullptr) return false;
+  return now_ >= record.last + std::min(timeout_of(record, *scope), persist::kEmbryonicTimeout);
 }
 
 // The record to give way, of a bounded sample; embryonic ones first. A confirmed one that its
@@ -414,7 +420,7 @@ Replica::Idle Replica::longest_idle(Instant since, bool expired_only) {
       continue;
     }
     const bool in_use = record->confirmed && home.copies != 0 && record->last >= since;
-    if (expired_only ? !over : in_use) continue;
+    if (expired_only ? !over && !is_doubtful(*record, scope) : in_use) continue;
     const auto rank = [&](const Entry& e) { return std::pair(e.confirmed, idle_since(e)); };
     if (idle.longest == nullptr || rank(*record) < rank(*idle.longest)) idle.longest = record;
   }

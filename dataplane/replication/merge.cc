@@ -134,19 +134,20 @@ Entry* Replica::reserve_record(const Scope& scope, const persist::Key& key) {
   return record;
 }
 
-// Where the table is full a husk gives way, or (where that is the policy) the longest idle of a
-// sample, if nobody here has a copy of it and it has been idle longer than what comes.
+// Where the table is full a husk gives way, or one of a sample that nobody here has a copy of: an
+// embryonic one (a doubtful one where nothing is purged), or (where that is the policy) the longest
+// idle, if it has been idle longer than what comes.
 bool Replica::adopt_record(const Meeting& x) {
   Entry* record = reserve_record(x.scope, x.m.key);
   if (record == nullptr && husks_ > 0) {
     if (take_husks_place()) record = reserve_record(x.scope, x.m.key);
     if (record == nullptr) return wait();
   }
-  if (record == nullptr && x.scope.purge) {
+  if (record == nullptr) {
     if (looks_ + looks_of_search() > kLooksPerTurn) return wait();
-    Entry* victim = longest_idle(persist::kNoActivity, false).longest;
+    Entry* victim = longest_idle(persist::kNoActivity, !x.scope.purge).longest;
     if (victim != nullptr && table_.home(*victim).copies == 0 &&
-        (!victim->confirmed || idle_since(*victim) < x.m.act_at)) {
+        (!victim->confirmed || (x.scope.purge && idle_since(*victim) < x.m.act_at))) {
       if (!end(*victim, victim->confirmed ? counters_.evicted_idle : counters_.evicted_embryonic))
         return false;
       record = reserve_record(x.scope, x.m.key);

@@ -309,7 +309,9 @@ class Replica {
   uint32_t looks_of_search() const {
     return table_.home_places() <= kExactRecords ? table_.home_places() : kSampleRecords;
   }
+  // `expired_only`: where nothing is purged.
   Idle longest_idle(timing::Instant since, bool expired_only);
+  bool is_doubtful(const persist::Entry& record, const snapshot::Scope* scope) const;
   void recall(persist::Entry& record, persist::Home& home);
   // How the mirror is told that a binding has gone: where it leaves a tombstone.
   struct Farewell {

@@ -229,6 +229,26 @@ TEST_F(ReplicationEviction, WithNoPurgeAnExpiredBindingGivesWayNevertheless) {
   EXPECT_NE(lab.record(Lab::key(1)), nullptr);
 }
 
+TEST_F(ReplicationEviction, WithNoPurgeAnEmbryonicBindingGivesWayOnceItHadTheTimeOfAHandshake) {
+  ASSERT_EQ(lab.at(0).remove(*lab.record(Lab::key(0))), Outcome::kDone);
+  lab.settle();
+  lab.bind_datagram(1, Lab::key(5));
+  lab.open(1, Lab::key(5), true);
+  lab.scope().purge = false;
+  lab.publish_to_all();
+  lab.pass(timing::milliseconds(9'999));
+  ASSERT_TRUE(lab.claim(2, Lab::key(7)));
+  lab.settle();
+  EXPECT_EQ(lab.answer(2).reason, Reason::kTableFull);
+  lab.forget_heard();
+  lab.pass(milliseconds(1));
+  ASSERT_TRUE(lab.claim(2, Lab::key(7)));
+  lab.settle();
+  EXPECT_EQ(lab.answer(2).kind, Down::Kind::kUpdate);
+  EXPECT_TRUE(lab.nowhere(Lab::key(5)));
+  EXPECT_TRUE(lab.everywhere(Lab::key(1)));
+}
+
 TEST_F(ReplicationEviction, HomesOwnPacketWaitsForItToo) {
   EXPECT_EQ(lab.create(0, Lab::key(7), 0).outcome, Outcome::kWait);
   for (const uint32_t c : {1u, 2u}) lab.drain(c);
@@ -693,6 +713,25 @@ TEST_F(ReplicationMerge, IntoAFullTableIsRefusedAndCounted) {
   EXPECT_EQ(lab.record(Lab::key(1)), nullptr);
   EXPECT_EQ(lab.at(0).counters().merges_refused.get(), 1u);
   EXPECT_EQ(lab.bindings.count(), 4u);
+}
+
+TEST_F(ReplicationMerge, AnEmbryonicBindingThatNobodyHasACopyOfGivesWayAlsoWithNoPurge) {
+  Lab alone({.cores = 1, .limit = 1});
+  alone.scope().purge = false;
+  alone.publish_to_all();
+  ASSERT_EQ(alone.create(0, Lab::key(14), 0, true).outcome, Outcome::kDone);
+  const persist::Merge news{.scope = alone.scope().slot,
+                            .version = alone.version(),
+                            .key = Lab::key(1),
+                            .record = live(5, 2)};
+  ASSERT_TRUE(alone.rings.merges[0].push(news));
+  alone.settle();
+  EXPECT_EQ(alone.record(Lab::key(1)), nullptr);
+  alone.pass(seconds(10));
+  ASSERT_TRUE(alone.rings.merges[0].push(news));
+  alone.settle();
+  EXPECT_NE(alone.record(Lab::key(1)), nullptr);
+  EXPECT_EQ(alone.record(Lab::key(14)), nullptr);
 }
 
 TEST_F(ReplicationMerge, ABindingMadeAfterwardsHasALaterStamp) {
