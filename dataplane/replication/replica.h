@@ -246,7 +246,11 @@ class Replica {
     const timing::Instant own = record.deadline(timeout);
     if (!record.confirmed || !shares(scope)) return own;
     const persist::Activity& a = table_.activity(record);
-    return std::max(own, a.act_at + timeout + slack(a.held, timeout, scope));
+    // Its clock may have been behind: then its stamp was, but not its client.
+    const timing::Instant others = a.others_held_at();
+    const bool theirs_is_later = others > a.act_at + kHeldGrain;
+    const timing::Instant act_at = theirs_is_later ? others : a.act_at;
+    return std::max(own, act_at + timeout + slack(a.held || theirs_is_later, timeout, scope));
   }
   // The same without the time for what may not have been told yet, where nothing is left to be
   // told: what only we have said to be held is over T after its last close on any of our cores.
@@ -271,6 +275,8 @@ class Replica {
   static constexpr uint32_t kLooksPerTurn = 32768;  // at records, in search of one to give way
   static constexpr uint32_t kHuskLooks = 1024;      // the same, for a husk
   static constexpr uint32_t kClosesPerTurn = 32;
+  // Of Activity::others_held_at().
+  static constexpr timing::Duration kHeldGrain = timing::milliseconds(1);
   static constexpr uint32_t kEarlyRoundsMax = 3;  // in stock
 
   // As a core (copy.cc).

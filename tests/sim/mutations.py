@@ -207,9 +207,10 @@ CLUSTER_MUTATIONS = [
      [(MERGE, "  stamps_.observe(std::max({m.record.stamp, m.record.deleted, m.record.act}), wall());\n",
        "")], []),
     (122, "the creator grants itself no slack",
-     [(REPLICA, "    return std::max(own, a.act_at + timeout + slack(a.held, timeout, scope));",
+     [(REPLICA, "    return std::max(own, act_at + timeout + slack(a.held || theirs_is_later, timeout, scope));",
        "    const bool ours = persist::StampClock::node_of(a.act) >> 6 == options_.node >> 6;\n"
-       "    return std::max(own, a.act_at + timeout + slack(a.held && !ours, timeout, scope));")],
+       "    return std::max(own, act_at + timeout +\n"
+       "                         slack((a.held && !ours) || theirs_is_later, timeout, scope));")],
      REPLICAS),
     (123, "activity after an idle gap is not announced at once",
      [(REPLICA, "    if (announcing_ && !home.holding) announce_activity(record, home);\n", "")],

@@ -410,6 +410,20 @@ TEST_F(ReplicationPeers, TheCreatorGivesItselfTheSameTime) {
   EXPECT_TRUE(is_husk());
 }
 
+// The peer's clock is behind ours, and it has not heard of us yet.
+TEST_F(ReplicationPeers, WhatAPeerHeldLaterCountsThoughItsStampIsLower) {
+  Record theirs = live(0, lab.now, true, lab.now);
+  hold();
+  const Instant held = lab.now + seconds(1);
+  pass(seconds(2));
+  theirs.stamp = ours().stamp;
+  ASSERT_LT(theirs.act, ours().act);
+  merge(theirs, held);
+  lab.close(1, key());
+  EXPECT_EQ(ours().act, activity().act) << "ours is what is told";
+  EXPECT_GE(lab.at(0).deadline(*lab.record(key()), lab.scope()), held + kT + kR);
+}
+
 TEST_F(ReplicationPeers, WhatWeAloneHeldIsListedByItsLastClose) {
   hold_at_home();
   const Instant held = lab.now;
