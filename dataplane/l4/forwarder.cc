@@ -25,8 +25,10 @@ constexpr uint32_t kPortStride = 251;  // between attempts
 constexpr uint32_t kPiecesMax = 64;
 // A datagram's flow that was used so lately is in use.
 constexpr timing::Duration kInUse = timing::seconds(1);
-// A client that sends again so much later is not a forged datagram.
-constexpr timing::Duration kComesAgain = timing::seconds(1);
+
+bool is_udp(const Flow& flow) {
+  return flow.protocol == packet::kProtocolUdp;
+}
 
 bool opens(const Meta& m) {
   return (m.tcp_flags & (packet::kTcpSyn | packet::kTcpAck | packet::kTcpRst | packet::kTcpFin)) ==
@@ -79,6 +81,8 @@ Forwarder::Forwarder(const Options& options, const base::KeyedHash& hash, base::
 
 void Forwarder::use(const snapshot::Snapshot& s) {
   if (snapshot_ == &s && version_ == s.version) return;
+  // Until the sweep has been through, whatever comes meanwhile.
+  rerouted_ = rerouted_ && s.routes_since <= version_;
   snapshot_ = &s;
   version_ = s.version;
   sweep_at_ = 0;
@@ -200,7 +204,7 @@ Forwarder::Standing Forwarder::standing(const Flow& flow) const {
 // Datagrams are no connection: where the policy chooses another server for a client whose server is
 // down, it does so at once (SPEC 2.5).
 bool Forwarder::moves(const Flow& flow) const {
-  if (flow.protocol != packet::kProtocolUdp || flow.per_packet) return false;
+  if (!is_udp(flow) || flow.per_packet) return false;
   const auto* server = snapshot_->server(flow.server_slot);
   if (server == nullptr || (server->state != snapshot::ServerState::kDown && server->reachable))
     return false;
@@ -558,7 +562,8 @@ void Forwarder::bind_again(Flow& flow) {
       return;
     }
     if (!replica_.is_home(scope->slot, key)) return ask_again(flow, *scope, key, server->id);
-    const auto made = replica_.create(*scope, key, server->id, {.since = replica_.now()});
+    const auto made = replica_.create(*scope, key, server->id,
+                                      {.since = replica_.now(), .datagram = is_udp(flow)});
     if (made.outcome == replication::Outcome::kWait) return;
     entry = made.entry;
   } else if (!replica_.may_use(*entry, *scope)) {
@@ -568,7 +573,7 @@ void Forwarder::bind_again(Flow& flow) {
   if (entry == nullptr || entry->server != server->id) return;
   bind(flow, *entry);
   ++entry->open;
-  replica_.use(*entry);
+  replica_.use(*entry, is_udp(flow));
   replica_.confirm(*entry);
 }
 
@@ -680,7 +685,7 @@ void Forwarder::track_udp(Flow& flow, Direction direction, Instant now) {
     if (flow.state == FlowState::kUnanswered) enter(flow, FlowState::kAnswered);
     // Of a translation it may be another one than when that was made.
     if (flow.confirmed && !flow.per_packet) return;
-  } else if (flow.confirmed || !Tick::of(now - kComesAgain).reached(flow.opened)) {
+  } else if (flow.confirmed || !Tick::of(now - persist::kComesAgain).reached(flow.opened)) {
     return;
   }
   flow.confirmed = true;
@@ -872,7 +877,7 @@ bool Forwarder::sweep(Instant now) {
   }
   for (uint32_t i = 0; i < kSweepFlowsPerTurn && !swept_; ++i) {
     if (sweep_at_ >= flows_.high_water()) {
-      swept_ = true;
+      swept_ = rerouted_ = true;
       break;
     }
     Flow& flow = flows_[sweep_at_++];
@@ -882,8 +887,10 @@ bool Forwarder::sweep(Instant now) {
     switch (fate_of(flow)) {
       case Fate::kGoesOn:
         gauge(flow);
-        find_server(flow);
-        if (flow.client_mac.is_zero()) find_client(flow);
+        if (!rerouted_) {
+          find_server(flow);
+          if (flow.client_mac.is_zero()) find_client(flow);
+        }
         break;
       case Fate::kReset:
         reset_both(flow, now);

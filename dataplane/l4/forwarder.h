@@ -269,6 +269,7 @@ class Forwarder {
   uint32_t sweep_at_ = 0;
   uint32_t pen_at_ = 0;
   bool swept_ = true;
+  bool rerouted_ = true;  // ports and routes have not changed since the flows' next hops were found
 };
 
 }  // namespace limpet::l4

@@ -61,7 +61,9 @@ void Forwarder::ask_again(Flow& flow, const snapshot::Scope& scope, const persis
   if (slot != nullptr) return;  // its home is being asked, or will be
   slot = pen_.add(hash, scope.slot, key, replica_.now());
   if (slot == nullptr) return;
-  if (!replica_.claim(scope, key, nullptr, {.server = server, .exact = true, .if_none = true}))
+  const bool datagram = flow.protocol == packet::kProtocolUdp;
+  if (!replica_.claim(scope, key, nullptr,
+                      {.server = server, .exact = true, .if_none = true, .datagram = datagram}))
     return pen_.remove(hash, *slot);
   slot->claimed = true;
   slot->version = snapshot_->version;

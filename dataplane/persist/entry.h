@@ -19,6 +19,9 @@ namespace limpet::persist {
 // then (or its timeout, if shorter).
 inline constexpr timing::Duration kEmbryonicTimeout = timing::seconds(10);
 
+// A client that sends a datagram again so much later is there: nobody forged the first.
+inline constexpr timing::Duration kComesAgain = timing::seconds(1);
+
 inline constexpr uint32_t kNoHome = UINT32_MAX;
 
 struct Entry {

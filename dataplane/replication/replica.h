@@ -137,6 +137,7 @@ class Replica {
 
   // A connection is about to use the entry, perhaps of datagrams.
   void use(persist::Entry& entry, bool datagram = false) {
+    if (datagram && !entry.confirmed && comes_again(entry)) confirm(entry);
     entry.last = now_;
     entry.datagram = entry.datagram || datagram;
     if (entry.is_home()) active(entry);
@@ -394,6 +395,12 @@ class Replica {
   bool forget_tombstone(const persist::Merge& m);
   void answer_fence();
   uint32_t next_serial() { return ++serial_ == 0 ? ++serial_ : serial_; }
+  // Whether a datagram that has just come is a second one of its client's, as far as is known here.
+  bool comes_again(const persist::Entry& entry) const {
+    if (!entry.datagram || entry.last == persist::kNoActivity) return false;
+    const timing::Instant first = entry.is_home() ? table_.home(entry).created : entry.last;
+    return now_ - first >= persist::kComesAgain;
+  }
   bool room(Bits cores);
   bool wait() {
     ++counters_.waited;
