@@ -168,13 +168,19 @@ class Soak {
     auto& server = lab_.world.server(f, random_.below(4));  // the fifth is always up
     const bool down = server.state == snapshot::ServerState::kUp;
     server.state = down ? snapshot::ServerState::kDown : snapshot::ServerState::kUp;
-    down_[server.address.to_string()] = down;
+    const std::string address = server.address.to_string();
+    down_[address] = down;
     lab_.publish();
+    if (!down) return;
+    // Its UDP flows end now.
+    for (auto& [client, e] : expected_) {
+      if (e.server == address) e.until = std::min(e.until, lab_.clock.now() + kTimeout);
+    }
   }
 
   void drain() {
     while (!open_.empty()) close(static_cast<uint32_t>(open_.size() - 1));
-    lab_.advance(seconds(60), milliseconds(20));
+    lab_.advance(seconds(130), milliseconds(20));
     auto& forwarder = lab_.core().forwarder();
     require(forwarder.flows().size() == 0, "flows are left", number_);
     require(lab_.ports_in_use() == 0, "source ports are left", number_);

@@ -444,7 +444,7 @@ TEST_F(ReplicationPeers, WhatAPeerHeldNotLongAgoIsListedWithItsTime) {
 
 TEST_F(ReplicationPeers, WhatWasHeldBeforeACrashIsListedWithItsTime) {
   Record before = live(0, lab.now, true, lab.now);
-  persist::StampClock ours(kOurRank << Replica::Options::kCoreBits);
+  persist::StampClock ours(persist::Maker{kOurRank, 0}.number());
   before.act = ours.at(Lab::kWallOrigin + timing::Duration{lab.now.ns}, {});
   merge(before, lab.now, 1, {});
   EXPECT_EQ(lab.at(0).known_deadline(*lab.record(key()), lab.scope()), lab.now + kT + kR);

@@ -7,9 +7,9 @@
 // One thread drives all cores in turn. A client opens a connection (SYN, SYN-ACK, ACK) and resets
 // it; "once": that was all; "returning": it comes back four times, each time to another core than
 // before. Then its time runs out, and the binding with all copies ends. Its first core has nothing
-// to do with its home. Fifty thousand come, and as many connections close, in a second; with --peers
-// activity and last closes are announced, and counted. One core, which sends nothing, shows what the
-// packets alone cost.
+// to do with its home. Fifty thousand come, and as many connections close, in a second; with
+// --peers activity and last closes are announced, and counted. One core, which sends nothing, shows
+// what the packets alone cost.
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
