@@ -18,6 +18,7 @@ namespace {
 constexpr uint32_t kServers = 16;
 constexpr std::size_t kSourceAt = 26;  // in a frame: IPv4 source address
 constexpr std::size_t kPortAt = 34;    // TCP source port
+constexpr std::size_t kSequenceAt = 38;
 constexpr std::size_t kFlagsAt = 47;
 constexpr std::size_t kNats = 4096;
 
@@ -102,6 +103,12 @@ FrameBytes Engine::frame(uint32_t i, uint16_t port, uint8_t tcp_flags) const {
   out.bytes[kPortAt] = static_cast<uint8_t>(port >> 8);
   out.bytes[kPortAt + 1] = static_cast<uint8_t>(port);
   out.bytes[kFlagsAt] = tcp_flags;
+  // Both sides begin with the pattern's number.
+  if ((tcp_flags & packet::kTcpSyn) == 0) ++out.bytes[kSequenceAt + 3];
+  if ((tcp_flags & packet::kTcpAck) != 0) {
+    std::memcpy(&out.bytes[kSequenceAt + 4], &pattern_.bytes[kSequenceAt], 4);
+    ++out.bytes[kSequenceAt + 7];
+  }
   return out;
 }
 

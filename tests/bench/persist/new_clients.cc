@@ -120,6 +120,8 @@ class Life {
     std::swap_ranges(bytes, bytes + 6, bytes + 6);         // MAC addresses
     std::swap_ranges(bytes + 26, bytes + 30, bytes + 30);  // IPv4 addresses
     std::swap_ranges(bytes + 34, bytes + 36, bytes + 36);  // ports
+    std::copy(bytes + 38, bytes + 42, bytes + 42);  // it acknowledges what it begins with itself
+    ++bytes[45];
     bytes[47] = packet::kTcpSyn | packet::kTcpAck;
     b->ol_flags = RTE_MBUF_F_RX_IP_CKSUM_GOOD | RTE_MBUF_F_RX_L4_CKSUM_GOOD;
   }
