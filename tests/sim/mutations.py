@@ -143,6 +143,8 @@ MUTATIONS = [
     (35, "a recalled core takes a datagram's flow for a half-open connection",
      [(COPY, "const bool counts = !embryonic || (!m.evicting && (m.datagram || copy->datagram));",
        "const bool counts = !embryonic;")], []),
+    (36, "a handshake that is complete late moves the binding that was made meanwhile",
+     [(HOME, "if (m.exact && !m.if_none) {", "if (m.exact) {")], []),
 ]
 
 CLUSTER_MUTATIONS = [
