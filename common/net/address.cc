@@ -27,18 +27,30 @@ std::optional<Address> Address::parse(std::string_view text) {
   const std::string copy(text);
   std::array<uint8_t, 16> raw{};
   if (inet_pton(AF_INET, copy.c_str(), raw.data()) == 1) return v4(raw.data());
-  if (inet_pton(AF_INET6, copy.c_str(), raw.data()) == 1) return v6(raw.data());
-  return std::nullopt;
+  if (inet_pton(AF_INET6, copy.c_str(), raw.data()) != 1) return std::nullopt;
+  const Address address = v6(raw.data());
+  if (address.zone() != 0) return std::nullopt;
+  return address;
+}
+
+std::optional<Address> Address::parse_zoned(std::string_view text) {
+  const auto percent = text.find('%');
+  const auto address = parse(text.substr(0, percent));
+  if (!address || percent == std::string_view::npos) return address;
+  const auto zone = parse_decimal<uint16_t>(text.substr(percent + 1), UINT16_MAX);
+  if (!zone || *zone == 0 || !address->is_link_local_v6()) return std::nullopt;
+  return address->in_zone(*zone);
 }
 
 std::string Address::to_string() const {
   char text[INET6_ADDRSTRLEN];
   if (is_v4()) {
     inet_ntop(AF_INET, v4_bytes(), text, sizeof text);
-  } else {
-    inet_ntop(AF_INET6, bytes(), text, sizeof text);
+    return text;
   }
-  return text;
+  const Address bare = in_zone(0);
+  inet_ntop(AF_INET6, bare.bytes(), text, sizeof text);
+  return zone() == 0 ? text : std::string(text) + "%" + std::to_string(zone());
 }
 
 Address Address::masked(uint8_t bits) const {
@@ -80,15 +92,29 @@ Address Address::next() const {
   return out;
 }
 
-std::optional<Prefix> Prefix::parse(std::string_view text) {
-  const auto slash = text.find('/');
-  const auto address = Address::parse(text.substr(0, slash));
+namespace {
+
+// `slash` is where the address, which was read, ends.
+std::optional<Prefix> with_length(const std::optional<Address>& address, std::string_view text,
+                                  std::size_t slash) {
   if (!address) return std::nullopt;
   const uint8_t whole = address_bits(address->family());
   if (slash == std::string_view::npos) return Prefix{*address, whole};
   const auto length = parse_decimal<uint8_t>(text.substr(slash + 1), whole);
   if (!length) return std::nullopt;
   return Prefix{*address, *length};
+}
+
+}  // namespace
+
+std::optional<Prefix> Prefix::parse(std::string_view text) {
+  const auto slash = text.find('/');
+  return with_length(Address::parse(text.substr(0, slash)), text, slash);
+}
+
+std::optional<Prefix> Prefix::parse_zoned(std::string_view text) {
+  const auto slash = text.find('/');
+  return with_length(Address::parse_zoned(text.substr(0, slash)), text, slash);
 }
 
 std::string Prefix::to_string() const {

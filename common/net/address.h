@@ -1,6 +1,12 @@
 // Addresses, prefixes, MACs, endpoints. An Address is always 16 bytes; IPv4 is held mapped
 // (::ffff:a.b.c.d, RFC 4291 2.5.5.2), so tables, keys and hashes are written once for both
 // families.
+//
+// A link-local IPv6 address means one host on each link (RFC 4007 6): the link, its zone, is part
+// of the address. It stands in the second 16 bits, which are zero on the wire (RFC 4291 2.5.6), so
+// tables, keys and hashes need not know. The parser puts it in, whatever writes packets leaves it
+// out. (IPv4's 169.254/16 has no such place, and hosts that use it on two links are advised
+// against, RFC 3927 3: one address, one host.)
 #pragma once
 
 #include <array>
@@ -42,11 +48,13 @@ class Address {
     return a;
   }
 
-  // Dotted quad or IPv6 text (RFC 4291 2.2); nothing for anything else. A mapped IPv6 text yields
-  // the IPv4 address.
+  // Dotted quad or IPv6 text (RFC 4291 2.2) without a zone; nothing for anything else, fe80:1::2
+  // included. A mapped IPv6 text yields the IPv4 address.
   static std::optional<Address> parse(std::string_view text);
+  // The same; a link-local address may have its zone: "fe80::2%1" (RFC 4007 11.2).
+  static std::optional<Address> parse_zoned(std::string_view text);
 
-  // "10.0.0.1" or RFC 5952 text.
+  // "10.0.0.1" or RFC 5952 text; with the zone, if it has one.
   std::string to_string() const;
 
   Family family() const { return is_v4() ? Family::kV4 : Family::kV6; }
@@ -76,6 +84,21 @@ class Address {
     return is_v4() ? (bytes_[12] == 169 && bytes_[13] == 254)
                    : (bytes_[0] == 0xfe && (bytes_[1] & 0xc0) == 0x80);
   }
+  bool is_link_local_v6() const { return (word(0) & 0xc0ffu) == 0x80feu; }  // on little endian
+
+  // Where a link-local IPv6 address is: zone_of() a port. 0: not said, or it is no such address.
+  uint16_t zone() const {
+    return is_link_local_v6() ? static_cast<uint16_t>(bytes_[2] << 8 | bytes_[3]) : uint16_t{0};
+  }
+  // A link-local IPv6 address in that zone, or in none (0); others are the same everywhere.
+  Address in_zone(uint16_t zone) const {
+    Address out = *this;
+    if (!is_link_local_v6()) return out;
+    out.bytes_[2] = static_cast<uint8_t>(zone >> 8);
+    out.bytes_[3] = static_cast<uint8_t>(zone);
+    return out;
+  }
+
   bool is_broadcast() const { return is_v4() && word(3) == 0xffffffffu; }
 
   // The solicited-node multicast group of an IPv6 address (RFC 4291 2.7.1).
@@ -102,6 +125,14 @@ class Address {
 
 static_assert(sizeof(Address) == 16 && alignof(Address) == 8);
 
+// The zone that is the link of a port of this index.
+constexpr uint16_t zone_of(uint8_t port) {
+  return static_cast<uint16_t>(port + 1);
+}
+constexpr uint8_t port_of_zone(uint16_t zone) {
+  return static_cast<uint8_t>(zone - 1);
+}
+
 constexpr uint8_t address_bits(Family family) {
   return family == Family::kV4 ? 32 : 128;
 }
@@ -113,6 +144,8 @@ struct Prefix {
 
   // "10.0.0.1/24"; without a slash the whole address. Nothing for anything else, "/024" included.
   static std::optional<Prefix> parse(std::string_view text);
+  // The same of an address that may have a zone: "fe80::%1/64" (RFC 4007 11.7).
+  static std::optional<Prefix> parse_zoned(std::string_view text);
   std::string to_string() const;
 
   Family family() const { return address.family(); }

@@ -143,9 +143,19 @@ bool QueryReader::flag(std::string_view name) {
 net::Address QueryReader::required_address(std::string_view name) {
   const std::string value = required_text(name);
   if (value.empty()) return {};
-  const auto address = net::Address::parse(value);
+  const auto address = net::Address::parse_zoned(value);
   if (!address) fail(name, fmt::format("\"{}\" is not an IP address", value));
+  if (address) check_zone(name, {*address, net::address_bits(address->family())});
   return address.value_or(net::Address{});
+}
+
+void QueryReader::check_zone(std::string_view name, const net::Prefix& clients) {
+  constexpr uint8_t kBitsBeforeZone = 16;
+  const net::Address& address = clients.address;
+  if (clients.length <= kBitsBeforeZone || !address.is_link_local_v6() || address.zone() != 0)
+    return;
+  fail(name, fmt::format("\"{0}\" is another client on each port: {0}%1 on the first",
+                         address.to_string()));
 }
 
 EntryFilter QueryReader::entry_filter() {
@@ -154,10 +164,10 @@ EntryFilter QueryReader::entry_filter() {
   filter.pool = text("pool");
   filter.tenant = text("tenant");
   if (const auto client = text("client")) {
-    const auto prefix = net::Prefix::parse(*client);
+    const auto prefix = net::Prefix::parse_zoned(*client);
     if (!prefix) {
       fail("client", fmt::format("\"{}\" is neither an IP address nor a prefix", *client));
-    } else if (client->find('/') == std::string::npos) {
+    } else if (check_zone("client", *prefix); client->find('/') == std::string::npos) {
       filter.client = prefix->address;
     } else {
       filter.client = prefix->network();

@@ -62,6 +62,8 @@ class QueryReader {
 
  private:
   void fail(std::string_view name, std::string message);
+  // A link-local client has to say on which port it is.
+  void check_zone(std::string_view name, const net::Prefix& clients);
 
   const Target& target_;
   base::Errors errors_;

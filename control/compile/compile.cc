@@ -215,7 +215,7 @@ void Compiler::collect_addresses() {
   auto& own = out_.own_addresses;
   for (const snapshot::Port& port : out_.ports) {
     for (const net::Prefix& prefix : port.addresses)
-      own.push_back({prefix.address, Kind::kPort, true});
+      own.push_back({prefix.address.in_zone(net::zone_of(port.index)), Kind::kPort, true});
   }
   for (const net::Address& address : environment_.snat) own.push_back({address, Kind::kSnat, true});
   for (std::size_t i = 0; i < document_.virtual_services.size(); ++i) {

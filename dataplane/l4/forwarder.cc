@@ -338,9 +338,11 @@ void Forwarder::reply(Buffer* buffer, uint8_t port, net::Mac to) {
   output_.send(buffer);
 }
 
-const net::Address* Forwarder::own_address(uint8_t port, Family family) const {
+// A link-local one is known on its link only (RFC 6724 rule 2).
+const net::Address* Forwarder::own_address(uint8_t port, const net::Address& to) const {
   for (const net::Prefix& p : snapshot_->ports[port].addresses) {
-    if (p.family() == family) return &p.address;
+    const bool reaches = !p.address.is_link_local_v6() || to.is_link_local_v6();
+    if (p.family() == to.family() && reaches) return &p.address;
   }
   return nullptr;
 }
@@ -378,8 +380,8 @@ Flow* Forwarder::open(Buffer* buffer, const snapshot::VirtualService& vs, const 
     if (open_translated(*flow, server, now)) return opened(flow);
     ++server_counters_[server.slot.value].snat_exhausted;
     *why = DropReason::kSnatExhausted;
-  } else if (snapshot_->pools[vs.pool.value].has_address(flow->client)) {
-    if (open_hairpin(*flow, now)) return opened(flow);
+  } else if (!can_keep_address(vs, flow->client)) {
+    if (open_shown_as_port(*flow, now)) return opened(flow);
     *why = DropReason::kSnatExhausted;
   } else {
     flow->source = flow->client;
@@ -405,11 +407,17 @@ bool Forwarder::insert(Flow& flow, Instant now) {
   return flows_.insert(flow);
 }
 
-// A server that connects to its own virtual service, its address kept: the answers would not come
-// back this way. It gets the address of our port, and a port of this core's slice that no flow of
-// this server has.
-bool Forwarder::open_hairpin(Flow& flow, Instant now) {
-  const net::Address* source = own_address(flow.server_interface, flow.client.family());
+// Not of a server that connects to its own virtual service: the answers would not come back this
+// way. Nor of a client with a link-local address, which must not leave its link (RFC 4291 2.5.6).
+bool Forwarder::can_keep_address(const snapshot::VirtualService& vs,
+                                 const net::Address& client) const {
+  return client.zone() == 0 && !snapshot_->pools[vs.pool.value].has_address(client);
+}
+
+// A client that cannot keep its address gets that of our port, and a port of this core's slice that
+// no flow of this server has.
+bool Forwarder::open_shown_as_port(Flow& flow, Instant now) {
+  const net::Address* source = own_address(flow.server_interface, flow.server);
   if (source == nullptr) return false;
   flow.source = *source;
   const PortSlice slice = PortSlice::of(core_, cores_);
@@ -750,7 +758,7 @@ void Forwarder::answer_error(Buffer* buffer, packet::IcmpReply what, DropReason 
   const uint8_t port = m.port;
   const net::Mac to = m.source_mac;
   output_.count(why, port);
-  const net::Address* from = own_address(port, m.family);
+  const net::Address* from = own_address(port, m.source);
   // A port without an address of this family speaks as the address the packet was for.
   const net::Address source = from != nullptr ? *from : m.destination;
   if (!reply_limit_.allow(now)) {
@@ -825,14 +833,16 @@ void Forwarder::icmp(Buffer* buffer) {
   if (m.ttl <= 1) return output_.drop(buffer, DropReason::kTtlExceeded);
   Flow& flow = flows_[ref.index];
   // An error about a packet to the server is for the client, and the other way round. The router
-  // that sends it keeps its address; the far end's own becomes the one the receiver knows it by.
+  // that sends it keeps its address, unless that is link-local; then, and of the far end itself, it
+  // becomes the one that the receiver knows the far end by.
+  const bool local = m.source.zone() != 0;
   if (ref.direction == Direction::kToClient) {
-    const net::Address from = m.source == flow.server ? flow.vip : m.source;
+    const net::Address from = m.source == flow.server || local ? flow.vip : m.source;
     packet::translate_quote(buffer, {flow.client, flow.vip, flow.client_port, flow.vip_port}, from,
                             flow.client);
     transmit(buffer, side_of(flow, Direction::kToClient));
   } else {
-    const net::Address from = m.source == flow.client ? flow.source : m.source;
+    const net::Address from = m.source == flow.client || local ? flow.source : m.source;
     packet::translate_quote(buffer, {flow.server, flow.source, flow.server_port, flow.source_port},
                             from, flow.server);
     transmit(buffer, side_of(flow, Direction::kToServer));

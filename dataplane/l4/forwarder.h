@@ -199,7 +199,8 @@ class Forwarder {
   Flow* open(packet::Buffer* buffer, const snapshot::VirtualService& vs, const Choice& choice,
              timing::Instant now, packet::DropReason* why);
   bool insert(Flow& flow, timing::Instant now);
-  bool open_hairpin(Flow& flow, timing::Instant now);
+  bool can_keep_address(const snapshot::VirtualService& vs, const net::Address& client) const;
+  bool open_shown_as_port(Flow& flow, timing::Instant now);
   Flow* opened(Flow* flow);
   bool open_translated(Flow& flow, const snapshot::Server& server, timing::Instant now);
   void give_port_back(const Flow& flow, timing::Instant now);
@@ -240,7 +241,7 @@ class Forwarder {
   void transmit_frame(packet::Buffer* buffer, const Side& side, uint8_t arrived);
   void prefetch_binding(const packet::Meta& m);
   void reply(packet::Buffer* buffer, uint8_t port, net::Mac to);
-  const net::Address* own_address(uint8_t port, net::Family family) const;
+  const net::Address* own_address(uint8_t port, const net::Address& to) const;
   uint32_t next_datagram_id() { return datagram_id_ += cores_; }
 
   const uint32_t core_;

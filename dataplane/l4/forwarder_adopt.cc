@@ -3,11 +3,11 @@
 // here; only the flow is missing. It is made from the client's binding, which peers have told.
 //
 // What is asked for, every time: a virtual service whose group engines take over from one another
-// (snapshot: `adopts`); a plain segment of an established connection (ACK, neither SYN nor RST);
-// the client's binding, confirmed, at its home; its server still in the pool and not to be reset;
-// of a segment from a server, that it is the binding's server and serves one VIP and port only. Who
-// made the binding says nothing: with preempt a group comes back, and with it connections that
-// other engines opened by bindings of ours.
+// (snapshot: `adopts`); a client that can keep its address; a plain segment of an established
+// connection (ACK, neither SYN nor RST); the client's binding, confirmed, at its home; its server
+// still in the pool and not to be reset; of a segment from a server, that it is the binding's
+// server and serves one VIP and port only. Who made the binding says nothing: with preempt a group
+// comes back, and with it connections that other engines opened by bindings of ours.
 //
 // A binding that moved has had two servers: a connection may be older than that. A server says by
 // its segments whose it is. To a client's segment the binding's server answers first; if it resets
@@ -77,7 +77,8 @@ bool Forwarder::adopt_from_server(Buffer* buffer, Instant now, const Grant& gran
 bool Forwarder::adopt(Buffer* buffer, const Adoption& a, Instant now, const Grant& grant) {
   const Meta& m = packet::meta(buffer);
   const snapshot::Scope* scope = snapshot_->scope(a.vs.scope);
-  if (!is_established(m) || scope == nullptr || grant.nothing) return false;
+  if (!is_established(m) || scope == nullptr || grant.nothing || !can_keep_address(a.vs, a.client))
+    return false;
   const auto key = persist::Key::of(scope->key_of(a.client));
   persist::Entry* entry = replica_.find(*scope, key);
   if (entry == nullptr)

@@ -34,6 +34,7 @@ struct FamilyTraits<Family::kV4> {
   static Address source(const Header& h) { return Address::v4(h.source); }
   static Address destination(const Header& h) { return Address::v4(h.destination); }
   static uint32_t word(const Address& a, std::size_t) { return a.v4_word(); }
+  static void write_address(uint8_t* to, const Address& a) { std::memcpy(to, a.v4_bytes(), 4); }
   static void set_length(Header& h, std::size_t l4_bytes) {
     h.total_bytes = static_cast<uint16_t>(kHeaderBytes + l4_bytes);
   }
@@ -63,8 +64,8 @@ struct FamilyTraits<Family::kV4> {
     h.fragment = kIpv4DontFragment;
     h.ttl = kReplyTtl;
     h.protocol = protocol;
-    std::memcpy(h.source, source.v4_bytes(), sizeof h.source);
-    std::memcpy(h.destination, destination.v4_bytes(), sizeof h.destination);
+    write_address(h.source, source);
+    write_address(h.destination, destination);
     h.checksum = checksum_of(sum_of(&h, kHeaderBytes));
   }
 };
@@ -82,7 +83,14 @@ struct FamilyTraits<Family::kV6> {
 
   static Address source(const Header& h) { return Address::v6(h.source); }
   static Address destination(const Header& h) { return Address::v6(h.destination); }
-  static uint32_t word(const Address& a, std::size_t i) { return a.word(i); }
+  // As it goes on the wire: without a zone.
+  static uint32_t word(const Address& a, std::size_t i) {
+    return i == 0 && a.is_link_local_v6() ? a.word(0) & 0xffffu : a.word(i);
+  }
+  static void write_address(uint8_t* to, const Address& a) {
+    std::memcpy(to, a.bytes(), 16);
+    if (a.is_link_local_v6()) to[2] = to[3] = 0;
+  }
   static void set_length(Header& h, std::size_t l4_bytes) {
     h.payload_bytes = static_cast<uint16_t>(l4_bytes);
   }
@@ -99,8 +107,8 @@ struct FamilyTraits<Family::kV6> {
     set_length(h, l4_bytes);
     h.next_header = protocol;
     h.hop_limit = kReplyTtl;
-    std::memcpy(h.source, source.bytes(), sizeof h.source);
-    std::memcpy(h.destination, destination.bytes(), sizeof h.destination);
+    write_address(h.source, source);
+    write_address(h.destination, destination);
   }
 };
 
@@ -113,10 +121,8 @@ void replace_addresses(typename FamilyTraits<F>::Header& header, const Address& 
     delta.replace(load<uint32_t>(&header.source[4 * i]), Traits::word(source, i));
     delta.replace(load<uint32_t>(&header.destination[4 * i]), Traits::word(destination, i));
   }
-  std::memcpy(header.source, F == Family::kV4 ? source.v4_bytes() : source.bytes(),
-              sizeof header.source);
-  std::memcpy(header.destination, F == Family::kV4 ? destination.v4_bytes() : destination.bytes(),
-              sizeof header.destination);
+  Traits::write_address(header.source, source);
+  Traits::write_address(header.destination, destination);
 }
 
 // The sum of the pseudo header in front of a transport (RFC 9293 3.1, RFC 8200 8.1).

@@ -124,8 +124,10 @@ std::optional<Quote> parse_quote(Buffer* buffer) {
   Quote quote;
   with_family(m.family, [&]<Family F>() {
     const auto& ip = *at<typename FamilyTraits<F>::Header>(buffer, layout->l3_offset);
-    quote.source = FamilyTraits<F>::source(ip);
-    quote.destination = FamilyTraits<F>::destination(ip);
+    // Where the error comes from the quoted packet went: no link-local one goes farther.
+    const uint16_t zone = net::zone_of(m.port);
+    quote.source = FamilyTraits<F>::source(ip).in_zone(zone);
+    quote.destination = FamilyTraits<F>::destination(ip).in_zone(zone);
   });
   const auto* l4 = at<uint8_t>(buffer, layout->l4_offset);
   quote.source_port = net::byte_swap(load<uint16_t>(l4));

@@ -18,8 +18,9 @@ struct Quote {
   uint8_t protocol = 0;
 };
 
-// Reads the quote of a kIcmpError; nothing when it is cut before the ports, is itself a later
-// fragment, or carries no TCP or UDP. Never reads past the packet.
+// Reads the quote of a kIcmpError, link-local addresses in the zone of its port; nothing when it is
+// cut before the ports, is itself a later fragment, or carries no TCP or UDP. Never reads past the
+// packet.
 std::optional<Quote> parse_quote(Buffer* buffer);
 
 // Rewrites an error so that it says what the other side sent: the quoted addresses and ports become

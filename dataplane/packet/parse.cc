@@ -32,9 +32,11 @@ struct Words {
 
   bool is_unspecified() const { return (high | low) == 0; }
   bool is_multicast() const { return (high & 0xff) == 0xff; }
-  // ff00::/8, ::, ::1, and IPv4 in disguise (::ffff:0:0/96), which must not come as IPv6.
+  bool is_link_local() const { return (high & 0xc0ff) == 0x80fe; }
+  // ff00::/8, ::, ::1, link-local with something where zones stand, and IPv4 in disguise
+  // (::ffff:0:0/96), which must not come as IPv6.
   bool is_martian() const {
-    if (high != 0) return is_multicast();
+    if (high != 0) return is_multicast() || (is_link_local() && (high & 0xffff0000) != 0);
     return low == 0 || low == 0x0100000000000000u || (low & 0xffffffffu) == 0xffff0000u;
   }
 };
@@ -221,6 +223,13 @@ Verdict walk_extensions(Buffer* buffer, ExtensionWalk& walk) {
   }
 }
 
+// From here on the packet's link-local addresses are those of its port's link.
+void put_in_zone(Meta& m) {
+  const uint16_t zone = net::zone_of(m.port);
+  m.source = m.source.in_zone(zone);
+  m.destination = m.destination.in_zone(zone);
+}
+
 Verdict parse_ipv6(Buffer* buffer, Meta& m, bool verify) {
   const uint32_t l3 = m.l3_offset;
   if (!pull_up(buffer, l3 + static_cast<uint32_t>(sizeof(Ipv6Header))))
@@ -242,6 +251,7 @@ Verdict parse_ipv6(Buffer* buffer, Meta& m, bool verify) {
   const bool unspecified = source.is_unspecified();  // only neighbour discovery may
   if ((!unspecified && source.is_martian()) || source == destination)
     return DropReason::kMartianSource;
+  const bool link_local = source.is_link_local() || destination.is_link_local();
   const bool multicast = destination.is_multicast();
   if (!multicast && destination.is_martian()) return DropReason::kNotForUs;
 
@@ -255,6 +265,7 @@ Verdict parse_ipv6(Buffer* buffer, Meta& m, bool verify) {
   if (walk.fragment) [[unlikely]] {
     if (unspecified) return DropReason::kMartianSource;
     if (multicast) return DropReason::kNotForUs;
+    if (link_local) put_in_zone(m);
     m.fragment_id = walk.id;
     return judge_fragment(m, walk.offset_more & 0xfff8u, (walk.offset_more & 1) != 0, 0);
   }
@@ -266,7 +277,10 @@ Verdict parse_ipv6(Buffer* buffer, Meta& m, bool verify) {
   }
   if (unspecified) return DropReason::kMartianSource;
   if (multicast) return DropReason::kNotForUs;
-  return parse_transport<Family::kV6>(buffer, m, verify);
+  const Verdict verdict = parse_transport<Family::kV6>(buffer, m, verify);
+  if (link_local && (m.kind == Kind::kFlow || m.kind == Kind::kIcmpError)) [[unlikely]]
+    put_in_zone(m);
+  return verdict;
 }
 
 }  // namespace

@@ -32,6 +32,8 @@ struct IngressSet {
 // could make a datagram be read past its end is an error. Multicast frames pass only for ARP and
 // neighbour discovery, which are kNeighbor with protocol 0 and 58, validated as RFC 826, 5227 and
 // 4861 say. An IPv6 fragment header on a whole datagram (RFC 6946) is skipped like any other.
+// Link-local IPv6 addresses of kFlow, kIcmpError and kFragment are put in the zone of their port
+// (common/net/address.h); what the control thread is asked about says its port beside them.
 // Checksums the device calls BAD are believed; a transport checksum it says was never filled in
 // (NONE) is written.
 std::optional<DropReason> parse(Buffer* buffer, const IngressSet& ports);

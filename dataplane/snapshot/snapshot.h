@@ -215,7 +215,8 @@ struct Snapshot {
   // nobody from now on, so that a new server at a used address inherits none. Sorted.
   std::vector<ServerId> servers_left;
 
-  // Addresses that are ours: ports', served VIPs', owned groups', snat. Sorted, for binary search.
+  // Addresses that are ours: ports' (link-local ones in their zones), served VIPs', owned groups',
+  // snat. Sorted, for binary search.
   struct OwnAddress {
     net::Address address;
     enum class Kind : uint8_t { kPort, kVip, kSnat, kFloating } kind;
@@ -237,8 +238,12 @@ struct Snapshot {
     return o != nullptr && o->kind == OwnAddress::Kind::kVip;
   }
   // Longest prefix match over the ports' subnets and the routes, of which the subnets win ties;
-  // false when there is none.
+  // false when there is none. What is in a zone is there, and nowhere else.
   bool route(const net::Address& destination, Hop* hop) const {
+    if (const uint16_t zone = destination.zone(); zone != 0) {
+      *hop = {net::port_of_zone(zone), destination.in_zone(0)};
+      return true;
+    }
     return route_table != nullptr && route_table->find(destination, hop);
   }
   // To be called when ports, routes and version are complete. `before`: the snapshot that this one

@@ -106,6 +106,20 @@ std::vector<Row> transport_rows() {
   return {
       {.name = "v4/parse udp", .frame = udp4().build(), .says = udp4_says},
       {.name = "v6/parse udp", .frame = udp6().build(), .says = udp6_says},
+      {.name = "v4/parse udp of a link-local address",
+       .frame = udp({"169.254.0.2", 40000, "10.1.0.100", 80}).build(),
+       .says = "flow port 3 proto 17 169.254.0.2:40000 > 10.1.0.100:80 l3 14+28 l4 34+8 ttl 64"},
+      {.name = "v6/parse udp of a link-local address",
+       .frame = udp({"fe80::2", 40000, "fd00:1::64", 80}).build(),
+       .says = "flow port 3 proto 17 [fe80::2%4]:40000 > [fd00:1::64]:80 l3 14+48 l4 54+8 ttl 64 "
+               "df"},
+      {.name = "v4/parse udp between link-local addresses",
+       .frame = udp({"169.254.0.2", 40000, "169.254.0.1", 80}).build(),
+       .says = "flow port 3 proto 17 169.254.0.2:40000 > 169.254.0.1:80 l3 14+28 l4 34+8 ttl 64"},
+      {.name = "v6/parse udp between link-local addresses",
+       .frame = udp({"fe80::2", 40000, "fe80::1", 80}).build(),
+       .says = "flow port 3 proto 17 [fe80::2%4]:40000 > [fe80::1%4]:80 l3 14+48 l4 54+8 ttl 64 "
+               "df"},
       {.name = "v4/parse udp padded", .frame = udp4().resized(60).build(), .says = udp4_says},
       {.name = "v6/parse udp padded", .frame = udp6().resized(80).build(), .says = udp6_says},
       {.name = "v4/parse syn", .frame = syn4().build(), .says = syn4_says},

@@ -63,8 +63,8 @@ World::World(uint32_t servers) : snapshot(std::make_shared<snapshot::Snapshot>()
   }
   for (const auto& port : s.ports) {
     for (const auto& prefix : port.addresses)
-      s.own_addresses.push_back(
-          {prefix.address, snapshot::Snapshot::OwnAddress::Kind::kPort, true});
+      s.own_addresses.push_back({prefix.address.in_zone(net::zone_of(port.index)),
+                                 snapshot::Snapshot::OwnAddress::Kind::kPort, true});
   }
   index();
 }

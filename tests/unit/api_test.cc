@@ -85,6 +85,28 @@ TEST(QueryReader, tells_an_address_from_a_prefix) {
   EXPECT_EQ(std::get<net::Prefix>(*many.client).to_string(), "fd00::/64");
 }
 
+TEST(QueryReader, wants_the_port_of_a_link_local_client) {
+  const auto client = [](const char* text) {
+    const Target t = target(std::string("/x?client=") + text);
+    QueryReader query(t, {"client"});
+    const EntryFilter filter = query.entry_filter();
+    if (!query.errors().empty()) return query.errors().front().message;
+    const auto* one = std::get_if<net::Address>(&*filter.client);
+    return one != nullptr ? one->to_string() : std::get<net::Prefix>(*filter.client).to_string();
+  };
+  EXPECT_EQ(client("fe80::2%251"), "fe80::2%1");
+  EXPECT_EQ(client("fe80::%252/64"), "fe80::%2/64");
+  EXPECT_EQ(client("fe80::/10"), "fe80::/10");
+  EXPECT_EQ(client("fe80::2"),
+            "\"fe80::2\" is another client on each port: fe80::2%1 on the first");
+  EXPECT_EQ(client("fe80::/64"),
+            "\"fe80::\" is another client on each port: fe80::%1 on the first");
+  const Target explain = target("/x?client=fe80::2");
+  QueryReader query(explain, {"client"});
+  query.required_address("client");
+  EXPECT_EQ(query.errors().size(), 1u);
+}
+
 TEST(QueryReader, treats_an_empty_filter_as_absent) {
   const Target t = target("/x?virtual_service=&pool=&client=&server=&limit=&cursor=");
   QueryReader query(t, {"virtual_service", "pool", "client", "server", "limit", "cursor"});

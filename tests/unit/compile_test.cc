@@ -200,6 +200,17 @@ TEST(Compile, ServiceKeepsTheOptionsOfItsOwnNetworkProfile) {
   EXPECT_EQ(tcp(s, "10.1.0.100", 55)->slot, tcp(s, "10.1.0.100", 80)->slot);
 }
 
+TEST(Compile, AnOwnLinkLocalAddressIsOursOnItsPortOnly) {
+  Engine engine;
+  const auto& s = engine.apply(Builder{});
+  EXPECT_NE(s.own(address("fe80::1").in_zone(net::zone_of(0))), nullptr);
+  EXPECT_EQ(s.own(address("fe80::1").in_zone(net::zone_of(1))), nullptr);
+  snapshot::Hop hop;
+  ASSERT_TRUE(s.route(address("fe80::2").in_zone(net::zone_of(1)), &hop));
+  EXPECT_EQ(hop.port, 1);
+  EXPECT_EQ(hop.next_hop, address("fe80::2"));
+}
+
 TEST(Compile, OwnAddressesAreSortedAndVipsOnlyThoseServed) {
   Engine engine;
   engine.env.snat = {address("10.2.0.10"), address("10.2.0.11")};

@@ -155,6 +155,40 @@ TEST_F(EntriesTest, ACursorThatNobodyGaveOutIsRefused) {
 // --- deletions
 // ------------------------------------------------------------------------------------
 
+// The same address on another port is another client.
+TEST_F(EntriesTest, ALinkLocalClientIsNamedWithItsPort) {
+  std::string text = document();
+  for (const auto& [v4, v6] :
+       {std::pair{"10.1.0.100", "fd00:1::100"}, {"10.2.0.", "fd00:2::"}, {"\"V4\"", "\"V6\""}}) {
+    for (std::size_t at; (at = text.find(v4)) != std::string::npos;)
+      text.replace(at, std::string_view(v4).size(), v6);
+  }
+  ASSERT_TRUE(lab.put(text));
+  const std::string server = lab.datagram("fe80::2", "fd00:1::100");
+  const api::EntryPage page = lab.list();
+  ASSERT_EQ(page.count, 1u);
+  EXPECT_EQ(page.rows.front().key, "fe80::2%1");
+  EXPECT_EQ(page.rows.front().server, "[" + server + "]:80");
+
+  const auto client = [](const char* zoned) {
+    return api::EntryFilter{.client = *net::Address::parse_zoned(zoned)};
+  };
+  EXPECT_EQ(lab.list(client("fe80::2%2")).count, 0u);
+  EXPECT_EQ(lab.list(client("fe80::2%1")).count, 1u);
+  EXPECT_EQ(lab.list({.client = *net::Prefix::parse_zoned("fe80::%1/64")}).count, 1u);
+  EXPECT_EQ(lab.list({.client = *net::Prefix::parse_zoned("fe80::/10")}).count, 1u);
+  std::optional<api::Outcome<api::Explanation>> out;
+  lab.explainer.explain(
+      {.virtual_service = "web0", .client = *net::Address::parse_zoned("fe80::2%1")},
+      [&](api::Outcome<api::Explanation> o) { out = std::move(o); });
+  lab.settle();
+  ASSERT_TRUE(out && std::holds_alternative<api::Explanation>(*out));
+  EXPECT_EQ(std::get<api::Explanation>(*out).client, "fe80::2%1");
+  EXPECT_EQ(std::get<api::Explanation>(*out).reason, "entry");
+  EXPECT_EQ(removed(client("fe80::2%2")), 0u);
+  EXPECT_EQ(removed(client("fe80::2%1")), 1u);
+}
+
 TEST_F(EntriesTest, ADeletionOfAClientLeavesTheOthers) {
   lab.datagram("10.1.0.2");
   lab.datagram("10.1.0.3");

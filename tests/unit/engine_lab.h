@@ -120,14 +120,15 @@ inline Surroundings lab_surroundings(std::vector<std::string> peers) {
   Surroundings around;
   around.engine = "se1";
   around.peers = std::move(peers);
-  around.ports = {{.name = "front",
-                   .index = 0,
-                   .mac = support::mac(support::kEngineMac),
-                   .addresses = {*net::Prefix::parse("10.1.0.1/16")}},
-                  {.name = "back",
-                   .index = 1,
-                   .mac = support::mac("02:00:00:00:00:02"),
-                   .addresses = {*net::Prefix::parse("10.2.0.1/16")}}};
+  around.ports = {
+      {.name = "front",
+       .index = 0,
+       .mac = support::mac(support::kEngineMac),
+       .addresses = {*net::Prefix::parse("10.1.0.1/16"), *net::Prefix::parse("fd00:1::1/64")}},
+      {.name = "back",
+       .index = 1,
+       .mac = support::mac("02:00:00:00:00:02"),
+       .addresses = {*net::Prefix::parse("10.2.0.1/16"), *net::Prefix::parse("fd00:2::1/64")}}};
   return around;
 }
 

@@ -20,6 +20,37 @@ TEST(Address, RefusesWhatIsNoAddress) {
     EXPECT_FALSE(Address::parse(text)) << text;
 }
 
+TEST(Address, ALinkLocalOneHasAZone) {
+  const Address plain = *Address::parse("fe80::2");
+  EXPECT_EQ(plain.zone(), 0);
+  const Address zoned = plain.in_zone(zone_of(0));
+  EXPECT_NE(zoned, plain);
+  EXPECT_NE(zoned, plain.in_zone(zone_of(1)));
+  EXPECT_EQ(zoned.zone(), 1);
+  EXPECT_EQ(port_of_zone(zoned.zone()), 0);
+  EXPECT_EQ(zoned.in_zone(0), plain);
+  EXPECT_EQ(zoned.to_string(), "fe80::2%1");
+  EXPECT_EQ(plain.in_zone(300).to_string(), "fe80::2%300");
+  EXPECT_TRUE(zoned.is_link_local());
+  for (const char* other : {"fd00::2", "fec0::2", "169.254.0.2", "::ffff:254.128.0.2", "ff02::1"}) {
+    const Address a = *Address::parse(other);
+    EXPECT_EQ(a.in_zone(7), a) << other;
+    EXPECT_EQ(a.zone(), 0) << other;
+  }
+}
+
+TEST(Address, ReadsZonesWhereTheyAreAllowed) {
+  for (const char* text : {"fe80::2%1", "febf::2%65535", "fe80::2", "fd00::2", "10.0.0.1"})
+    EXPECT_EQ(Address::parse_zoned(text)->to_string(), text);
+  for (const char* text : {"fe80::2%", "fe80::2%0", "fe80::2%01", "fe80::2%65536", "fe80::2%eth0",
+                           "fe80::2%1%1", "fd00::2%1", "10.0.0.1%1", "%1", "fe80:1::2"})
+    EXPECT_FALSE(Address::parse_zoned(text)) << text;
+  for (const char* text : {"fe80::2%1", "fe80:1::2"}) EXPECT_FALSE(Address::parse(text)) << text;
+  EXPECT_EQ(Prefix::parse_zoned("fe80::%3/64")->to_string(), "fe80::%3/64");
+  EXPECT_FALSE(Prefix::parse("fe80::%3/64"));
+  EXPECT_FALSE(Endpoint::parse("[fe80::2%1]:80"));
+}
+
 TEST(Address, MaskKeepsTheLeadingBitsOfItsFamily) {
   EXPECT_EQ(Address::parse("10.1.2.3")->masked(24).to_string(), "10.1.2.0");
   EXPECT_EQ(Address::parse("10.1.2.3")->masked(128).to_string(), "10.1.2.3");
