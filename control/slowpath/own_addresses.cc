@@ -123,6 +123,13 @@ const OwnAddresses::Own* OwnAddresses::find(const net::Address& address) const {
   return it != owned_.end() && it->address == address ? &*it : nullptr;
 }
 
+bool OwnAddresses::is_ours(std::span<const Own> collected, const net::Address& address,
+                           uint8_t port) {
+  const auto it = std::ranges::lower_bound(collected, address, {}, &Own::address);
+  if (it == collected.end() || it->address != address) return false;
+  return !address.is_link_local_v6() || (it->ports & port_bit(port)) != 0;
+}
+
 OwnAddresses::Own* OwnAddresses::find_mutable(const net::Address& address) {
   return const_cast<Own*>(find(address));
 }

@@ -73,6 +73,14 @@ class OwnAddresses {
     return own != nullptr && (own->ports & port_bit(port)) != 0 ? own : nullptr;
   }
 
+  // Whether who has the address on this port's link would be us. A link-local address that is ours
+  // on one link may be a neighbour's on another (RFC 4007 6).
+  bool is_ours(const net::Address& address, uint8_t port) const {
+    return is_ours(owned_, address, port);
+  }
+  // The same of addresses that collect() made.
+  static bool is_ours(std::span<const Own> collected, const net::Address& address, uint8_t port);
+
   // Whether the address, which is ours, may be defended now; if so, that is noted.
   bool may_defend(const net::Address& address, timing::Instant now);
 

@@ -21,7 +21,7 @@ void SlowPath::configure(std::vector<snapshot::Port> ports,
   ports_ = Ports(std::move(ports));
   own_.update(OwnAddresses::collect(ports_, {}), now);
   for (const StaticNeighbor& n : neighbors) {
-    if (ports_.find(n.port) == nullptr || own_.find(n.address) != nullptr) continue;
+    if (ports_.find(n.port) == nullptr || own_.is_ours(n.address, n.port)) continue;
     cache_.add_static({n.port, n.address}, n.mac);
   }
 }
@@ -43,7 +43,7 @@ SlowPath::Plan SlowPath::plan(const snapshot::Snapshot& snapshot) const {
   std::ranges::sort(hops);
   hops.erase(std::unique(hops.begin(), hops.end()), hops.end());
   std::erase_if(hops, [&](const NeighborKey& key) {
-    return std::ranges::binary_search(plan.own, key.address, {}, &OwnAddresses::Own::address);
+    return OwnAddresses::is_ours(plan.own, key.address, key.port);
   });
   if (hops.size() > base::kNeighborsMax) hops.resize(base::kNeighborsMax);
   return plan;
@@ -51,7 +51,7 @@ SlowPath::Plan SlowPath::plan(const snapshot::Snapshot& snapshot) const {
 
 void SlowPath::update(Plan plan, Instant now) {
   own_.update(std::move(plan.own), now);
-  cache_.forget_if([&](const NeighborKey& key) { return own_.find(key.address) != nullptr; });
+  cache_.forget_if([&](const NeighborKey& key) { return own_.is_ours(key.address, key.port); });
   cache_.pin(std::move(plan.next_hops), now);
 }
 
@@ -91,7 +91,7 @@ Instant SlowPath::next_deadline() const {
 void SlowPath::resolve(packet::Buffer* frame, Instant now) {
   const net::Address& hop = packet::meta(frame).next_hop;
   if (hop.is_unspecified() || hop.is_multicast() || hop.is_broadcast() || hop.is_loopback() ||
-      own_.find(hop) != nullptr)
+      own_.is_ours(hop, packet::meta(frame).port))
     return drop(frame, DropReason::kNoNeighbor);
   cache_.send(frame, now);
 }
@@ -111,7 +111,7 @@ void SlowPath::handle_neighbor(packet::Buffer* frame, Instant now) {
     return;
   }
   const net::Mac& mac = message.sender_mac.is_zero() ? m.source_mac : message.sender_mac;
-  if (own_.find(message.sender) != nullptr) return handle_claim(m.port, message.sender, mac, now);
+  if (own_.is_ours(message.sender, m.port)) return handle_claim(m.port, message.sender, mac, now);
   if (message.is_question) return handle_question(m, message, now);
   cache_.learn(m.port, message, now);
 }
@@ -152,7 +152,7 @@ void SlowPath::handle_echo(packet::Buffer* frame, Instant now) {
   if (own == nullptr ||
       (m.destination.is_link_local() && own_.find(m.destination, m.port) == nullptr))
     return drop(frame, DropReason::kNotForUs);
-  if (own_.find(m.source) != nullptr) return drop(frame, DropReason::kMartianSource);
+  if (own_.is_ours(m.source, m.port)) return drop(frame, DropReason::kMartianSource);
   if (!echo_pacer_.take(now)) return drop(frame, DropReason::kRateLimited);
   if (!packet::make_echo_reply(frame)) return drop(frame, DropReason::kMartianSource);
   send_echo_reply(frame, *ports_.find(m.port), m.source_mac);

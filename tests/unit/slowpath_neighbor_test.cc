@@ -581,6 +581,56 @@ TEST_F(AdvertisementIpv6, OfALinkLocalRouterIsAskedForWithTheLinkLocalAddress) {
               ElementsAre(by(kFront, lab.question(kFrontLinkLocal, kFrontMac, "fe80::99"))));
 }
 
+// Routers are fe80::1 more often than not. What is ours on the back may be theirs on the front.
+class SharedLinkLocal : public testing::Test {
+ protected:
+  SharedLinkLocal() { lab.start({{kFront, address(kBackLinkLocal), mac(kRogueMac)}}); }
+
+  Lab lab{kNames6};
+  std::string state() { return lab.state(kBackLinkLocal, kFront); }
+};
+
+TEST_F(SharedLinkLocal, AStaticNeighbourMayHaveIt) {
+  EXPECT_EQ(state(), "STATIC " + std::string(kRogueMac));
+}
+
+TEST_F(SharedLinkLocal, ARouterThatHasItIsAskedForAndBelieved) {
+  Lab other(kNames6);
+  other.start();
+  other.serve({.gateways = {kBackLinkLocal}});
+  other.pass(milliseconds(1));
+  EXPECT_THAT(other.link.sent,
+              ElementsAre(by(kFront, other.question(kFrontLinkLocal, kFrontMac, kBackLinkLocal))));
+  other.hear(other.answer(kBackLinkLocal, kRogueMac, kFrontLinkLocal, kFrontMac), kFront);
+  EXPECT_EQ(other.state(kBackLinkLocal, kFront), "REACHABLE " + std::string(kRogueMac));
+  EXPECT_THAT(other.link.events, IsEmpty());
+  other.serve({.vips = {kNames6.vip}, .gateways = {kBackLinkLocal}});
+  EXPECT_EQ(other.state(kBackLinkLocal, kFront), "REACHABLE " + std::string(kRogueMac));
+}
+
+TEST_F(SharedLinkLocal, ANeighbourThatHasItIsAnsweredAndRemembered) {
+  Lab other(kNames6);
+  other.start();
+  other.hear(other.question(kBackLinkLocal, kRogueMac, kFrontLinkLocal), kFront);
+  EXPECT_THAT(other.link.sent, SizeIs(1));
+  EXPECT_THAT(other.link.events, IsEmpty());
+  EXPECT_EQ(other.state(kBackLinkLocal, kFront), "STALE " + std::string(kRogueMac));
+  other.clear();
+  other.need(kBackLinkLocal, kFront);
+  EXPECT_EQ(other.drops(DropReason::kNoNeighbor), 0u);
+  other.hear(support::echo_request(kBackLinkLocal, kFrontLinkLocal), kFront);
+  EXPECT_EQ(other.drops(DropReason::kMartianSource), 0u);
+  EXPECT_EQ(other.slow->counters().echo_replies, 1u);
+}
+
+TEST_F(SharedLinkLocal, OnItsOwnLinkItIsOurs) {
+  lab.hear(lab.announcement(kBackLinkLocal, kRogueMac), kBack);
+  EXPECT_THAT(lab.link.events, SizeIs(1));
+  lab.hear(support::echo_request(kBackLinkLocal, "fd00:2::1").with(&Frame::to, mac(kBackMac)),
+           kBack);
+  EXPECT_EQ(lab.drops(DropReason::kMartianSource), 1u);
+}
+
 // Static neighbours.
 
 TEST_P(Static, AreToldAtStartAndNeverAskedFor) {
