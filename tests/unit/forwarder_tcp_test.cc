@@ -183,6 +183,53 @@ TEST_P(ForwarderTcpTest, AResetWithinTheWindowEndsItUnlessTrafficGoesOn) {
   EXPECT_EQ(flows(), 0u);
 }
 
+// Endpoints judge by the quoted number (RFC 5927 4.1). Here none ends anything (RFC 5382 REQ-10),
+// so one that is forged need not be told apart: it goes on, to be judged.
+TEST_P(ForwarderTcpTest, AnIcmpErrorPassesAndChangesNothingWhateverNumberItQuotes) {
+  const Connection c = lab.connect({client(), 1000});
+  lab.send(c.from_client(kTcpAck, "question"));
+  lab.send(c.from_server(kTcpAck, "answer"), 1);
+  const l4::Flow before = lab.core().forwarder().flows()[0];
+  const auto bindings = lab.core().replica().table().size();
+  const uint8_t unreachable = v4() ? 3 : 1;
+  lab.clock.advance(seconds(1));
+  struct Error {
+    std::string_view what;
+    uint32_t offset = 0;  // of the quoted number from the one that its sender sends next
+  };
+  for (const Error& error : {Error{"in the window", 0}, Error{"behind it", 0x10000000},
+                             Error{"before it", 0xf0000000}}) {
+    // One of what the engine sent to the client, and one of what it sent to the server.
+    const Frame to_client =
+        support::tcp(c.up().reversed(), kTcpAck, "answer")
+            .with(&Frame::sequence, CoreLab::kServerSequence + 1 + error.offset);
+    const Frame to_server =
+        support::tcp(c.down().reversed(), kTcpAck, "question")
+            .with(&Frame::sequence, CoreLab::kClientSequence + 1 + error.offset);
+    for (const uint8_t code : {uint8_t{1}, uint8_t{v4() ? uint8_t{3} : uint8_t{4}}}) {
+      auto out =
+          lab.send(support::icmp_error(client(), vip(), unreachable, code, to_client.build_ip()));
+      ASSERT_EQ(out.size(), 1u) << error.what;
+      EXPECT_EQ(out[0].port, 1);
+      EXPECT_EQ(parts(out[0].bytes).destination, c.server);
+      out = lab.send(
+          support::icmp_error(c.server, c.source, unreachable, code, to_server.build_ip()), 1);
+      ASSERT_EQ(out.size(), 1u) << error.what;
+      EXPECT_EQ(out[0].port, 0);
+      EXPECT_EQ(parts(out[0].bytes).destination, client());
+    }
+    const l4::Flow& after = lab.core().forwarder().flows()[0];
+    EXPECT_TRUE(after.used) << error.what;
+    EXPECT_EQ(after.state, before.state) << error.what;
+    EXPECT_EQ(after.expires, before.expires) << error.what;
+    EXPECT_EQ(after.seen, before.seen) << error.what;
+    EXPECT_TRUE(after.counted) << error.what;
+    EXPECT_EQ(open(), 1u) << error.what;
+  }
+  EXPECT_EQ(lab.core().replica().table().size(), bindings);
+  EXPECT_TRUE(goes_on(c));
+}
+
 TEST_P(ForwarderTcpTest, ABlindAckConfirmsNoBinding) {
   const std::string there = towards(lab.send(support::tcp(up(), kTcpSyn)));
   ASSERT_NE(there, "");
