@@ -400,11 +400,15 @@ bool Forwarder::insert(Flow& flow, Instant now) {
   for (const FlowRef ref : flows_.conflicts(flow)) {
     if (!ref) continue;
     Flow& other = flows_[ref.index];
-    const bool finished = GiveWay::kind_of(other.state) == GiveWay::Kind::kFinished;
-    if (!finished && !Tick::of(now).reached(other.expires)) return false;
+    if (!gives_way(other, now)) return false;
     close(other, now);
   }
   return flows_.insert(flow);
+}
+
+bool Forwarder::gives_way(const Flow& flow, Instant now) {
+  return GiveWay::kind_of(flow.state) == GiveWay::Kind::kFinished ||
+         Tick::of(now).reached(flow.expires);
 }
 
 // Not of a server that connects to its own virtual service: the answers would not come back this

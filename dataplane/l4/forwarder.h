@@ -199,6 +199,7 @@ class Forwarder {
   Flow* open(packet::Buffer* buffer, const snapshot::VirtualService& vs, const Choice& choice,
              timing::Instant now, packet::DropReason* why);
   bool insert(Flow& flow, timing::Instant now);
+  static bool gives_way(const Flow& flow, timing::Instant now);
   bool can_keep_address(const snapshot::VirtualService& vs, const net::Address& client) const;
   bool open_shown_as_port(Flow& flow, timing::Instant now);
   Flow* opened(Flow* flow);

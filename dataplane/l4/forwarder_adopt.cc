@@ -143,22 +143,24 @@ bool Forwarder::try_first_server(Flow& flow, Instant now) {
   if (first == nullptr || first->slot == flow.server_slot || first->reset_connections ||
       !first->reachable)
     return false;
-  const Flow was = flow;
+  Flow asked;
+  asked.client = asked.source = flow.client;
+  asked.client_port = asked.source_port = flow.client_port;
+  asked.vip = flow.vip;
+  asked.vip_port = flow.vip_port;
+  asked.client_interface = flow.client_interface;
+  asked.client_mac = flow.client_mac;
+  asked.client_neighbor = flow.client_neighbor;
+  asked.seen = flow.seen;
+  towards(asked, *vs, *first);
+  // The client may have that port in use towards it by another port of the VIP.
+  const FlowRef taken = flows_.conflicts(asked)[1];
+  if (taken && !gives_way(flows_[taken.index], now)) return false;
   close(flow, now);
   Flow& next = *flows_.allocate();  // there is a place: close() has just left one
-  next.client = next.source = was.client;
-  next.client_port = next.source_port = was.client_port;
-  next.vip = was.vip;
-  next.vip_port = was.vip_port;
-  next.client_interface = was.client_interface;
-  next.client_mac = was.client_mac;
-  next.client_neighbor = was.client_neighbor;
-  next.seen = was.seen;
-  towards(next, *vs, *first);
-  if (!insert(next, now)) {
-    flows_.discard(next);
-    return false;
-  }
+  next = asked;
+  const bool inserted = insert(next, now);
+  LIMPET_ASSERT(inserted);
   start(next, FlowState::kEstablished, Life::kIdle, now);
   count(*opened(&next), entry);
   gauge(next);

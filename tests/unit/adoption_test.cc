@@ -213,6 +213,94 @@ TEST_P(Adoption, GroupsThatNobodyElseTakesAdoptNothing) {
   EXPECT_TRUE(lab.send(support::tcp(c.down(), kTcpAck), 1).empty());
 }
 
+class FirstServer : public Adoption {
+ protected:
+  FirstServer() {
+    auto& s = *lab.world.snapshot;
+    for (auto l : std::vector(s.listeners)) {
+      l.first_port = l.last_port = 81;
+      s.listeners.push_back(l);
+    }
+    listeners.clear();
+    lab.publish();
+  }
+  support::Flow up(uint16_t port, uint16_t vip_port = 80) const {
+    return {address, port, v4() ? support::kVip4 : support::kVip6, vip_port};
+  }
+  CoreLab::Connection connect(uint16_t port, uint16_t vip_port = 80) {
+    const auto out = lab.send(support::tcp(up(port, vip_port), kTcpSyn));
+    EXPECT_EQ(out.size(), 1u);
+    CoreLab::Connection c{
+        .client = address, .client_port = port, .vip = std::string(up(port).destination)};
+    if (out.size() != 1) return c;
+    const auto p = parts(out[0].bytes);
+    c.server = p.destination;
+    c.server_port = p.destination_port;
+    c.source = p.source;
+    c.source_port = p.source_port;
+    lab.send(c.syn_ack(), 1);
+    auto ack = c.from_client(kTcpAck);
+    ack.destination_port = vip_port;
+    lab.send(ack);
+    return c;
+  }
+  void set_state(const std::string& server, snapshot::ServerState state) {
+    for (auto& s : lab.world.pool(GetParam()).servers) {
+      if (s.address.to_string() == server) s.state = state;
+    }
+    lab.publish();
+  }
+  uint32_t open() {
+    uint32_t sum = 0;
+    for (uint32_t c = 0; c < lab.cores(); ++c) sum += lab.core(c).forwarder().vs(vs().slot).open;
+    return sum;
+  }
+
+  const std::string address = client();
+};
+
+INSTANTIATE_TEST_SUITE_P(Families, FirstServer, testing::Values(Family::kV4, Family::kV6),
+                         [](const auto& p) { return p.param == Family::kV4 ? "v4" : "v6"; });
+
+TEST_P(FirstServer, IsAskedWhenThePresentOneDoesNotKnowTheConnection) {
+  const auto first = connect(1000, 81);
+  set_state(first.server, snapshot::ServerState::kDown);
+  const auto present = connect(2000);
+  ASSERT_NE(present.server, first.server);
+  auto out = lab.send(support::tcp(up(1001), kTcpAck, "mine"));
+  ASSERT_EQ(out.size(), 1u);
+  EXPECT_EQ(parts(out[0].bytes).destination, present.server);
+  EXPECT_TRUE(
+      lab.send(support::tcp({present.server, present.server_port, address, 1001}, kTcpRst), 1)
+          .empty());
+  out = lab.send(support::tcp(up(1001), kTcpAck, "mine"));
+  ASSERT_EQ(out.size(), 1u);
+  EXPECT_EQ(parts(out[0].bytes).destination, first.server);
+  EXPECT_EQ(open(), 3u);
+}
+
+// The client has that port in use towards it, by another port of the VIP.
+TEST_P(FirstServer, IsNotAskedWhereTheAnswersCouldNotBeToldApart) {
+  const auto first = connect(1000, 81);
+  set_state(first.server, snapshot::ServerState::kDown);
+  const auto present = connect(2000);
+  ASSERT_NE(present.server, first.server);
+  auto out = lab.send(support::tcp(up(1000), kTcpAck, "mine"));
+  ASSERT_EQ(out.size(), 1u);
+  ASSERT_EQ(parts(out[0].bytes).destination, present.server);
+  EXPECT_EQ(open(), 3u);
+  const support::Flow down{present.server, present.server_port, address, 1000};
+  const auto reset = support::tcp(down, kTcpRst | kTcpAck)
+                         .with(&support::Frame::sequence, 0)
+                         .with(&support::Frame::acknowledgment, CoreLab::kClientSequence + 4);
+  EXPECT_TRUE(is_reset(lab.send(reset, 1))) << "what the present server says counts";
+  EXPECT_EQ(open(), 2u);
+  EXPECT_EQ(flows(), 2u);
+  // Both that are left go on.
+  EXPECT_EQ(lab.send(support::tcp(up(1000, 81), kTcpAck)).size(), 1u);
+  EXPECT_EQ(lab.send(support::tcp(up(2000), kTcpAck)).size(), 1u);
+}
+
 TEST_P(Adoption, AnEmbryonicBindingIsNoProof) {
   const std::string address = client();
   ASSERT_FALSE(lab.syn({address, 1000}).empty());
