@@ -69,6 +69,16 @@ class ForwarderTcpTest : public testing::TestWithParam<Family> {
   bool goes_on(const Connection& c) {
     return passes(c.from_client(kTcpAck, "data"), 0) && passes(c.from_server(kTcpAck, "data"), 1);
   }
+  // Both sides, of connections that have carried nothing else.
+  void acknowledge_fins(const Connection& c) {
+    lab.send(c.from_client(kTcpAck)
+                 .with(&Frame::sequence, CoreLab::kClientSequence + 2)
+                 .with(&Frame::acknowledgment, CoreLab::kServerSequence + 2));
+    lab.send(c.from_server(kTcpAck)
+                 .with(&Frame::sequence, CoreLab::kServerSequence + 2)
+                 .with(&Frame::acknowledgment, CoreLab::kClientSequence + 2),
+             1);
+  }
 };
 
 INSTANTIATE_TEST_SUITE_P(Families, ForwarderTcpTest, testing::Values(Family::kV4, Family::kV6),
@@ -228,6 +238,51 @@ TEST_P(ForwarderTcpTest, AnIcmpErrorPassesAndChangesNothingWhateverNumberItQuote
   }
   EXPECT_EQ(lab.core().replica().table().size(), bindings);
   EXPECT_TRUE(goes_on(c));
+}
+
+// --- how long it lives
+// ----------------------------------------------------------------------------
+
+TEST_P(ForwarderTcpTest, AFinishedConnectionIsNotOpenAndItsFlowLivesAMinute) {
+  for (const bool client_first : {true, false}) {
+    const Connection c = lab.connect({client(), 1000});
+    const Frame up = c.from_client(kTcpFin | kTcpAck), down = c.from_server(kTcpFin | kTcpAck);
+    lab.send(client_first ? up : down, client_first ? 0 : 1);
+    EXPECT_EQ(open(), 1u) << "half closed";
+    lab.send(client_first ? down : up, client_first ? 1 : 0);
+    EXPECT_EQ(open(), 0u);
+    acknowledge_fins(c);
+    lab.advance(seconds(59));
+    EXPECT_EQ(flows(), 1u);
+    EXPECT_FALSE(lab.send(down, 1).empty()) << "the last acknowledgment was lost";
+    lab.advance(seconds(59));
+    EXPECT_EQ(flows(), 1u) << "anew";
+    lab.advance(seconds(2));
+    EXPECT_EQ(flows(), 0u);
+    EXPECT_EQ(lab.ports_in_use(), 0u);
+  }
+}
+
+TEST_P(ForwarderTcpTest, AFinThatNobodyAcknowledgesIsWaitedForFourMinutes) {
+  const Connection c = lab.connect({client(), 1000});
+  lab.send(c.from_client(kTcpFin | kTcpAck));
+  lab.send(c.from_server(kTcpFin | kTcpAck), 1);
+  EXPECT_EQ(open(), 0u);
+  lab.advance(seconds(239), seconds(1));
+  EXPECT_EQ(flows(), 1u);
+  lab.advance(seconds(2), seconds(1));
+  EXPECT_EQ(flows(), 0u);
+}
+
+TEST_P(ForwarderTcpTest, AcknowledgmentsThatComeAfterTheEndKeepNothing) {
+  const Connection c = lab.connect({client(), 1000});
+  lab.finish(c);
+  for (int i = 0; i < 6; ++i) {
+    lab.advance(seconds(9));
+    acknowledge_fins(c);
+  }
+  lab.advance(seconds(7));
+  EXPECT_EQ(flows(), 0u);
 }
 
 TEST_P(ForwarderTcpTest, ABlindAckConfirmsNoBinding) {
