@@ -129,7 +129,9 @@ CoreLab::CoreLab(const Options& options)
                             .parked = options.parked,
                             .ports = 2,
                             .seed = c + 1,
+                            .wall_origin = kWallOrigin,
                             .push = options.push,
+                            .peers = options.peers,
                             .heartbeats = options.heartbeats};
     std::unique_ptr<packet::Reassembler> reassembler;
     if (options.reassemble) {

@@ -62,6 +62,7 @@ class CoreLab {
     bool reassemble = false;  // cores put fragments together
     replication::Rings::Capacity rings{};
     bool push = false;  // replication::Replica::Options
+    bool peers = false;
     bool heartbeats = false;
     uint32_t parked = l4::Pen::kPackets;  // worker::Core::Options
   };
@@ -91,6 +92,8 @@ class CoreLab {
   worker::Shared& shared() { return *shared_; }
   HeapPool& buffers() { return pool_; }
   std::vector<Bytes>& punted() { return punted_; }
+  // The wall clock at Instant zero: 2020-09-13.
+  static constexpr timing::WallTime kWallOrigin{1'600'000'000'000'000'000};
   // What homes have told the mirror.
   std::vector<persist::Change>& news() { return news_; }
   const snapshot::Snapshot& running() const { return *running_; }

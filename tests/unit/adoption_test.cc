@@ -1,4 +1,5 @@
 // TCP connections that were opened through another engine, at the one that took their group over.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "dataplane/packet/headers.h"
@@ -18,16 +19,15 @@ using support::CoreLab;
 using support::parts;
 using support::Sent;
 
-class Adoption : public testing::TestWithParam<Family> {
+// An engine whose clients keep their addresses, and whose group another engine may take over.
+class AdoptionLab : public testing::Test {
  protected:
-  static CoreLab::Options four_cores() { return {.cores = 4, .entries = 65536}; }
-
-  Adoption() {
+  AdoptionLab(Family f, const CoreLab::Options& options) : family(f), lab(options) {
     lab.world.preserve_client();
     set_owned(true);
   }
-  snapshot::VirtualService& vs() { return lab.world.vs(GetParam()); }
-  bool v4() const { return GetParam() == Family::kV4; }
+  snapshot::VirtualService& vs() { return lab.world.vs(family); }
+  bool v4() const { return family == Family::kV4; }
   std::string client(uint32_t n = 0) const {
     return (v4() ? "10.1.0." : "fd00:1::") + std::to_string(n + 2);
   }
@@ -83,8 +83,14 @@ class Adoption : public testing::TestWithParam<Family> {
     }
   }
 
-  CoreLab lab{four_cores()};
+  const Family family;
+  CoreLab lab;
   std::vector<snapshot::Listener> listeners;
+};
+
+class Adoption : public AdoptionLab, public testing::WithParamInterface<Family> {
+ protected:
+  Adoption() : AdoptionLab(GetParam(), {.cores = 4, .entries = 65536}) {}
 };
 
 INSTANTIATE_TEST_SUITE_P(Families, Adoption, testing::Values(Family::kV4, Family::kV6),
@@ -322,6 +328,232 @@ TEST_P(Adoption, TranslatedConnectionsAreResetWhenTheGroupGoes) {
   const auto out = translated.publish();
   ASSERT_EQ(out.size(), 2u);
   for (const Sent& sent : out) EXPECT_NE(parts(sent.bytes).tcp_flags & kTcpRst, 0);
+}
+
+// --- what a peer has told ------------------------------------------------------------------------
+
+struct Cores {
+  Family family;
+  uint32_t cores;
+};
+
+// Bindings that a peer has told of, and no flow: this engine has stood by until now.
+class TakeOver : public AdoptionLab, public testing::WithParamInterface<Cores> {
+ protected:
+  static constexpr persist::Source kPeer{persist::PeerIndex{3}, persist::SessionNumber{7}};
+
+  TakeOver() : AdoptionLab(GetParam().family, options()) { set_owned(false); }
+  static CoreLab::Options options() {
+    return {.cores = GetParam().cores,
+            .flows = 32768,
+            .entries = 65536,
+            .buffers = 4096,
+            .peers = true};
+  }
+  std::string server(uint32_t i) { return lab.world.server(family, i).address.to_string(); }
+  // The client's binding to a server, which was made to the first.
+  void learn(const std::string& address, uint32_t bound, uint32_t first) {
+    const snapshot::Scope& scope = lab.world.scope(family);
+    const auto key = persist::Key::of(scope.key_of(support::address(address)));
+    persist::StampClock clock{persist::Maker{.rank = 2}.number()};
+    const auto stamp =
+        clock.at(CoreLab::kWallOrigin + timing::Duration{lab.clock.now().ns}, persist::Stamp{});
+    const uint32_t home = lab.core(0).replica().home_of(scope.slot, key);
+    ASSERT_TRUE(lab.shared().rings.merges[home].push(
+        {.source = kPeer,
+         .scope = scope.slot,
+         .version = lab.running().version,
+         .key = key,
+         .record = {.stamp = stamp,
+                    .epoch = bound == first ? 0u : 1u,
+                    .held = true,
+                    .server = lab.world.server(family, bound).id,
+                    .first = lab.world.server(family, first).id,
+                    .act = stamp},
+         .act_at = lab.clock.now()}));
+    if (++told % 32 == 0) lab.turn();
+  }
+  void take_over() {
+    for (int i = 0; i < 64; ++i) lab.turn();
+    ASSERT_EQ(lab.shared().bindings.count(), told);
+    ASSERT_TRUE(set_owned(true).empty());
+  }
+  support::Flow up(const std::string& address, uint16_t port = 1000) const {
+    return {address, port, v4() ? support::kVip4 : support::kVip6, 80};
+  }
+  support::Flow down(const std::string& from, const std::string& address) const {
+    return {from, kServerPort, address, 1000};
+  }
+  // Where a client's segment goes, empty when nowhere.
+  std::string ask(const std::string& address, uint8_t flags = kTcpAck | kTcpPsh) {
+    const std::string client = address;
+    const auto out = lab.send(numbered(support::tcp(up(client), flags, "more")));
+    return out.size() == 1 && out[0].port == 1 ? parts(out[0].bytes).destination : "";
+  }
+  // Whether the client hears this segment of the server's.
+  bool hears(const std::string& from, const std::string& address, uint8_t flags) {
+    const auto out = lab.send(support::tcp(down(from, address), flags)
+                                  .with(&support::Frame::sequence, kServerNext)
+                                  .with(&support::Frame::acknowledgment, kClientNext + 4),
+                              1);
+    if (out.size() != 1) return false;
+    const auto p = parts(out[0].bytes);
+    return out[0].port == 0 && p.destination == address && p.tcp_flags == flags &&
+           p.source == (v4() ? support::kVip4 : support::kVip6);
+  }
+  static support::Frame numbered(const support::Frame& f) {
+    return f.with(&support::Frame::sequence, kClientNext)
+        .with(&support::Frame::acknowledgment, kServerNext);
+  }
+
+  static constexpr uint16_t kServerPort = 8080;
+  static constexpr uint32_t kClientNext = 5000;
+  static constexpr uint32_t kServerNext = 9000;
+  static constexpr uint32_t kClients = 12;  // enough for every core to have some
+  uint32_t told = 0;
+};
+
+INSTANTIATE_TEST_SUITE_P(FamiliesAndCores, TakeOver,
+                         testing::Values(Cores{Family::kV4, 1}, Cores{Family::kV6, 1},
+                                         Cores{Family::kV4, 2}, Cores{Family::kV6, 2}),
+                         [](const auto& p) {
+                           return (p.param.family == Family::kV4 ? "v4_" : "v6_") +
+                                  std::to_string(p.param.cores);
+                         });
+
+// 20,000 clients whose segments come within a second and are sent again until they pass, and
+// 100,000 forged segments a second from addresses that have no binding.
+TEST_P(TakeOver, AllConnectionsGoOnUnderAFloodOfForgedSegments) {
+  constexpr uint32_t kConnections = 20'000, kForgedPerMs = 100, kLongestMs = 4'000;
+  const auto address = [&](uint32_t n) {
+    return v4() ? fmt::format("100.64.{}.{}", n >> 8, n & 255) : fmt::format("fd00:1::1:{:x}", n);
+  };
+  std::vector<std::vector<uint32_t>> due(kLongestMs);
+  base::Random random{GetParam().cores};
+  for (uint32_t n = 0; n < kConnections; ++n) {
+    learn(address(n), n % 3, n % 3);
+    due[random.below(1'000)].push_back(n);
+  }
+  take_over();
+  const std::string first_part = v4() ? "100.64." : "fd00:1::1:";
+  std::vector<uint32_t> wait_ms(kConnections, 200);
+  std::vector<bool> passed(kConnections);
+  uint32_t gone_on = 0, resets = 0, forged = 0;
+  for (uint32_t ms = 0; ms < kLongestMs && gone_on < kConnections; ++ms) {
+    std::vector<support::Bytes> frames;
+    for (const uint32_t n : due[ms]) {
+      const std::string client = address(n);
+      frames.push_back(numbered(support::tcp(up(client), kTcpAck | kTcpPsh, "more")).build());
+    }
+    for (uint32_t i = 0; i < kForgedPerMs; ++i, ++forged) {
+      const std::string from =
+          v4() ? fmt::format("172.{}.{}.{}", 16 + (forged >> 16), forged >> 8 & 255, forged & 255)
+               : fmt::format("fd00:9::{:x}:{:x}", forged >> 16, forged & 0xffff);
+      frames.push_back(support::tcp(up(from), kTcpAck).build());
+    }
+    for (const Sent& sent : lab.send(frames, 0)) {
+      const auto p = parts(sent.bytes);
+      if (sent.port == 0) {
+        resets += p.destination.starts_with(first_part);
+        continue;
+      }
+      ASSERT_TRUE(p.source.starts_with(first_part)) << p.source << " has no binding";
+      const auto last = p.source.find_last_of(".:") + 1;
+      const uint32_t n =
+          v4() ? static_cast<uint32_t>(std::stoul(p.source.substr(7)) << 8 |
+                                       std::stoul(p.source.substr(last)))
+               : static_cast<uint32_t>(std::stoul(p.source.substr(last), nullptr, 16));
+      ASSERT_EQ(p.destination, server(n % 3));
+      gone_on += !passed[n];
+      passed[n] = true;
+    }
+    for (const uint32_t n : due[ms]) {
+      if (!passed[n] && ms + wait_ms[n] < kLongestMs) due[ms + wait_ms[n]].push_back(n);
+      wait_ms[n] *= 2;
+    }
+    lab.clock.advance(timing::milliseconds(1));
+  }
+  EXPECT_EQ(resets, 0u);
+  EXPECT_EQ(gone_on, kConnections);
+  EXPECT_EQ(adopted(), kConnections);
+  EXPECT_EQ(flows(), kConnections);
+  EXPECT_GT(lab.drops(DropReason::kNoFlow), forged / 2) << "of those that were forged";
+  for (uint32_t n = 0; n < kConnections; n += 97)
+    ASSERT_TRUE(hears(server(n % 3), address(n), kTcpAck)) << n;
+}
+
+TEST_P(TakeOver, AConnectionOlderThanItsBindingsMoveIsAskedOfBothServers) {
+  for (uint32_t n = 0; n < kClients; ++n) learn(client(n), 1, 0);
+  take_over();
+  for (uint32_t n = 0; n < kClients; ++n) {
+    SCOPED_TRACE(client(n));
+    EXPECT_EQ(ask(client(n)), server(1));
+    EXPECT_FALSE(hears(server(1), client(n), kTcpRst)) << "another may know it";
+    EXPECT_EQ(ask(client(n)), server(0));
+    EXPECT_TRUE(hears(server(0), client(n), kTcpAck));
+    EXPECT_FALSE(hears(server(1), client(n), kTcpRst | kTcpAck)) << "its answer to another segment";
+    EXPECT_EQ(ask(client(n)), server(0));
+  }
+  EXPECT_EQ(flows(), kClients);
+}
+
+TEST_P(TakeOver, AClientHearsTheResetOfTheLastThatIsAsked) {
+  for (uint32_t n = 0; n < kClients; ++n) learn(client(n), 1, 0);
+  take_over();
+  for (uint32_t n = 0; n < kClients; ++n) {
+    SCOPED_TRACE(client(n));
+    EXPECT_EQ(ask(client(n)), server(1));
+    EXPECT_FALSE(hears(server(1), client(n), kTcpRst));
+    EXPECT_EQ(ask(client(n)), server(0));
+    EXPECT_TRUE(hears(server(0), client(n), kTcpRst));
+  }
+  EXPECT_EQ(flows(), 0u);
+}
+
+TEST_P(TakeOver, AServerThatKnowsTheConnectionIsNotDoubtedAfterwards) {
+  for (uint32_t n = 0; n < kClients; ++n) learn(client(n), 1, 0);
+  take_over();
+  for (uint32_t n = 0; n < kClients; ++n) {
+    SCOPED_TRACE(client(n));
+    EXPECT_EQ(ask(client(n)), server(1));
+    EXPECT_TRUE(hears(server(1), client(n), kTcpAck));
+    EXPECT_TRUE(hears(server(1), client(n), kTcpRst)) << "it ends the connection";
+  }
+  EXPECT_EQ(flows(), 0u);
+}
+
+TEST_P(TakeOver, AResetOfABindingThatNeverMovedIsTheClients) {
+  for (uint32_t n = 0; n < kClients; ++n) learn(client(n), 1, 1);
+  take_over();
+  for (uint32_t n = 0; n < kClients; ++n) {
+    EXPECT_EQ(ask(client(n)), server(1));
+    EXPECT_TRUE(hears(server(1), client(n), kTcpRst)) << client(n);
+  }
+}
+
+TEST_P(TakeOver, AFirstServerThatIsNoneAnyMoreIsNotAsked) {
+  for (uint32_t n = 0; n < kClients; ++n) learn(client(n), 1, 0);
+  lab.world.server(family, 0).reset_connections = true;
+  take_over();
+  for (uint32_t n = 0; n < kClients; ++n) {
+    EXPECT_EQ(ask(client(n)), server(1));
+    EXPECT_TRUE(hears(server(1), client(n), kTcpRst)) << client(n);
+  }
+}
+
+TEST_P(TakeOver, AServersOwnSegmentNamesItsServer) {
+  for (uint32_t n = 0; n < kClients; ++n) learn(client(n), 1, 0);
+  take_over();
+  for (uint32_t n = 0; n < kClients; ++n) {
+    SCOPED_TRACE(client(n));
+    lab.neighbor(0, *net::Address::parse(client(n)), true);
+    const uint32_t its = n % 2;
+    EXPECT_FALSE(hears(server(2), client(n), kTcpAck)) << "no server of this client";
+    lab.send(support::tcp(down(server(its), client(n)), kTcpAck | kTcpPsh, "more"), 1);
+    EXPECT_EQ(adopted(), n + 1u);
+    EXPECT_EQ(ask(client(n)), server(its));
+    EXPECT_TRUE(hears(server(its), client(n), kTcpRst)) << "no other is asked";
+  }
 }
 
 }  // namespace
