@@ -213,7 +213,7 @@ class Reference(unittest.TestCase):
             ("limpet_worker_flows_max", {}, limit, limit),
             ("limpet_worker_persistence_entries", {}, entries, None),
             ("limpet_worker_persistence_lookups_total", {"result": "new"}, entries + 1, None),
-            ("limpet_flow_bytes", {}, 128, 128),
+            ("limpet_flow_bytes", {}, 192, 192),
             ("limpet_flow_index_bytes", {}, 8, 32),
             ("limpet_persistence_entries_max", {}, limit, limit),
             ("limpet_persistence_entry_bytes", {}, 64, 64),
