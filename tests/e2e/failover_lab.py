@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 
-from lab import Lab, http_get, wait_until
+from lab import Lab, http_answer, http_ask, http_get, wait_until
 from namespace import bridge, connect, run
 
 MIRROR = ("192.0.2.1", "192.0.2.2")
@@ -180,16 +180,27 @@ class Visitors:
 class Connections:
     """Open connections of clients; each asks when it is told to."""
 
-    def __init__(self, lab, clients):
-        self.sockets = {c: lab.connect_tcp(c, timeout_s=3) for c in clients}
+    def __init__(self, lab, clients, timeout_s=3):
+        self.sockets = {c: lab.connect_tcp(c, timeout_s=timeout_s) for c in clients}
         self.servers = {c: http_get(s)[0] for c, s in self.sockets.items()}
 
     def ask(self):
         """(clients whose connection goes on with its server, clients who lost it)"""
+        return self._asked(http_get)
+
+    # The same in two steps.
+    def begin_to_ask(self):
+        for connection in self.sockets.values():
+            http_ask(connection)
+
+    def finish_to_ask(self):
+        return self._asked(http_answer)
+
+    def _asked(self, answer_of):
         kept, lost = [], []
         for client, connection in self.sockets.items():
             try:
-                same = http_get(connection)[0] == self.servers[client]
+                same = answer_of(connection)[0] == self.servers[client]
             except Exception:  # reset, timed out, or broken off
                 same = False
             (kept if same else lost).append(client)

@@ -9,10 +9,13 @@ from datetime import datetime
 
 from failover_lab import GROUP, Connections, FailoverLab, Visitors
 from lab import wait_until
+from namespace import stop
 from runner import main
 from standstill import standing_still, threads_named
 
 TAKE_OVER_S_MAX = 1.0  # README, "Failover"
+FORGED_A_SECOND = 20_000
+CONNECTIONS_EACH = 6  # of a client
 STILL_S_MAX = 1.0 + 0.5  # until it is seen, and to release: control/failover/README.md, U and R
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -149,6 +152,34 @@ class Preserved(Failover):
         self.assertGreater(lab.running[1].metrics()["limpet_flows_readopted_total"], 0)
         self.assertEqual(self.group_events(1), ["GROUP_TAKEN"])
         self.assertEqual(self.group_events(0), ["GROUP_TAKEN", "GROUP_RELEASED"])
+
+    def test_connections_go_on_under_a_flood_of_forged_acks(self):
+        lab = self.lab
+        clients = lab.clients["v4"] + lab.clients["v6"]
+        rounds = [Connections(lab, clients, timeout_s=20) for _ in range(CONNECTIONS_EACH)]
+        for connections in rounds:
+            self.addCleanup(connections.close)
+        lab.wait_until_equal()
+        flood = lab.client.start(sys.executable, os.path.join(HERE, "forged_acks.py"), str(FORGED_A_SECOND),
+                                 "80", *lab.vips.values())
+        self.addCleanup(stop, flood)
+
+        def forged(i):
+            return lab.running[i].metrics()['limpet_drops_total{reason="no_flow"}']
+        wait_until(lambda: forged(0) > FORGED_A_SECOND, 20, "the flood")
+        lab.kill(0)
+        for connections in rounds:
+            connections.begin_to_ask()
+        lab.wait_for_owner(1, 20)
+        for connections in rounds:
+            self.assertEqual(connections.finish_to_ask()[1], [], "connections go on")
+        seen, since = forged(1), time.monotonic()
+        time.sleep(1)
+        self.assertGreater((forged(1) - seen) / (time.monotonic() - since), FORGED_A_SECOND / 2, "the flood goes on")
+        for connections in rounds:
+            self.assertEqual(connections.ask()[1], [])
+        self.assertEqual(lab.running[1].metrics()["limpet_flows_readopted_total"],
+                         CONNECTIONS_EACH * len(clients))
 
     def test_a_download_goes_on_although_only_the_server_speaks(self):
         lab = self.lab

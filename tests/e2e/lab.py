@@ -450,13 +450,23 @@ class Lab:
         atexit.unregister(self.close)
 
 
-def http_get(connection, path="/", close=False):
-    """A request on an open connection. Returns (server's name, client as it saw it)."""
+def http_ask(connection, path="/", close=False):
+    """A request on an open connection."""
     connection.sendall(f"GET {path} HTTP/1.1\r\nHost: lab\r\n"
                        f"{'Connection: close' + chr(13) + chr(10) if close else ''}\r\n".encode())
+
+
+def http_answer(connection):
+    """(server's name, client as it saw it)"""
     answer = http.client.HTTPResponse(connection)
     answer.begin()
     return tuple(answer.read().decode().split()[:2])
+
+
+def http_get(connection, path="/", close=False):
+    """A request on an open connection, answered: (server's name, client as it saw it)."""
+    http_ask(connection, path, close)
+    return http_answer(connection)
 
 
 def end_on_signals():
