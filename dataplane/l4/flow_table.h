@@ -74,6 +74,15 @@ class FlowTable {
   }
   // The bucket that insert() will want for the answers' direction.
   void prefetch_answer(const Flow& flow) const { index_.prefetch(hash_to_client(flow)); }
+  // What erase() of a flow will want, whose record is at hand; and the record of the one to be
+  // erased after it, UINT32_MAX: none.
+  void prefetch_erase(const Flow& flow, uint32_t next) const {
+    index_.prefetch(hash_to_server(flow));
+    index_.prefetch(hash_to_client(flow));
+    if (next == UINT32_MAX) return;
+    for (std::size_t line = 0; line < sizeof(Flow); line += 64)
+      base::prefetch(reinterpret_cast<const char*>(&flows_[next]) + line);
+  }
   FlowRef find(const FlowKey& key, uint32_t hash) const;
 
   // The translation of (client, vip) datagrams to this very server, under per_pkt_loadbalance.

@@ -506,7 +506,10 @@ Flow* Forwarder::reclaim(Instant now) {
     return flow.expires.reached(lately) && Tick::of(now - kInUse).reached(flow.opened);
   });
   if (victim == GiveWay::kNobody) return nullptr;
+  const uint32_t next = flows_[victim].order.next;
   close(flows_[victim], now);
+  // While the table stays full it is the next to go.
+  if (next != GiveWay::kNobody) flows_.prefetch_erase(flows_[next], flows_[next].order.next);
   return flows_.allocate();
 }
 
