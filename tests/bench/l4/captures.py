@@ -9,7 +9,7 @@ import struct
 
 import documents
 import frames
-from frames import ACK, RST, SYN, TCP, UDP
+from frames import ACK, FIN, RST, SYN, TCP, UDP
 
 FRAME_BYTES = 60
 PORT_MAC, CLIENT_MAC, SERVER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03"
@@ -54,6 +54,9 @@ _SYN = _Kind(TCP, frames.tcp(0, 0, 1000, 0, SYN), CLIENT_MAC)
 _ACK = _Kind(TCP, frames.tcp(0, 0, 1001, 5001, ACK), CLIENT_MAC)
 _RST = _Kind(TCP, frames.tcp(0, 0, 1001, 0, RST), CLIENT_MAC)
 _SERVER_SYN = _Kind(TCP, frames.tcp(0, 0, 5000, 1001, SYN | ACK), SERVER_MAC)
+_FIN = _Kind(TCP, frames.tcp(0, 0, 1001, 5001, FIN | ACK), CLIENT_MAC)
+_LAST_ACK = _Kind(TCP, frames.tcp(0, 0, 1002, 5002, ACK), CLIENT_MAC)
+_SERVER_FIN = _Kind(TCP, frames.tcp(0, 0, 5001, 1002, FIN | ACK), SERVER_MAC)
 _SERVER_ACK = _Kind(TCP, frames.tcp(0, 0, 5001, 1001, ACK), SERVER_MAC)
 
 
@@ -77,6 +80,24 @@ def openings(clients):
     for i in _shuffled(clients, 0):
         yield _SYN.record(FIRST_CLIENT + i, vip, CLIENT_PORT, documents.WEB_PORT)
         yield _RST.record(FIRST_CLIENT + i, vip, CLIENT_PORT, documents.WEB_PORT)
+
+
+# Of each connection.
+VISIT = ((_SYN, True), (_SERVER_SYN, False), (_ACK, True), (_FIN, True), (_SERVER_FIN, False),
+         (_LAST_ACK, True))
+
+
+def visits(clients):
+    """Records of whole connections that end by FIN, one after the other, client addresses preserved,
+    all with the first server."""
+    vip = int(ipaddress.ip_address(VIP))
+    server = int(ipaddress.ip_address(SERVERS[0]))
+    for i in _shuffled(clients, 0):
+        for kind, from_client in VISIT:
+            if from_client:
+                yield kind.record(FIRST_CLIENT + i, vip, CLIENT_PORT, documents.WEB_PORT)
+            else:
+                yield kind.record(server, FIRST_CLIENT + i, documents.WEB_PORT, CLIENT_PORT)
 
 
 def conversations(flows):

@@ -16,10 +16,11 @@ from scenarios import Bench
 RATIO_TARGETS = {"established_64k": 0.20, "established_1m": 0.15}
 ON_OVER_OFF_TARGET = 0.85
 LISTING_TARGET = 0.95
+TIME_WAIT_TARGET = 0.90
 FLOW_BYTES_MAX, INDEX_BYTES_MAX, ENTRY_BYTES_MAX = 192, 16, 64
 SHARE_MIN = 0.95
 NAMES = ("established_64k", "established_1m", "tcp_preserve_64k", "cps_persistence_on",
-         "cps_persistence_off", "new_clients", "cps_while_listing")
+         "cps_persistence_off", "new_clients", "cps_while_listing", "cps_time_wait_full")
 
 
 class Machine:
@@ -82,6 +83,8 @@ def measure(bench, sizes, wanted):
         results += bench.new_clients("new_clients", sizes.large)
     if wanted("cps_while_listing"):
         results += bench.while_listing("cps_while_listing", sizes.large)
+    if wanted("cps_time_wait_full"):
+        results += bench.time_wait_full("cps_time_wait_full", 4 * sizes.small)
     return results
 
 
@@ -104,6 +107,10 @@ def verdicts(results, sizes_of_records):
             found.append((result.ratio() >= LISTING_TARGET,
                           f"connections per second while {result.notes['entries']:,} entries are listed: "
                           f"{result.ratio():.3f} of those without, at least {LISTING_TARGET:.2f}"))
+        if result.name == "cps_time_wait_full":
+            found.append((result.ratio() >= TIME_WAIT_TARGET,
+                          f"connections per second with {result.notes['flows']:,} flows, all in TIME_WAIT: "
+                          f"{result.ratio():.3f} of those with room, at least {TIME_WAIT_TARGET:.2f}"))
         if "on_over_off" in result.notes:
             ratio = result.notes["on_over_off"]
             found.append((ratio >= ON_OVER_OFF_TARGET, "connections per second with persistence: "

@@ -100,7 +100,7 @@ class Bench:
             before, after, watch = program.window(self.seconds)
             name = "connections per second"
             self.check_all_forwarded(name, before, after)
-            self.check_pairs(name, before, after)
+            self.check_connections(name, before, after)
             if programs.created(after) != programs.created(before):
                 raise RuntimeError(f"{name}: clients were taken for new ones")
             opened = programs.connections(after) - programs.connections(before)
@@ -123,18 +123,13 @@ class Bench:
         engine = dict(flows=clients // 16 + 1024, entries=clients + clients // 16,
                       servers=captures.SERVERS)
 
-        def first_pass(program):
-            samples = []
-
-            def sample():
-                samples.append((programs.Watch(program), program.telemetry.sent() / 2))
-                return samples[-1][1] >= clients
-            program.until(sample, "the first pass", step_s=SAMPLE_S)
+        def new(program):
+            found = self.first_pass(program, clients)
             program.warm_up(lambda m: programs.created(m) >= clients, 0)
             if programs.created(program.metrics()) != clients:
                 raise RuntimeError(f"{name}: clients were taken for new ones twice")
-            return slope(samples, clients)
-        values, reference = self.in_turns(name, capture, {name: engine}, first_pass)
+            return found
+        values, reference = self.in_turns(name, capture, {name: engine}, new)
         return [Result(name, "connections/s", values[name], reference / 2)]
 
     def while_listing(self, name, clients):
@@ -161,10 +156,43 @@ class Bench:
         return [Result(name, "connections/s", statistics.median(listed), statistics.median(quiet),
                        {"entries": clients}, "the same without a listing")]
 
-    def opened(self, name, program):
+    @staticmethod
+    def first_pass(program, clients, packets_each=2):
+        """(connections a second, share of the core), each of so many packets, all of them sent on."""
+        samples = []
+
+        def sample():
+            samples.append((programs.Watch(program), program.telemetry.sent() / packets_each))
+            return samples[-1][1] >= clients
+        program.until(sample, "the first pass", step_s=SAMPLE_S)
+        return slope(samples, clients)
+
+    def time_wait_full(self, name, clients):
+        """Connections that end by FIN while the flow table is full of others in TIME_WAIT, so that one
+        has to give way to each; beside the first pass over a table with room for all. In turns."""
+        capture = self.capture(captures.visits(clients))
+        options = dict(entries=1024, servers=captures.SERVERS[:1], preserve_client_ip=True, persistent=False)
+        roomy, small = clients + clients // 16, clients - clients // 16
+        full, empty = [], []
+        with self.hugepages_for(name, capture.engine_mb(roomy, 1024)) as hugepages:
+            for turn in range(self.repeat):
+                self.say(f"{name}: room for all, run {turn + 1} of {self.repeat}")
+                with Engine(self.machine, capture, hugepages, flows=roomy, **options) as program:
+                    empty.append(self.noted(*self.first_pass(program, clients, len(captures.VISIT))))
+                    program.warm_up(lambda m: programs.flows(m) == clients, 0)
+                self.say(f"{name}: full, run {turn + 1} of {self.repeat}")
+                with Engine(self.machine, capture, hugepages, flows=small, **options) as program:
+                    program.warm_up(lambda m: programs.flows(m) >= small - 1, 1)
+                    full.append(self.noted(*self.opened(name, program, len(captures.VISIT))))
+                    if programs.flows(program.metrics()) < small - 1:
+                        raise RuntimeError(f"{name}: the flow table did not stay full")
+        return [Result(name, "connections/s", statistics.median(full), statistics.median(empty),
+                       {"flows": small}, "the same with an empty table")]
+
+    def opened(self, name, program, packets_each=2):
         """(connections a second, share of the core)"""
         before, after, watch = program.window(self.seconds)
-        self.check_pairs(name, before, after)
+        self.check_connections(name, before, after, packets_each)
         return ((programs.connections(after) - programs.connections(before)) / watch.seconds(),
                 watch.share())
 
@@ -228,10 +256,10 @@ class Bench:
             raise RuntimeError(f"{name}: {arrived:.0f} packets arrived, {left:.0f} left, dropped: {lost}")
 
     @staticmethod
-    def check_pairs(name, before, after):
+    def check_connections(name, before, after, packets_each=2):
         arrived = programs.received(after) - programs.received(before)
         opened = programs.connections(after) - programs.connections(before)
-        if abs(arrived / 2 - opened) > LOST_MAX * arrived + 64:
+        if abs(arrived / packets_each - opened) > LOST_MAX * arrived + 64:
             raise RuntimeError(f"{name}: {arrived:.0f} packets opened {opened:.0f} connections")
 
 
