@@ -188,7 +188,7 @@ bool Forwarder::goes_on(const Flow& flow, Direction direction, Buffer* buffer, I
 Forwarder::Standing Forwarder::standing(const Flow& flow) const {
   const auto* vs = snapshot_->virtual_service(flow.virtual_service);
   const auto* server = snapshot_->server(flow.server_slot);
-  if (vs == nullptr || server == nullptr || server->reset_connections ||
+  if (vs == nullptr || server == nullptr || server->reset_connections || !is_at(flow, *server) ||
       snapshot_->pool_of(flow.server_slot) != vs->pool)
     return Standing::kNone;
   if (balance::takes_new_clients(*server)) return Standing::kTakesNew;
@@ -201,12 +201,20 @@ Forwarder::Standing Forwarder::standing(const Flow& flow) const {
                                                               : Standing::kNone;
 }
 
+// A server with a uuid stays itself when its address changes; what is established stays where it
+// is.
+bool Forwarder::is_at(const Flow& flow, const snapshot::Server& server) {
+  return flow.server == server.address &&
+         flow.server_port == (server.port != 0 ? server.port : flow.vip_port);
+}
+
 // Datagrams are no connection: where the policy chooses another server for a client whose server is
-// down, it does so at once (SPEC 2.5).
+// down, it does so at once (SPEC 2.5); and they go where their server is.
 bool Forwarder::moves(const Flow& flow) const {
-  if (!is_udp(flow) || flow.per_packet) return false;
   const auto* server = snapshot_->server(flow.server_slot);
-  if (server == nullptr || (server->state != snapshot::ServerState::kDown && server->reachable))
+  if (!is_udp(flow) || server == nullptr) return false;
+  if (!is_at(flow, *server)) return true;
+  if (flow.per_packet || (server->state != snapshot::ServerState::kDown && server->reachable))
     return false;
   const auto* vs = snapshot_->virtual_service(flow.virtual_service);
   const auto* scope = vs == nullptr ? nullptr : snapshot_->scope(vs->scope);
@@ -275,12 +283,16 @@ void Forwarder::per_packet(Buffer* buffer, const snapshot::VirtualService& vs, I
   if (choice.wait != Choice::Wait::kNo) return park(buffer, vs, choice, grant.since);
   if (choice.server == nullptr) return refused(buffer, vs, choice.reason, now);
   if (choice.gauged) gauges_.release(choice.server->slot);
-  Flow* flow = nullptr;
-  if (const FlowRef ref = flows_.find_per_packet(key_of(m), choice.server->slot)) {
-    flow = &flows_[ref.index];
+  const FlowRef ref = flows_.find_per_packet(key_of(m), choice.server->slot);
+  Flow* flow = ref ? &flows_[ref.index] : nullptr;
+  if (flow != nullptr && !is_at(*flow, *choice.server)) {
+    close(*flow, now);
+    flow = nullptr;
+  }
+  const bool again = flow != nullptr;
+  if (again) {
     flow->client_mac = vs.autogw ? m.source_mac : net::Mac{};
     flow->client_interface = vs.autogw ? m.port : flow->client_interface;
-    live(*flow, Life::kIdle, now);
   } else {
     DropReason why{};
     flow = open(buffer, vs, choice, now, &why);
@@ -297,6 +309,7 @@ void Forwarder::per_packet(Buffer* buffer, const snapshot::VirtualService& vs, I
   } else {
     flow->entry = UINT32_MAX;
   }
+  if (again) track_udp(*flow, Direction::kToServer, now);
   send_first(buffer, *flow, now);
 }
 
@@ -696,13 +709,11 @@ bool Forwarder::track_tcp(Flow& flow, Direction direction, Buffer* buffer, Insta
 
 void Forwarder::track_udp(Flow& flow, Direction direction, Instant now) {
   live(flow, Life::kIdle, now);
-  if (direction == Direction::kToClient) {
-    if (flow.state == FlowState::kUnanswered) enter(flow, FlowState::kAnswered);
-    // Of a translation it may be another one than when that was made.
-    if (flow.confirmed && !flow.per_packet) return;
-  } else if (flow.confirmed || !Tick::of(now - persist::kComesAgain).reached(flow.opened)) {
-    return;
-  }
+  const bool answer = direction == Direction::kToClient;
+  if (answer && flow.state == FlowState::kUnanswered) enter(flow, FlowState::kAnswered);
+  // Of a translation it may be another one than when that was made.
+  if (flow.confirmed && !flow.per_packet) return;
+  if (!answer && !Tick::of(now - persist::kComesAgain).reached(flow.opened)) return;
   flow.confirmed = true;
   confirm(flow);
 }
@@ -736,7 +747,7 @@ snapshot::Hop Forwarder::find_client(Flow& flow) {
 snapshot::Hop Forwarder::find_server(Flow& flow) {
   const snapshot::Server* server = snapshot_->server(flow.server_slot);
   snapshot::Hop hop{flow.server_interface, flow.server};
-  if (server != nullptr) {
+  if (server != nullptr && is_at(flow, *server)) {
     hop = server->hop;
   } else {
     snapshot_->route(flow.server, &hop);

@@ -147,6 +147,7 @@ class Forwarder {
     kNone,
   };
   Standing standing(const Flow& flow) const;
+  static bool is_at(const Flow& flow, const snapshot::Server& server);
   bool moves(const Flow& flow) const;
   void fresh(packet::Buffer* buffer, timing::Instant now, Grant& grant);
   void begin(Flow& flow, packet::Buffer* buffer, timing::Instant now);

@@ -238,5 +238,78 @@ TEST(ForwardingRegression, AnotherSnapshotAtTheSameAddressIsAnotherSnapshot) {
   EXPECT_EQ(core.stats().swept_version, 102u);
 }
 
+// A server with a uuid stays itself when its address changes.
+class MovedServer : public ForwardingRegression {
+ protected:
+  CoreLab lab{{.servers = 1}};
+  const std::string old_address = v4() ? "10.2.0.2" : "fd00:2::2";
+  const std::string new_address = v4() ? "10.2.0.9" : "fd00:2::9";
+
+  void move(bool resolved) {
+    auto& server = lab.world.server(GetParam(), 0);
+    server.address = server.hop.next_hop = support::address(new_address);
+    if (resolved) lab.neighbor(1, server.address, true);
+    lab.publish();
+  }
+  std::string towards(const Frame& frame) {
+    const auto out = lab.send(frame);
+    return out.size() == 1 && out[0].port == 1 ? support::parts(out[0].bytes).destination : "";
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Families, MovedServer, testing::Values(Family::kV4, Family::kV6),
+                         [](const auto& p) { return p.param == Family::kV4 ? "v4" : "v6"; });
+
+// Frames for the old address went to the new one's MAC.
+TEST_P(MovedServer, AnEstablishedConnectionGoesOnWhereItWas) {
+  const auto c = lab.connect({client(), 40000});
+  move(false);
+  EXPECT_EQ(towards(c.from_client(kTcpAck, "data")), old_address);
+  EXPECT_TRUE(lab.punted().empty()) << "its neighbour is known";
+}
+
+TEST_P(MovedServer, ANewConnectionOnTheSamePortsIsTheNewAddresss) {
+  lab.connect({client(), 40000});
+  EXPECT_EQ(towards(support::tcp({client(), 40001, vip(), 80}, kTcpSyn)), old_address);
+  move(true);
+  EXPECT_EQ(towards(support::tcp(up(), kTcpSyn).with(&Frame::sequence, 77)), new_address);
+  EXPECT_EQ(towards(support::tcp({client(), 40001, vip(), 80}, kTcpSyn)), new_address) << "again";
+}
+
+TEST_P(MovedServer, DatagramsGoWhereItIs) {
+  ASSERT_EQ(towards(support::udp(up(), "x")), old_address);
+  move(true);
+  EXPECT_EQ(towards(support::udp(up(), "x")), new_address);
+}
+
+TEST_P(MovedServer, DatagramsBalancedOneByOneGoWhereItIs) {
+  lab.world.vs(GetParam()).per_packet = true;
+  lab.publish();
+  ASSERT_EQ(towards(support::udp(up(), "x")), old_address);
+  move(true);
+  EXPECT_EQ(towards(support::udp(up(), "x")), new_address);
+  EXPECT_EQ(lab.core().forwarder().flows().size(), 1u);
+}
+
+// A client that nobody answers, and whose datagrams are balanced one by one, was never believed.
+TEST_P(ForwardingRegression, AClientThatComesAgainIsBelievedWhenItsDatagramsAreBalanced) {
+  CoreLab lab({.servers = 1});
+  lab.world.vs(GetParam()).per_packet = true;
+  lab.publish();
+  const auto confirmed = [&] {
+    const auto key = persist::Key::of(support::address(client()));
+    const auto* entry = lab.core().replica().table().find(lab.world.scope(GetParam()).slot, key);
+    return entry != nullptr && entry->confirmed;
+  };
+  lab.send(support::udp(up(), "x"));
+  EXPECT_FALSE(confirmed());
+  lab.clock.advance(timing::milliseconds(500));
+  lab.send(support::udp(up(), "x"));
+  EXPECT_FALSE(confirmed());
+  lab.clock.advance(timing::milliseconds(1000));
+  lab.send(support::udp(up(), "x"));
+  EXPECT_TRUE(confirmed());
+}
+
 }  // namespace
 }  // namespace limpet
