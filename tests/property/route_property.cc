@@ -24,7 +24,7 @@ Address any_address(base::Random& random, Family family) {
   }
   if (family == Family::kV4) return Address::v4(&bytes[random.below(2)]);
   bytes[2] = 0x20;  // else it might be IPv4
-  return Address::v6(bytes);
+  return Address::v6(bytes).in_zone(0);
 }
 
 Route any_route(base::Random& random, Family family) {
