@@ -240,8 +240,7 @@ TEST_P(ForwarderTcpTest, AnIcmpErrorPassesAndChangesNothingWhateverNumberItQuote
   EXPECT_TRUE(goes_on(c));
 }
 
-// --- how long it lives
-// ----------------------------------------------------------------------------
+// --- how long it lives --------------------------------------------------------------------------
 
 TEST_P(ForwarderTcpTest, AFinishedConnectionIsNotOpenAndItsFlowLivesAMinute) {
   for (const bool client_first : {true, false}) {
