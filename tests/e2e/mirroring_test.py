@@ -247,7 +247,9 @@ class PeersComeAndGo(ClusterTest):
         self.apply(timeout_s=60)
         for client_address in self.clients():
             self.get(1, client_address)
-        time.sleep(0.2)  # the last connection's FINs; too short for all closes to have been told
+        # The last connection's FINs; that is too short for all closes to have been told.
+        wait_until(lambda: not any(r["connections"] for r in self.engine(1).entries()), 10,
+                   "the connections to close", step_s=0.02)
         self.assertEqual(self.engine(1).stop(), 0)
         wait_until(lambda: self.cluster.peer(0)["state"] == "connecting", 10, "the peer to be missed")
         lives = [r["life_time_s"] for r in self.engine(0).entries()]
