@@ -481,7 +481,7 @@ void Compiler::list_adoptables() {
       continue;
     for (const snapshot::Server& server : out_.pools[vs.pool.value].servers) {
       if (server.address.family() != l.address.family()) continue;
-      const uint16_t port = server.port != 0 ? server.port : l.first_port;
+      const uint16_t port = server.port_for(l.first_port);
       list.push_back({server.address, port, l.virtual_service, l.address, l.first_port});
       // One that stands for the many others makes it uncertain.
       if (ports[l.virtual_service] > 1) list.push_back(list.back());

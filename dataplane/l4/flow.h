@@ -57,6 +57,7 @@ struct alignas(64) Flow {
   timing::Tick opened;              // UDP
   snapshot::NatId nat{UINT32_MAX};  // whose source port to give back; kNone when preserved
 
+  bool is_udp() const { return protocol == packet::kProtocolUdp; }
   // A connection that peers could go on with: the server sees the client's own address.
   bool keeps_client() const { return source == client; }
 };

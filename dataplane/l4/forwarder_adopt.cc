@@ -126,8 +126,8 @@ const snapshot::Server* Forwarder::server_of(const Adoption& a, snapshot::Server
                                              const Meta& m) const {
   const snapshot::Server* server = snapshot_->pools[a.vs.pool.value].find(id);
   if (server == nullptr || server->reset_connections || !server->reachable) return nullptr;
-  if (a.server != nullptr && (server->address != *a.server ||
-                              (server->port != 0 ? server->port : a.vip_port) != m.source_port))
+  if (a.server != nullptr &&
+      (server->address != *a.server || server->port_for(a.vip_port) != m.source_port))
     return nullptr;
   return server;
 }
@@ -148,6 +148,7 @@ bool Forwarder::try_first_server(Flow& flow, Instant now) {
   asked.client_port = asked.source_port = flow.client_port;
   asked.vip = flow.vip;
   asked.vip_port = flow.vip_port;
+  asked.protocol = flow.protocol;
   asked.client_interface = flow.client_interface;
   asked.client_mac = flow.client_mac;
   asked.client_neighbor = flow.client_neighbor;
@@ -198,6 +199,7 @@ bool Forwarder::fill_adopted(Flow& flow, Buffer* buffer, const Adoption& a,
   flow.client_port = flow.source_port = a.client_port;
   flow.vip = a.vip;
   flow.vip_port = a.vip_port;
+  flow.protocol = packet::kProtocolTcp;
   towards(flow, a.vs, server);
   if (a.server == nullptr) {
     if (!client_side(flow, m, a.vs)) return false;
@@ -211,19 +213,6 @@ bool Forwarder::fill_adopted(Flow& flow, Buffer* buffer, const Adoption& a,
                             packet::tcp_segment(buffer, m));
   start(flow, FlowState::kEstablished, Life::kIdle, now);
   return true;
-}
-
-// What a flow of TCP has of its server.
-void Forwarder::towards(Flow& flow, const snapshot::VirtualService& vs,
-                        const snapshot::Server& server) {
-  flow.server = server.address;
-  flow.server_port = server.port != 0 ? server.port : flow.vip_port;
-  flow.protocol = packet::kProtocolTcp;
-  flow.server_interface = server.hop.port;
-  flow.virtual_service = vs.slot;
-  flow.server_slot = server.slot;
-  flow.idle_s = static_cast<uint16_t>(vs.tcp_idle / timing::seconds(1));
-  flow.neighbor = neighbors_.look_up(server.hop.port, server.hop.next_hop);
 }
 
 }  // namespace limpet::l4

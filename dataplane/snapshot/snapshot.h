@@ -74,6 +74,9 @@ struct Server {
   NatId tcp_nat;
   NatId udp_nat;
   std::string name;  // "10.2.0.2:80", as listings print it
+
+  // Where clients of this port are served.
+  uint16_t port_for(uint16_t used) const { return port != 0 ? port : used; }
 };
 
 enum class Algorithm : uint8_t { kRoundRobin, kLeastConnections, kRandom, kConsistentHash };

@@ -276,9 +276,10 @@ TEST_P(FirstServer, IsAskedWhenThePresentOneDoesNotKnowTheConnection) {
   auto out = lab.send(support::tcp(up(1001), kTcpAck, "mine"));
   ASSERT_EQ(out.size(), 1u);
   EXPECT_EQ(parts(out[0].bytes).destination, present.server);
-  EXPECT_TRUE(
-      lab.send(support::tcp({present.server, present.server_port, address, 1001}, kTcpRst), 1)
-          .empty());
+  // It answers a segment that acknowledged nothing.
+  const auto reset = support::tcp({present.server, present.server_port, address, 1001}, kTcpRst)
+                         .with(&support::Frame::sequence, 0);
+  EXPECT_TRUE(lab.send(reset, 1).empty());
   out = lab.send(support::tcp(up(1001), kTcpAck, "mine"));
   ASSERT_EQ(out.size(), 1u);
   EXPECT_EQ(parts(out[0].bytes).destination, first.server);
@@ -538,6 +539,21 @@ TEST_P(TakeOver, AFirstServerThatIsNoneAnyMoreIsNotAsked) {
   for (uint32_t n = 0; n < kClients; ++n) {
     EXPECT_EQ(ask(client(n)), server(1));
     EXPECT_TRUE(hears(server(1), client(n), kTcpRst)) << client(n);
+  }
+}
+
+TEST_P(TakeOver, AResetWithAnotherNumberIsNobodysAnswer) {
+  for (uint32_t n = 0; n < kClients; ++n) learn(client(n), 1, 0);
+  take_over();
+  for (uint32_t n = 0; n < kClients; ++n) {
+    SCOPED_TRACE(client(n));
+    EXPECT_EQ(ask(client(n)), server(1));
+    const auto forged = support::tcp(down(server(1), client(n)), kTcpRst)
+                            .with(&support::Frame::sequence, kServerNext + 0x40000000);
+    EXPECT_EQ(lab.send(forged, 1).size(), 1u) << "for its receiver to judge";
+    EXPECT_EQ(ask(client(n)), server(1));
+    EXPECT_FALSE(hears(server(1), client(n), kTcpRst)) << "this is the answer";
+    EXPECT_EQ(ask(client(n)), server(0));
   }
 }
 
