@@ -22,12 +22,17 @@ SAME_PORT = 6  # clients that open their connections from one port, one after th
 IN_A_ROW = 5
 AT_ONCE = 100
 PATIENCE_S = 60
+# At random, and each hundredth: that some are lost is certain.
 LOSS = f"""\
 table inet loss {{
+  chain lose {{
+    numgen inc mod 100 0 counter drop
+    numgen random mod 100 < {LOST_PERCENT - 1} counter drop
+  }}
   chain input {{
     type filter hook input priority 0;
-    tcp dport {PORT} numgen random mod 100 < {LOST_PERCENT} counter drop
-    tcp sport 80 numgen random mod 100 < {LOST_PERCENT} counter drop
+    tcp dport {PORT} jump lose
+    tcp sport 80 jump lose
   }}
 }}
 """
@@ -155,7 +160,7 @@ class Lossy(LabTest):
             if (end, there) != ("eof", "eof") or (received, taken) != expected:
                 wrong.append((one, how, end, there, received, taken, expected))
         self.assertEqual(wrong, [])
-        self.assertTrue(all(now - then > 20 for now, then in zip(self.lost(), lost)), "nothing was lost")
+        self.assertTrue(all(now > then for now, then in zip(self.lost(), lost)), "nothing was lost")
         self.assertEqual(self.dropped(), before, "the engine drops none of their segments")
         wait_until(lambda: self.open_connections() == 0, 5, "no open connection")
 
@@ -184,8 +189,9 @@ class Lossy(LabTest):
         self.check(1.0)
 
     def test_with_the_clients_address_kept(self):
-        # A server that has missed it speaks to an address that is not the engine's to answer for.
-        self.check(0.6, preserve_client_ip=True)
+        # A server that has missed it speaks to an address that is not the engine's to answer for. A
+        # tenth misses it; six tenths of 32, once in a million million runs.
+        self.check(0.4, preserve_client_ip=True)
 
 
 if __name__ == "__main__":
