@@ -55,7 +55,7 @@ struct alignas(64) Flow {
   timing::WheelLinks links;
   timing::WheelLinks order;         // among those that give way, by their kind
   timing::Tick opened;              // UDP
-  snapshot::NatId nat{UINT32_MAX};  // whose source port to give back; kNone when preserved
+  snapshot::NatId nat{UINT32_MAX};  // whose source port to give back; kNoNat: nobody's
 
   bool is_udp() const { return protocol == packet::kProtocolUdp; }
   // A connection that peers could go on with: the server sees the client's own address.

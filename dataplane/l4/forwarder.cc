@@ -362,12 +362,15 @@ void Forwarder::start(Flow& flow, FlowState state, Life life, Instant now) {
       index, flow.expires, [this](uint32_t f) -> auto& { return links(f); });
 }
 
-void Forwarder::enter(Flow& flow, FlowState state) {
-  const bool same = GiveWay::kind_of(flow.state) == GiveWay::kind_of(state);
+void Forwarder::enter(Flow& flow, FlowState state, Instant now) {
+  const auto kind = GiveWay::kind_of(state);
+  const bool same = GiveWay::kind_of(flow.state) == kind;
   const uint32_t index = flows_.index_of(flow);
   if (!same) give_way_.remove(index, flow_by_index());
   flow.state = state;
   if (!same) give_way_.add(index, flow_by_index());
+  // A finished flow has its port until somebody needs it: it is among those that were freed.
+  if (kind == GiveWay::Kind::kFinished) give_port_back(flow, now);
 }
 
 timing::Duration Forwarder::duration(const Flow& flow, Life life) {
@@ -408,7 +411,7 @@ bool Forwarder::track_tcp(Flow& flow, Direction direction, Buffer* buffer, Insta
   const Step step =
       track(flow.state, direction, packet::tcp_segment(buffer, packet::meta(buffer)), &flow.seen);
   if (step.effect == Step::Effect::kOver) return true;
-  if (step.state != flow.state) enter(flow, step.state);
+  if (step.state != flow.state) enter(flow, step.state, now);
   live(flow, step.life, now);
   if (step.effect == Step::Effect::kConfirmed) {
     confirm(flow);
@@ -421,7 +424,7 @@ bool Forwarder::track_tcp(Flow& flow, Direction direction, Buffer* buffer, Insta
 void Forwarder::track_udp(Flow& flow, Direction direction, Instant now) {
   live(flow, Life::kIdle, now);
   const bool answer = direction == Direction::kToClient;
-  if (answer && flow.state == FlowState::kUnanswered) enter(flow, FlowState::kAnswered);
+  if (answer && flow.state == FlowState::kUnanswered) enter(flow, FlowState::kAnswered, now);
   // Of a translation it may be another one than when that was made.
   if (flow.confirmed && !flow.per_packet) return;
   if (!answer && !Tick::of(now - persist::kComesAgain).reached(flow.opened)) return;

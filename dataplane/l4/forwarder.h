@@ -205,7 +205,7 @@ class Forwarder {
   bool open_shown_as_port(Flow& flow, timing::Instant now);
   Flow* opened(Flow* flow);
   bool open_translated(Flow& flow, const snapshot::Server& server, timing::Instant now);
-  void give_port_back(const Flow& flow, timing::Instant now);
+  void give_port_back(Flow& flow, timing::Instant now);
   bool client_side(Flow& flow, const packet::Meta& m, const snapshot::VirtualService& vs);
   Flow* reclaim(timing::Instant now);
   void count(Flow& flow, persist::Entry* entry);
@@ -222,7 +222,7 @@ class Forwarder {
   bool track_tcp(Flow& flow, Direction direction, packet::Buffer* buffer, timing::Instant now);
   void track_udp(Flow& flow, Direction direction, timing::Instant now);
   void start(Flow& flow, FlowState state, Life life, timing::Instant now);
-  void enter(Flow& flow, FlowState state);
+  void enter(Flow& flow, FlowState state, timing::Instant now);
   static timing::Duration duration(const Flow& flow, Life life);
   void live(Flow& flow, Life life, timing::Instant now);
   auto flow_by_index() {

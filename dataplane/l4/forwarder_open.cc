@@ -1,5 +1,7 @@
 // Flows: what opens one, which address and port its server sees, what counts it and binds it to its
 // client's entry, what closes it, and which one goes when there is no room.
+#include <utility>
+
 #include "dataplane/l4/forwarder.h"
 
 namespace limpet::l4 {
@@ -142,13 +144,14 @@ bool Forwarder::open_translated(Flow& flow, const snapshot::Server& server, Inst
       flow.source = server.sources[which];
       flow.nat = snapshot::NatId{first + which};
       flow.lately_freed = lately_freed;
-      // A port can be taken by a flow of another pool to the same server only when one of them uses
-      // the client's port (use_service_port); then the next one will do.
+      // A port may be a finished flow's still, which gives way. A living one of another pool to the
+      // same server has it only when one of them uses the client's port (use_service_port); then
+      // the next one will do.
       for (uint32_t attempt = 0; attempt < kPortAttempts; ++attempt) {
         flow.source_port = lately_freed ? ports->take_lately_freed() : ports->take(now);
         if (flow.source_port == 0) break;
         flows_.prefetch_answer(flow);
-        if (!flows_.insert(flow)) {
+        if (!insert(flow, now)) {
           ports->give_back(flow.source_port, now);
           continue;
         }
@@ -164,8 +167,9 @@ bool Forwarder::open_translated(Flow& flow, const snapshot::Server& server, Inst
   return false;
 }
 
-void Forwarder::give_port_back(const Flow& flow, Instant now) {
-  SourcePorts& ports = *nats_[flow.nat.value];
+void Forwarder::give_port_back(Flow& flow, Instant now) {
+  if (flow.nat == kNoNat) return;
+  SourcePorts& ports = *nats_[std::exchange(flow.nat, kNoNat).value];
   if (flow.lately_freed && flow.state == FlowState::kSynSent) {
     ports.put_back(flow.source_port, now);
   } else {
@@ -194,7 +198,7 @@ void Forwarder::close(Flow& flow, Instant now) {
   wheel_.remove(
       index, [this](uint32_t f) -> auto& { return links(f); });
   give_way_.remove(index, flow_by_index());
-  if (flow.nat != kNoNat) give_port_back(flow, now);
+  give_port_back(flow, now);
   --vs_counters_[flow.virtual_service.value].flows;
   --server_counters_[flow.server_slot.value].flows;
   flows_.erase(flow);

@@ -185,6 +185,28 @@ TEST_P(SourceAddresses, AClientWhoseSynMetAnOldConnectionTriesAgainByTheSamePort
   EXPECT_EQ(lab.core().forwarder().flows().size(), 1u);
 }
 
+// A port in TIME_WAIT is nobody's loss: its flow gives way to whoever needs the tuple.
+TEST_P(SourceAddresses, FinishedConnectionsLeaveTheirPortsToLivingOnes) {
+  CoreLab lab({.servers = 1});
+  use(lab, 1, 3);
+  std::vector<CoreLab::Connection> done;
+  for (uint16_t port = 1000; port < 1003; ++port) {
+    done.push_back(lab.connect({client(0), port}));
+    ASSERT_TRUE(done.back().ok());
+    lab.finish(done.back());
+    lab.advance(seconds(1));
+  }
+  EXPECT_EQ(lab.core().forwarder().flows().size(), 3u);
+  const auto living = lab.connect({client(0), 2000});
+  EXPECT_EQ(living.source_port, done[0].source_port) << "the one that was finished first";
+  EXPECT_EQ(counters(lab).snat_reused, 1u);
+  EXPECT_EQ(lab.core().forwarder().flows().size(), 3u);
+  EXPECT_EQ(lab.send(living.from_client(kTcpAck, "x")).size(), 1u);
+  for (uint16_t port = 2001; port < 2003; ++port) EXPECT_TRUE(lab.connect({client(0), port}).ok());
+  EXPECT_FALSE(lab.connect({client(0), 2003}).ok()) << "all are living";
+  EXPECT_EQ(lab.drops(DropReason::kSnatExhausted), 1u);
+}
+
 TEST_P(SourceAddresses, ConnectionsThatNeverComeAboutUseOneOfThePortsThatWereFreedLately) {
   CoreLab lab({.servers = 1});
   use(lab, 1, 3);
