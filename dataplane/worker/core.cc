@@ -37,7 +37,7 @@ Core::Core(const Options& options, Shared& shared, rte_mempool* pool,
   // has_room() is asked before a burst; tests let more arrive.
   static_assert(kTurnPacketsMax >= base::kBurstPacketsMax);
   arrived_.reserve(2 * kTurnPacketsMax);
-  waiting_.reserve(2 * kTurnPacketsMax + options.cores * base::kBurstPacketsMax);
+  waiting_.reserve(2 * kTurnPacketsMax + options.cores * collected_max(options.cores));
   mine_.reserve(arrived_.capacity() + waiting_.capacity());
   for (auto& queue : steered_) queue.reserve(kSteeredMax);
 }

@@ -87,7 +87,7 @@ class Core {
   ~Core();
 
   void arrive(packet::Buffer* frame, const packet::IngressSet& ports);
-  // At most base::kBurstPacketsMax a turn from each other core.
+  // At most collected_max() a turn from each other core.
   void collect(packet::Buffer* steered) { put(&waiting_, steered); }
   void begin(const snapshot::Snapshot& s, timing::Instant now);
   // `take()` calls begin() with the newest snapshot: a message came from one that is newer.
@@ -103,6 +103,14 @@ class Core {
     if (replica_.serve(take)) did_work_ = true;
   }
   void end();
+
+  // As much as a core may bring in a turn, shared out over the others: who takes less than they
+  // send loses it in their rings.
+  static uint32_t collected_max(uint32_t cores) {
+    return std::max(kTurnPacketsMax / std::max(cores - 1, 1u), uint32_t{base::kBurstPacketsMax});
+  }
+
+  uint32_t collected_max() const { return collected_max(options_.cores); }
 
   // Arrivals that may still be taken this turn without judging first.
   bool has_room() const { return arrived_.size() < kTurnPacketsMax; }

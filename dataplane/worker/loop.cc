@@ -85,11 +85,12 @@ bool Loop::receive() {
 // What other workers and the control thread have for this one.
 bool Loop::collect() {
   bool worked = false;
-  Buffer* buffers[base::kBurstPacketsMax];
+  Buffer* buffers[Core::kTurnPacketsMax];
+  const auto of_peer = std::span(buffers).first(core_.collected_max());
   for (const uint32_t peer : wiring_.steered.peers(options_.worker)) {
-    const uint32_t n = wiring_.steered.from(peer).to(options_.worker).pop(std::span(buffers));
+    const uint32_t n = wiring_.steered.from(peer).to(options_.worker).pop(of_peer);
     for (uint32_t i = 0; i < n; ++i) core_.collect(buffers[i]);
-    const uint32_t m = wiring_.handed.from(peer).to(options_.worker).pop(std::span(buffers));
+    const uint32_t m = wiring_.handed.from(peer).to(options_.worker).pop(of_peer);
     for (uint32_t i = 0; i < m; ++i) core_.output().send(buffers[i]);
     worked = worked || n + m > 0;
   }

@@ -4,6 +4,7 @@
 // Threads: a Loop belongs to its worker; of the rings each end has one owner, as named below.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -19,21 +20,26 @@ namespace limpet::worker {
 
 // Everything that crosses threads besides snapshots and counters.
 struct Wiring {
-  static constexpr uint32_t kPacketRing = Core::kSteeredMax;
+  // A worker that shares its CPU stands still for a while: some 30 ms of bulk traffic where there
+  // are few, and their rings cost little.
+  static constexpr uint32_t packet_ring(uint32_t workers) {
+    return std::clamp(32'768 / std::max(workers, 1u), Core::kSteeredMax, 8'192u);
+  }
   static constexpr uint32_t kMessageRing = 1024;
 
   Wiring(uint32_t workers, std::pmr::memory_resource* memory)
-      : steered(workers, kPacketRing, memory), handed(workers, kPacketRing, memory) {
+      : steered(workers, packet_ring(workers), memory),
+        handed(workers, packet_ring(workers), memory) {
     for (uint32_t w = 0; w < workers; ++w) {
-      punted.emplace_back(kPacketRing, memory);
-      injected.emplace_back(kPacketRing, memory);
+      punted.emplace_back(Core::kSteeredMax, memory);
+      injected.emplace_back(Core::kSteeredMax, memory);
       messages.emplace_back(kMessageRing, memory);
     }
   }
   static std::size_t bytes_for(uint32_t workers) {
     using Packets = ring::Ring<packet::Buffer*>;
-    return 2 * ring::Mesh<packet::Buffer*>::bytes_for(workers, kPacketRing) +
-           workers * (2 * Packets::bytes_for(kPacketRing) +
+    return 2 * ring::Mesh<packet::Buffer*>::bytes_for(workers, packet_ring(workers)) +
+           workers * (2 * Packets::bytes_for(Core::kSteeredMax) +
                       ring::Ring<ControlMessage>::bytes_for(kMessageRing));
   }
 

@@ -49,6 +49,7 @@ def telemetry(engine, command):
 
 class Bulk(LabTest):
     """Eight TCP connections that send as fast as they can."""
+    lost_of = 0  # how much of what is received may be lost
 
     @classmethod
     def setUpClass(cls):
@@ -93,12 +94,20 @@ class Bulk(LabTest):
         self.assertEqual(len(sent), STREAMS)
         self.assertGreater(sum(sent), 50 << 20)
         lost = {reason: n for of_port in drops(self.engine).values() for reason, n in of_port.items()
-                if reason in LOSSES}
-        self.assertEqual(lost, {})
+                if reason in LOSSES | {"steer_ring_full"}}
+        received = sum(port["rx_packets"] for port in self.engine.api("GET", "/v1/status")["ports"])
+        self.assertLessEqual(sum(lost.values()), received * self.lost_of, lost)
 
 
 class BulkOverTap(Bulk):
     lab_options = {"device": "tap"}
+
+
+class BulkOfTwoWorkers(Bulk):
+    """Two workers on two processors that they share with all the rest: one may stand still for longer
+    than the rings between them last."""
+    engine_options = {"worker_cores": [0, 1]}
+    lost_of = 0.001
 
 
 class Losses(LabTest):

@@ -19,7 +19,7 @@ using worker::Core;
 constexpr uint32_t kCores = static_cast<uint32_t>(base::kWorkersMax);
 // What a turn of a loop brings at most.
 constexpr uint32_t kArrive = Core::kTurnPacketsMax + base::kBurstPacketsMax - 1;
-constexpr uint32_t kCollect = (kCores - 1) * base::kBurstPacketsMax;
+const uint32_t kCollect = (kCores - 1) * Core::collected_max(kCores);
 
 class CoreAllocation : public testing::Test {
  protected:
