@@ -266,6 +266,15 @@ class Engine(Program):
         self.until(lambda: received(self.metrics()) - seen > passes * self.capture.packets, "a pass",
                    step_s=0.2)
 
+    def listed(self):
+        """How many entries a listing has now: the control thread may be some seconds behind the worker."""
+        connection = UnixConnection(self.socket_path, 30)
+        try:
+            connection.request("GET", "/v1/persistence-tables?limit=1")
+            return json.loads(connection.getresponse().read())["count"]
+        finally:
+            connection.close()
+
 
 class Listing:
     """Lists an engine's persist table over and over, in pages of 1,000, while the context lasts.

@@ -142,6 +142,7 @@ class Bench:
         with self.hugepages_for(name, capture.engine_mb(options["flows"], options["entries"])) as hugepages:
             with Engine(self.machine, capture, hugepages, **options) as program:
                 program.warm_up(lambda m: programs.created(m) >= clients, 1)
+                program.until(lambda: program.listed() == clients, "all to be listed", step_s=0.2)
                 for turn in range(self.repeat):
                     self.say(f"{name}: quiet, run {turn + 1} of {self.repeat}")
                     quiet.append(self.noted(*self.opened(name, program)))
