@@ -28,18 +28,26 @@ LEAVES = {
     # A home chooses servers: balance.
     "dataplane/replication": COMMON + ["dataplane/persist", "dataplane/ring", "dataplane/snapshot",
                                        "dataplane/balance"],
+    # How frames leave; what l4, tcp and the slow path send by.
+    "dataplane/egress": COMMON + ["dataplane/packet", "dataplane/snapshot"],
+    # Whom a client belongs to; what l4 and proxy ask.
+    "dataplane/affinity": COMMON + ["dataplane/packet", "dataplane/snapshot", "dataplane/balance",
+                                    "dataplane/persist", "dataplane/replication"],
     "dataplane/l4": COMMON + ["dataplane/packet", "dataplane/snapshot", "dataplane/persist",
-                              "dataplane/balance", "dataplane/replication"],
-    "dataplane/tcp": COMMON + ["dataplane/packet", "dataplane/snapshot"],
+                              "dataplane/balance", "dataplane/replication", "dataplane/egress",
+                              "dataplane/affinity"],
+    "dataplane/tcp": COMMON + ["dataplane/packet", "dataplane/egress"],
     "dataplane/tls": COMMON + ["dataplane/snapshot"],
     "dataplane/http": COMMON + ["dataplane/snapshot"],
     "dataplane/script": COMMON + ["dataplane/snapshot", "dataplane/persist"],
     "dataplane/proxy": COMMON + ["dataplane/packet", "dataplane/snapshot", "dataplane/persist",
-                                 "dataplane/balance", "dataplane/replication", "dataplane/tcp",
-                                 "dataplane/tls", "dataplane/http", "dataplane/script"],
+                                 "dataplane/balance", "dataplane/replication", "dataplane/egress",
+                                 "dataplane/affinity", "dataplane/tcp", "dataplane/tls",
+                                 "dataplane/http", "dataplane/script"],
     "dataplane/worker": COMMON + ["dataplane/packet", "dataplane/port", "dataplane/ring",
                                   "dataplane/snapshot", "dataplane/balance", "dataplane/persist",
-                                  "dataplane/replication", "dataplane/l4", "dataplane/proxy"],
+                                  "dataplane/replication", "dataplane/egress",
+                                  "dataplane/affinity", "dataplane/l4", "dataplane/proxy"],
 
     "control/config": COMMON,
     "control/cli": COMMON,
@@ -51,7 +59,7 @@ LEAVES = {
     "control/mirroring": COMMON + ["dataplane/persist"],
     # Who owns a group; beats are sealed with the cluster's key and name boots as mirroring does.
     "control/failover": COMMON + ["control/mirroring"],
-    "control/slowpath": COMMON + ["dataplane/packet", "dataplane/snapshot", "dataplane/l4",
+    "control/slowpath": COMMON + ["dataplane/packet", "dataplane/snapshot", "dataplane/egress",
                                   "dataplane/ring"],
     # The composition root: it may see everything.
     "control/engine": COMMON + ["control/config", "control/health", "control/compile",
@@ -59,7 +67,8 @@ LEAVES = {
                                 "control/slowpath",
                                 "dataplane/packet", "dataplane/port", "dataplane/ring",
                                 "dataplane/snapshot", "dataplane/balance", "dataplane/persist",
-                                "dataplane/replication", "dataplane/l4", "dataplane/worker"],
+                                "dataplane/replication", "dataplane/egress", "dataplane/affinity",
+                                "dataplane/l4", "dataplane/worker"],
 }
 
 # (leaf, what it must not reach over any number of includes, why)
@@ -73,6 +82,9 @@ FORBIDDEN_REACH = [
     ("dataplane/tls", "dataplane/http", "proxy joins them"),
     ("dataplane/http", "dataplane/tcp", "proxy joins them"),
     ("dataplane/http", "dataplane/tls", "proxy joins them"),
+    ("dataplane/proxy", "dataplane/l4", "what both need is in egress and affinity"),
+    ("dataplane/l4", "dataplane/tcp", "what both need is in egress and affinity"),
+    ("control/slowpath", "dataplane/l4", "it only sends: egress"),
     ("dataplane/replication", "control/mirroring", "they meet only at dataplane/persist/change.h"),
     ("control/mirroring", "dataplane/replication", "they meet only at dataplane/persist/change.h"),
 ]

@@ -704,7 +704,7 @@ void Engine::add_port_metrics(api::MetricsView* out) const {
     port.name = p.name;
     port.link_up = devices_->link_up(p.device);
     for (uint32_t w = 0; w < workers_->count(); ++w) {
-      const l4::PortCounters& counters = workers_->core(w).output().port(p.index);
+      const egress::PortCounters& counters = workers_->core(w).output().port(p.index);
       port.rx_packets += counters.rx_packets;
       port.tx_packets += counters.tx_packets;
       port.rx_bytes += counters.rx_bytes;
@@ -771,7 +771,7 @@ void Engine::transmit(packet::Buffer* frame) {
   packet::release(frame);
 }
 
-void Engine::neighbor(const l4::NeighborUpdate& update) {
+void Engine::neighbor(const egress::NeighborUpdate& update) {
   worker::ControlMessage message;
   message.neighbor = update;
   questions_->send_all(message);

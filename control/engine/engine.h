@@ -136,7 +136,7 @@ class Engine final : public api::Backend, private slowpath::Link {
   // slowpath::Link
   packet::Buffer* allocate() override;
   void transmit(packet::Buffer* frame) override;
-  void neighbor(const l4::NeighborUpdate& update) override;
+  void neighbor(const egress::NeighborUpdate& update) override;
   void event(std::string_view name, std::string_view object, std::string_view message) override;
   void heartbeat(const net::Address& from, std::span<const uint8_t> datagram) override;
   void drop(packet::DropReason reason) override;
@@ -163,7 +163,7 @@ class Engine final : public api::Backend, private slowpath::Link {
 
   std::unique_ptr<WorkerThreads> workers_;
   std::unique_ptr<slowpath::SlowPath> slow_path_;
-  l4::DropCounters control_drops_;
+  egress::DropCounters control_drops_;
   std::unique_ptr<MergeRings> home_rings_;
   std::unique_ptr<mirroring::Exchange> exchange_;
   std::unique_ptr<Changes> changes_;

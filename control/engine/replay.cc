@@ -248,7 +248,8 @@ class Replay final : private slowpath::Link {
         for (uint32_t id = first.value; id < first.value + server.sources.size(); ++id) {
           if (source_ports_.size() <= id) source_ports_.resize(id + 1);
           if (source_ports_[id]) continue;
-          source_ports_[id] = std::make_unique<l4::SourcePorts>(l4::PortSlice::of(0, 1), random_);
+          source_ports_[id] =
+              std::make_unique<egress::SourcePorts>(egress::PortSlice::of(0, 1), random_);
           core_->forwarder().nats()[id] = source_ports_[id].get();
         }
       }
@@ -318,7 +319,7 @@ class Replay final : private slowpath::Link {
     ++sent_;
     packet::release(frame);
   }
-  void neighbor(const l4::NeighborUpdate& update) override {
+  void neighbor(const egress::NeighborUpdate& update) override {
     worker::ControlMessage message;
     message.neighbor = update;
     core_->message(message);
@@ -341,7 +342,7 @@ class Replay final : private slowpath::Link {
   std::unique_ptr<port::ReplayReader> reader_;
   std::unique_ptr<worker::Shared> shared_;
   std::unique_ptr<worker::Core> core_;
-  std::vector<std::unique_ptr<l4::SourcePorts>> source_ports_;  // by NatId
+  std::vector<std::unique_ptr<egress::SourcePorts>> source_ports_;  // by NatId
   std::unique_ptr<slowpath::SlowPath> slow_path_;
   Surroundings around_;
   Configuration running_;

@@ -6,9 +6,9 @@
 #include <unordered_set>
 
 #include "control/mirroring/exchange.h"
+#include "dataplane/egress/source_ports.h"
 #include "dataplane/l4/flow_table.h"
 #include "dataplane/l4/forwarder.h"
-#include "dataplane/l4/source_ports.h"
 #include "dataplane/persist/table.h"
 #include "dataplane/worker/loop.h"
 
@@ -31,7 +31,7 @@ uint32_t fitting(uint64_t budget, uint64_t bytes, uint32_t max) {
 
 // Per-core tables whose size no limit of the operator's sets.
 uint64_t fixed_bytes_per_core(const Limits& limits) {
-  return l4::Pen::bytes_for(limits.parked_per_worker) +
+  return affinity::Pen::bytes_for(limits.parked_per_worker) +
          base::kServersMax *
              (sizeof(balance::Load) + sizeof(balance::Turn) + sizeof(l4::ServerCounters)) +
          base::kVirtualServicesMax * sizeof(l4::VsCounters) + base::kNatIdsMax * sizeof(void*) +
@@ -66,7 +66,7 @@ uint64_t table_bytes(const config::Bootstrap& bootstrap, const Limits& limits) {
 
 // Of one source address, protocol and server, over all cores.
 uint64_t source_port_block_bytes(const config::Bootstrap& bootstrap) {
-  return l4::SourcePorts::bytes_for(static_cast<uint32_t>(bootstrap.worker_cores.size()));
+  return egress::SourcePorts::bytes_for(static_cast<uint32_t>(bootstrap.worker_cores.size()));
 }
 
 uint64_t megabytes(uint64_t bytes) {
@@ -101,7 +101,7 @@ Limits resolve_limits(const config::Bootstrap& bootstrap) {
   out.buffers =
       bootstrap.limits.packet_buffers.value_or(fitting(all / 4, per_buffer, kBuffersDefaultMax));
   out.parked_per_worker = static_cast<uint32_t>(
-      std::clamp<uint64_t>(out.buffers / 4 / workers, kParkedMin, l4::Pen::kPackets));
+      std::clamp<uint64_t>(out.buffers / 4 / workers, kParkedMin, affinity::Pen::kPackets));
   out.flows_per_worker = bootstrap.limits.flows_per_worker.value_or(
       fitting(all * 5 / 16 / workers, l4::FlowTable::bytes_for(kGrain) / kGrain, kFlowsDefaultMax));
   const uint32_t peers = peers_of(bootstrap);

@@ -233,7 +233,7 @@ void Views::add_rows(Making* making, api::MetricsView* view) {
 // --------------------------------------------------------------
 
 api::LookupCounts Views::lookups(uint32_t worker) const {
-  const l4::LookupCounters& c = cores_.core(worker).forwarder().lookups();
+  const affinity::LookupCounters& c = cores_.core(worker).forwarder().lookups();
   const replication::Counters& r = cores_.core(worker).replica().counters();
   return {.hit = c.hits,
           .miss = c.misses,

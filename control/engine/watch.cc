@@ -156,8 +156,8 @@ void Watch::watch_source_ports(const snapshot::Pool& pool, const snapshot::Serve
   if (refused > 0) what = fmt::format("{} connections refused: no source port left", refused);
   if (again > 0) {
     what += fmt::format("{}{} connections by source ports that were freed less than {} s before{}",
-                        what.empty() ? "" : "; ", again, l4::kServerTimeWait / timing::seconds(1),
-                        last_reused(server));
+                        what.empty() ? "" : "; ", again,
+                        egress::kServerTimeWait / timing::seconds(1), last_reused(server));
   }
   reporter_.report(EventName::kSnatExhausted, object_of(pool, server), what);
 }

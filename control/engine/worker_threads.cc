@@ -39,8 +39,8 @@ WorkerThreads::WorkerThreads(const config::Bootstrap& bootstrap, const Options& 
   const auto workers = static_cast<uint32_t>(bootstrap.worker_cores.size());
   publisher_ = std::make_unique<snapshot::Publisher>(options.first, workers);
   for (uint32_t w = 0; w < workers; ++w) {
-    source_port_memory_.push_back(
-        std::make_unique<l4::SourcePortMemory>(l4::PortSlice::of(w, workers), memory_[w].get()));
+    source_port_memory_.push_back(std::make_unique<egress::SourcePortMemory>(
+        egress::PortSlice::of(w, workers), memory_[w].get()));
     worker::Core::Options o;
     o.index = w;
     o.cores = workers;
@@ -167,8 +167,8 @@ void WorkerThreads::make_source_ports(std::vector<uint32_t> ids) {
     source_port_memory_[w]->reserve(ids.size());
     for (const uint32_t id : ids) {
       blocks[id] = {std::pmr::polymorphic_allocator<>(&source_port_objects_)
-                        .new_object<l4::SourcePorts>(l4::PortSlice::of(w, count()), random_,
-                                                     source_port_memory_[w].get()),
+                        .new_object<egress::SourcePorts>(egress::PortSlice::of(w, count()), random_,
+                                                         source_port_memory_[w].get()),
                     Forget{&source_port_objects_}};
       cores_[w]->forwarder().nats()[id] = blocks[id].get();
     }

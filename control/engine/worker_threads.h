@@ -18,7 +18,7 @@
 #include "control/engine/aside.h"
 #include "control/engine/cores.h"
 #include "control/engine/sizing.h"
-#include "dataplane/l4/source_port_memory.h"
+#include "dataplane/egress/source_port_memory.h"
 #include "dataplane/port/devices.h"
 #include "dataplane/port/memory.h"
 #include "dataplane/port/workers.h"
@@ -82,11 +82,11 @@ class WorkerThreads final : public Cores {
   // time when they are given back.
   struct Forget {
     std::pmr::memory_resource* memory = nullptr;
-    void operator()(l4::SourcePorts* ports) const {
+    void operator()(egress::SourcePorts* ports) const {
       std::pmr::polymorphic_allocator<>(memory).delete_object(ports);
     }
   };
-  using Blocks = std::vector<std::unique_ptr<l4::SourcePorts, Forget>>;  // by NatId
+  using Blocks = std::vector<std::unique_ptr<egress::SourcePorts, Forget>>;  // by NatId
 
   // Adds the NatIds of the server that have no source ports yet.
   void find_missing(const snapshot::Server& server, std::vector<uint32_t>* ids) const;
@@ -105,7 +105,7 @@ class WorkerThreads final : public Cores {
   std::vector<uint32_t> said_last_;  // by worker: the record from which say_last() goes on
   port::Workers threads_;
 
-  std::vector<std::unique_ptr<l4::SourcePortMemory>> source_port_memory_;  // by core
+  std::vector<std::unique_ptr<egress::SourcePortMemory>> source_port_memory_;  // by core
   std::pmr::unsynchronized_pool_resource source_port_objects_;
   std::vector<Blocks> source_ports_;  // by core
   // provide(): of which snapshot, and where it goes on.

@@ -8,7 +8,7 @@
 #include <span>
 #include <string_view>
 
-#include "dataplane/l4/neighbor_update.h"
+#include "dataplane/egress/neighbor_update.h"
 #include "dataplane/packet/buffer.h"
 #include "dataplane/packet/verdict.h"
 
@@ -23,7 +23,7 @@ class Link {
   // Sends a complete Ethernet frame by port meta.port. Takes the buffer, whatever becomes of it.
   virtual void transmit(packet::Buffer* frame) = 0;
   // Tells every worker. None may be lost and their order must stay: what does not fit has to wait.
-  virtual void neighbor(const l4::NeighborUpdate& update) = 0;
+  virtual void neighbor(const egress::NeighborUpdate& update) = 0;
   // Something people should know; `name` as in the list of events ("ADDRESS_CONFLICT").
   virtual void event(std::string_view name, std::string_view object, std::string_view message) = 0;
   // A heartbeat of another engine came, for one of the ports' addresses; nothing of it has been

@@ -52,7 +52,7 @@ struct Forwarder::Side {
 
 Forwarder::Forwarder(const Options& options, const base::KeyedHash& hash, base::Random& random,
                      replication::Replica& replica, balance::Picker& picker, rte_mempool* pool,
-                     Output& output, Instant now, std::pmr::memory_resource* memory)
+                     egress::Output& output, Instant now, std::pmr::memory_resource* memory)
     : core_(options.core),
       cores_(options.cores),
       replica_(replica),

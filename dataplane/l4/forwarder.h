@@ -20,18 +20,24 @@
 #include "common/base/random.h"
 #include "common/timing/time.h"
 #include "common/timing/wheel.h"
+#include "dataplane/affinity/pen.h"
+#include "dataplane/affinity/selector.h"
+#include "dataplane/egress/neighbor_table.h"
+#include "dataplane/egress/output.h"
+#include "dataplane/egress/reply_limit.h"
+#include "dataplane/egress/source_ports.h"
 #include "dataplane/l4/flow_table.h"
 #include "dataplane/l4/give_way.h"
-#include "dataplane/l4/neighbor_table.h"
-#include "dataplane/l4/output.h"
-#include "dataplane/l4/pen.h"
-#include "dataplane/l4/selector.h"
-#include "dataplane/l4/source_ports.h"
 #include "dataplane/packet/icmp_quote.h"
 #include "dataplane/packet/reply.h"
 #include "dataplane/replication/replica.h"
 
 namespace limpet::l4 {
+
+using affinity::Choice;
+using affinity::Grant;
+using affinity::Pen;
+using balance::Reason;
 
 struct VsCounters {
   telemetry::Counter32 flows;  // records, those in TIME_WAIT and translations included
@@ -53,25 +59,6 @@ struct ServerCounters {
   telemetry::Counter over_limit;  // persisted clients let in above the connection limit
 };
 
-// Replies that anybody can ask for (resets, ICMP errors) share a bucket of tokens.
-class ReplyLimit {
- public:
-  static constexpr int64_t kPerSecond = 10'000;
-  static constexpr int64_t kBurst = 2'000;
-
-  bool allow(timing::Instant now) {
-    constexpr int64_t kCostNs = 1'000'000'000 / kPerSecond;
-    const int64_t full = now.ns - kBurst * kCostNs;
-    if (paid_until_ns_ < full) paid_until_ns_ = full;
-    if (paid_until_ns_ + kCostNs > now.ns) return false;
-    paid_until_ns_ += kCostNs;
-    return true;
-  }
-
- private:
-  int64_t paid_until_ns_ = 0;
-};
-
 inline FlowKey key_of(const packet::Meta& m) {
   return {m.source, m.destination, m.source_port, m.destination_port, m.protocol};
 }
@@ -90,7 +77,7 @@ class Forwarder {
 
   Forwarder(const Options& options, const base::KeyedHash& hash, base::Random& random,
             replication::Replica& replica, balance::Picker& picker, rte_mempool* pool,
-            Output& output, timing::Instant now, std::pmr::memory_resource* memory);
+            egress::Output& output, timing::Instant now, std::pmr::memory_resource* memory);
 
   // Takes the snapshot that everything until the next call goes by.
   void use(const snapshot::Snapshot& s);
@@ -121,18 +108,18 @@ class Forwarder {
   // and counts the reason.
   void refuse(packet::Buffer* buffer, packet::DropReason reason, timing::Instant now);
 
-  NeighborTable& neighbors() { return neighbors_; }
+  egress::NeighborTable& neighbors() { return neighbors_; }
   const Pen& pen() const { return pen_; }
   FlowTable& flows() { return flows_; }
   // By NatId: set by the control thread before a snapshot names the id.
-  std::vector<SourcePorts*>& nats() { return nats_; }
+  std::vector<egress::SourcePorts*>& nats() { return nats_; }
 
   std::span<const balance::Load> loads() const { return picker_.loads(); }
   const VsCounters& vs(snapshot::VsSlot slot) const { return vs_counters_[slot.value]; }
   const ServerCounters& server(snapshot::ServerSlot slot) const {
     return server_counters_[slot.value];
   }
-  const LookupCounters& lookups() const { return selector_.counters(); }
+  const affinity::LookupCounters& lookups() const { return selector_.counters(); }
   const telemetry::Counter& readopted() const { return readopted_; }
 
  private:
@@ -252,21 +239,21 @@ class Forwarder {
   balance::Picker& picker_;
   balance::Gauges& gauges_;
   rte_mempool* pool_;
-  Output& output_;
+  egress::Output& output_;
   const snapshot::Snapshot* snapshot_ = nullptr;
   uint64_t version_ = 0;  // its
 
   FlowTable flows_;
   timing::Wheel wheel_;
   GiveWay give_way_;
-  NeighborTable neighbors_;
+  egress::NeighborTable neighbors_;
   Pen pen_;
-  std::vector<SourcePorts*> nats_;
+  std::vector<egress::SourcePorts*> nats_;
   std::vector<VsCounters> vs_counters_;
   std::vector<ServerCounters> server_counters_;
-  Selector selector_;
-  ReplyLimit reply_limit_;
-  ReplyLimit adoption_limit_;
+  affinity::Selector selector_;
+  egress::ReplyLimit reply_limit_;
+  egress::ReplyLimit adoption_limit_;
   telemetry::Counter readopted_;
   uint32_t datagram_id_;
   uint32_t sweep_at_ = 0;

@@ -101,7 +101,7 @@ bool Forwarder::open_shown_as_port(Flow& flow, Instant now) {
   const net::Address* source = own_address(flow.server_interface, flow.server);
   if (source == nullptr) return false;
   flow.source = *source;
-  const PortSlice slice = PortSlice::of(core_, cores_);
+  const egress::PortSlice slice = egress::PortSlice::of(core_, cores_);
   const uint32_t ports = slice.last - slice.first + 1u;
   const uint32_t start = flow.client_port % ports;
   for (uint32_t attempt = 0; attempt < kPortAttempts; ++attempt) {
@@ -139,7 +139,7 @@ bool Forwarder::open_translated(Flow& flow, const snapshot::Server& server, Inst
   for (const bool lately_freed : {false, true}) {
     for (uint32_t i = 0; i < n; ++i) {
       const uint32_t which = start + i < n ? start + i : start + i - n;
-      SourcePorts* ports = nats_[first + which];
+      egress::SourcePorts* ports = nats_[first + which];
       LIMPET_ASSERT(ports != nullptr);
       flow.source = server.sources[which];
       flow.nat = snapshot::NatId{first + which};
@@ -169,7 +169,7 @@ bool Forwarder::open_translated(Flow& flow, const snapshot::Server& server, Inst
 
 void Forwarder::give_port_back(Flow& flow, Instant now) {
   if (flow.nat == kNoNat) return;
-  SourcePorts& ports = *nats_[std::exchange(flow.nat, kNoNat).value];
+  egress::SourcePorts& ports = *nats_[std::exchange(flow.nat, kNoNat).value];
   if (flow.lately_freed && flow.state == FlowState::kSynSent) {
     ports.put_back(flow.source_port, now);
   } else {

@@ -54,7 +54,7 @@ Core::~Core() {
 void Core::arrive(Buffer* frame, const packet::IngressSet& ports) {
   const auto bytes = packet::length(frame);
   const auto wrong = packet::parse(frame, ports);
-  l4::PortCounters& counters = output_.port(packet::meta(frame).port);
+  egress::PortCounters& counters = output_.port(packet::meta(frame).port);
   ++counters.rx_packets;
   counters.rx_bytes += bytes;
   if (wrong) return output_.drop(frame, *wrong, packet::meta(frame).port);

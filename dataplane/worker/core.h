@@ -48,7 +48,7 @@ struct Shared {
 // What the control thread sends a core.
 struct ControlMessage {
   enum class Kind : uint8_t { kNeighbor, kJob } kind = Kind::kNeighbor;
-  l4::NeighborUpdate neighbor{};
+  egress::NeighborUpdate neighbor{};
   Job* job = nullptr;
 };
 
@@ -70,7 +70,7 @@ class Core {
     uint32_t cores = 1;
     uint32_t flows = 0;
     std::size_t nats = 0;
-    uint32_t parked = l4::Pen::kPackets;  // l4::Forwarder::Options
+    uint32_t parked = affinity::Pen::kPackets;  // l4::Forwarder::Options
     std::size_t ports = 0;
     uint64_t seed = 0;
     timing::WallTime wall_origin{};  // what the wall clock showed at Instant zero
@@ -118,8 +118,8 @@ class Core {
 
   // Packets for core `to`, filled by judge(); the Loop empties it.
   std::vector<packet::Buffer*>& steered(uint32_t to) { return steered_[to]; }
-  l4::Output& output() { return output_; }
-  const l4::Output& output() const { return output_; }
+  egress::Output& output() { return output_; }
+  const egress::Output& output() const { return output_; }
   l4::Forwarder& forwarder() { return forwarder_; }
   const l4::Forwarder& forwarder() const { return forwarder_; }
   replication::Replica& replica() { return replica_; }
@@ -167,9 +167,9 @@ class Core {
   Steerer steerer_;
   balance::Picker picker_;
   replication::Replica replica_;
-  l4::Output output_;
+  egress::Output output_;
   l4::Forwarder forwarder_;
-  l4::ReplyLimit heartbeat_limit_;  // to the control thread
+  egress::ReplyLimit heartbeat_limit_;  // to the control thread
   std::unique_ptr<packet::Reassembler> reassembler_;
   uint64_t fragments_invalid_ = 0;  // of the reassembler's counts: already in output_
   uint64_t fragments_refused_ = 0;

@@ -124,7 +124,7 @@ void Loop::transmit(uint8_t port, std::vector<Buffer*>& frames) {
     return push_or_drop(wiring_.handed.from(options_.worker).to(queue.worker), frames,
                         DropReason::kTransmitFull);
   }
-  l4::PortCounters& counters = core_.output().port(port);
+  egress::PortCounters& counters = core_.output().port(port);
   std::size_t sent = 0;
   while (sent < frames.size()) {
     uint64_t bytes = 0;

@@ -12,7 +12,7 @@
 
 #include "common/base/keyed_hash.h"
 #include "common/net/hash.h"
-#include "dataplane/l4/source_ports.h"
+#include "dataplane/egress/source_ports.h"
 #include "dataplane/packet/buffer.h"
 #include "dataplane/packet/icmp_quote.h"
 #include "dataplane/snapshot/snapshot.h"
@@ -59,8 +59,8 @@ class Steerer {
     if (own == nullptr) return client(ours, our_port);
     if (own->source && !owner_asked) {
       const bool service = s.find(ours, protocol, our_port) != nullptr;
-      if (!service || our_port >= l4::kSourcePortFirst)
-        return {l4::PortSlice::owner(our_port, cores_), service};
+      if (!service || our_port >= egress::kSourcePortFirst)
+        return {egress::PortSlice::owner(our_port, cores_), service};
     }
     return client(theirs, their_port);
   }

@@ -134,8 +134,9 @@ class LiteralPorts {
     for (const auto& pool : lab.world.snapshot->pools) {
       for (const auto& server : pool.servers) {
         for (const uint32_t id : {server.tcp_nat.value, server.udp_nat.value}) {
-          ports_.push_back(std::make_unique<l4::SourcePorts>(
-              l4::PortSlice{kSourcePort, static_cast<uint16_t>(kSourcePort + count - 1)}, random_));
+          ports_.push_back(std::make_unique<egress::SourcePorts>(
+              egress::PortSlice{kSourcePort, static_cast<uint16_t>(kSourcePort + count - 1)},
+              random_));
           // The first round begins anywhere; what follows begins where it ended.
           align(*ports_.back(), count);
           lab.core().forwarder().nats()[id] = ports_.back().get();
@@ -151,7 +152,7 @@ class LiteralPorts {
 
  private:
   // Takes all and gives them back in order, long ago.
-  static void align(l4::SourcePorts& ports, uint16_t count) {
+  static void align(egress::SourcePorts& ports, uint16_t count) {
     const timing::Instant long_ago{-1'000'000'000'000};
     for (uint16_t i = 0; i < count; ++i) ports.take(long_ago);
     for (uint16_t i = 0; i < count; ++i)
@@ -159,7 +160,7 @@ class LiteralPorts {
   }
 
   base::Random random_{1};
-  std::vector<std::unique_ptr<l4::SourcePorts>> ports_;
+  std::vector<std::unique_ptr<egress::SourcePorts>> ports_;
 };
 
 }  // namespace

@@ -93,7 +93,7 @@ void Engine::provide(uint32_t nat) {
   for (uint32_t c = 0; c < cores(); ++c) {
     auto& ports = workers_[c].ports[nat];
     if (ports != nullptr) continue;
-    ports = std::make_unique<l4::SourcePorts>(l4::PortSlice::of(c, shape_.cores), random_);
+    ports = std::make_unique<egress::SourcePorts>(egress::PortSlice::of(c, shape_.cores), random_);
     core(c).forwarder().nats()[nat] = ports.get();
   }
 }

@@ -123,7 +123,7 @@ class Engine final : public engine::Cores {
     std::deque<Arriving> device;
     std::deque<worker::ControlMessage> messages;
     std::vector<std::deque<packet::Buffer*>> steered;  // by sender
-    std::vector<std::unique_ptr<l4::SourcePorts>> ports;
+    std::vector<std::unique_ptr<egress::SourcePorts>> ports;
   };
 
   packet::Buffer* receive_one(Worker& worker);

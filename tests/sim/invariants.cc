@@ -207,12 +207,12 @@ void Checker::check_pen(uint32_t core) {
   for (const Down& m : ledger_.heard(core)) {
     if (m.answer) asked_for_[core].push_back({m.scope.value, m.key});
   }
-  const l4::Pen& pen = engine_.core(core).forwarder().pen();
+  const affinity::Pen& pen = engine_.core(core).forwarder().pen();
   uint32_t left = pen.size();
   uint32_t packets = 0;
   std::size_t claimed = 0;
   for (uint32_t i = 0; i < pen.keys() && left > 0; ++i) {
-    const l4::Pen::Slot& slot = pen.slot(i);
+    const affinity::Pen::Slot& slot = pen.slot(i);
     if (!slot.used) continue;
     --left;
     packets += slot.count;
@@ -291,7 +291,7 @@ void Checker::check_gauges() {
     }
     uint32_t left = forwarder.pen().size();
     for (uint32_t i = 0; i < forwarder.pen().keys() && left > 0; ++i) {
-      const l4::Pen::Slot& slot = forwarder.pen().slot(i);
+      const affinity::Pen::Slot& slot = forwarder.pen().slot(i);
       if (!slot.used) continue;
       --left;
       if (slot.reserved) ++taken[slot.server_slot.value];

@@ -147,8 +147,8 @@ CoreLab::CoreLab(const Options& options)
     for (const auto& pool : world.snapshot->pools) {
       for (const auto& server : pool.servers) {
         for (const uint32_t id : {server.tcp_nat.value, server.udp_nat.value}) {
-          nats_[c][id] =
-              std::make_unique<l4::SourcePorts>(l4::PortSlice::of(c, options.cores), random_);
+          nats_[c][id] = std::make_unique<egress::SourcePorts>(
+              egress::PortSlice::of(c, options.cores), random_);
           cores_[c]->forwarder().nats()[id] = nats_[c][id].get();
         }
       }
@@ -185,7 +185,7 @@ std::vector<Sent> CoreLab::publish() {
 }
 
 void CoreLab::neighbor(uint8_t port, const net::Address& address, bool valid) {
-  l4::NeighborUpdate update;
+  egress::NeighborUpdate update;
   update.port = port;
   update.address = address;
   update.mac = mac("02:00:00:00:02:02");

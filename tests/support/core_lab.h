@@ -64,7 +64,7 @@ class CoreLab {
     bool push = false;  // replication::Replica::Options
     bool peers = false;
     bool heartbeats = false;
-    uint32_t parked = l4::Pen::kPackets;  // worker::Core::Options
+    uint32_t parked = affinity::Pen::kPackets;  // worker::Core::Options
   };
 
   CoreLab() : CoreLab(Options{}) {}
@@ -146,7 +146,7 @@ class CoreLab {
   base::Random random_{1};
   std::unique_ptr<worker::Shared> shared_;
   std::vector<std::unique_ptr<worker::Core>> cores_;
-  std::vector<std::vector<std::unique_ptr<l4::SourcePorts>>> nats_;
+  std::vector<std::vector<std::unique_ptr<egress::SourcePorts>>> nats_;
   std::vector<packet::Ingress> ingress_;
   std::shared_ptr<snapshot::Snapshot> running_;
   std::vector<std::shared_ptr<snapshot::Snapshot>> old_;

@@ -294,7 +294,7 @@ class EngineLab {
         support::udp({p.destination, p.destination_port, p.source, p.source_port});
     reply.to = support::mac("02:00:00:00:00:02");
     for (uint32_t core = 0; core < cores.cores(); ++core) {
-      if (l4::PortSlice::owner(p.source_port, cores.cores()) == core)
+      if (egress::PortSlice::owner(p.source_port, cores.cores()) == core)
         cores.arrive(core, {1, reply.build()});
     }
     settle();

@@ -72,7 +72,7 @@ TEST_F(WatchTest, SourcePortsThatRunOutAreToldOfTheTenantsServerAndTheAddress) {
   ASSERT_TRUE(lab.put(document({.servers = 1, .pool_more = blue, .service_more = blue})));
   const snapshot::Server& server = lab.running().snapshot->pools[0].servers[0];
   base::Random random(1);
-  l4::SourcePorts only({5000, 5000}, random);
+  egress::SourcePorts only({5000, 5000}, random);
   lab.cores.core(0).forwarder().nats()[server.udp_nat.value] = &only;
   EXPECT_EQ(lab.datagram("10.1.0.2"), "10.2.0.2");
   EXPECT_EQ(lab.datagram("10.1.0.3"), "10.1.0.3") << "an ICMP error";

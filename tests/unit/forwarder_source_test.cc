@@ -49,10 +49,10 @@ class SourceAddresses : public testing::TestWithParam<Family> {
           {s.sources.back(), snapshot::Snapshot::OwnAddress::Kind::kSnat, true});
       for (uint32_t c = 0; c < lab.cores(); ++c) {
         const auto slice = ports_each == 0
-                               ? l4::PortSlice::of(c, lab.cores())
-                               : l4::PortSlice{5000, static_cast<uint16_t>(4999 + ports_each)};
+                               ? egress::PortSlice::of(c, lab.cores())
+                               : egress::PortSlice{5000, static_cast<uint16_t>(4999 + ports_each)};
         for (const uint32_t id : {kTcpNat + i, kUdpNat + i}) {
-          ports_.push_back(std::make_unique<l4::SourcePorts>(slice, random_));
+          ports_.push_back(std::make_unique<egress::SourcePorts>(slice, random_));
           lab.core(c).forwarder().nats()[id] = ports_.back().get();
         }
       }
@@ -101,7 +101,7 @@ class SourceAddresses : public testing::TestWithParam<Family> {
 
  private:
   base::Random random_{1};
-  std::vector<std::unique_ptr<l4::SourcePorts>> ports_;
+  std::vector<std::unique_ptr<egress::SourcePorts>> ports_;
   std::string address_;  // of the frame that is being built
   std::string server_;
 };

@@ -54,7 +54,7 @@ TEST_P(ForwarderTest, TranslatedAnswersReachTheCoreOfTheirFlow) {
     const std::string address = client(n);
     const auto c = lab.connect({address, 1000});
     ASSERT_TRUE(c.ok());
-    owners.insert(l4::PortSlice::owner(c.source_port, 4));
+    owners.insert(egress::PortSlice::owner(c.source_port, 4));
     for (const char* text : {"", "a", "bb", "ccc"}) {
       const auto out = lab.send(support::tcp(c.down(), kTcpAck, text), 1);
       ASSERT_EQ(out.size(), 1u);
@@ -75,7 +75,7 @@ TEST_P(ForwarderTest, AFlowsCoreOwnsItsSourcePort) {
     std::vector<uint32_t> before;
     for (uint32_t c = 0; c < 4; ++c) before.push_back(lab.core(c).forwarder().flows().size());
     const auto conn = lab.connect({address, 1000});
-    const uint32_t owner = l4::PortSlice::owner(conn.source_port, 4);
+    const uint32_t owner = egress::PortSlice::owner(conn.source_port, 4);
     EXPECT_EQ(lab.core(owner).forwarder().flows().size(), before[owner] + 1);
   }
 }
@@ -236,7 +236,7 @@ TEST_P(ForwarderTest, RepliesThatAnybodyCanAskForAreLimited) {
   const Bytes ack = support::tcp({address, 1000, vip(), 80}, kTcpAck).build();
   std::size_t sent = 0;
   for (int i = 0; i < 10; ++i) sent += lab.send(std::vector<Bytes>(300, ack), 0).size();
-  EXPECT_EQ(sent, static_cast<std::size_t>(l4::ReplyLimit::kBurst));
+  EXPECT_EQ(sent, static_cast<std::size_t>(egress::ReplyLimit::kBurst));
   EXPECT_EQ(lab.drops(DropReason::kNoFlow), 3000u);
   EXPECT_EQ(lab.drops(DropReason::kRateLimited), 1000u);
   lab.advance(seconds(1));
@@ -383,8 +383,8 @@ TEST_P(HeartbeatTest, AreTakenAtABoundedRate) {
   CoreLab lab({.heartbeats = true});
   const Bytes frame = beat(port()).build();
   for (int i = 0; i < 100; ++i) lab.send(std::vector<Bytes>(50, frame), 0);
-  EXPECT_EQ(lab.punted().size(), l4::ReplyLimit::kBurst);
-  EXPECT_EQ(lab.drops(DropReason::kRateLimited), 5000u - l4::ReplyLimit::kBurst);
+  EXPECT_EQ(lab.punted().size(), egress::ReplyLimit::kBurst);
+  EXPECT_EQ(lab.drops(DropReason::kRateLimited), 5000u - egress::ReplyLimit::kBurst);
 }
 
 }  // namespace

@@ -1,11 +1,11 @@
-#include "dataplane/l4/pen.h"
+#include "dataplane/affinity/pen.h"
 
 #include <gtest/gtest.h>
 
 #include "tests/support/frames.h"
 #include "tests/support/heap_pool.h"
 
-namespace limpet::l4 {
+namespace limpet::affinity {
 namespace {
 
 using persist::Key;
@@ -215,4 +215,4 @@ TEST_F(PenTest, GivesItsBuffersBackWhenItEnds) {
 }
 
 }  // namespace
-}  // namespace limpet::l4
+}  // namespace limpet::affinity

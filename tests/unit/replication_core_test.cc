@@ -266,19 +266,19 @@ TEST_P(ReplicationCores, HoweverOftenAKeyIsSpokenOfItIsJudgedOnce) {
 TEST_P(ReplicationCores, TooManyPacketsOfOneKeyAreDroppedAndCounted) {
   const uint32_t n = client_of(0);
   uint16_t port = 1000;
-  for (uint32_t i = 0; i < l4::Pen::kPacketsPerKey + 3; ++i) {
+  for (uint32_t i = 0; i < affinity::Pen::kPacketsPerKey + 3; ++i) {
     port = port_on(2, n, static_cast<uint16_t>(port + 1));
     lab.arrive(2, syn(n, port));
   }
   lab.turn(2);
   EXPECT_EQ(lab.drops(DropReason::kPenFull), 3u);
-  EXPECT_EQ(lab.buffers().in_use(), l4::Pen::kPacketsPerKey);
-  EXPECT_EQ(turns().size(), l4::Pen::kPacketsPerKey);
+  EXPECT_EQ(lab.buffers().in_use(), affinity::Pen::kPacketsPerKey);
+  EXPECT_EQ(turns().size(), affinity::Pen::kPacketsPerKey);
 }
 
 TEST_P(ReplicationCores, TooManyKeysAreDroppedAndCounted) {
   uint32_t sent = 0;
-  for (uint32_t n = 0; sent < l4::Pen::kKeys + 5; ++n) {
+  for (uint32_t n = 0; sent < affinity::Pen::kKeys + 5; ++n) {
     if (home_of(n) == 2) continue;
     if (!lab.core(2).has_room()) lab.turn(2);
     open(2, n);
@@ -286,8 +286,8 @@ TEST_P(ReplicationCores, TooManyKeysAreDroppedAndCounted) {
   }
   lab.turn(2);
   EXPECT_EQ(lab.drops(DropReason::kPenFull), 5u);
-  EXPECT_EQ(lab.buffers().in_use(), l4::Pen::kKeys);
-  EXPECT_EQ(turns(20).size(), l4::Pen::kKeys);
+  EXPECT_EQ(lab.buffers().in_use(), affinity::Pen::kKeys);
+  EXPECT_EQ(turns(20).size(), affinity::Pen::kKeys);
 }
 
 TEST_P(ReplicationCores, WhatItsHomeDoesNotAnswerInTimeIsDroppedAndCounted) {

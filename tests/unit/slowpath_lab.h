@@ -91,7 +91,7 @@ class Recorder final : public Link {
     EXPECT_EQ(support::sums_wrong(sent.back().frame), "");
     packet::release(frame);
   }
-  void neighbor(const l4::NeighborUpdate& u) override {
+  void neighbor(const egress::NeighborUpdate& u) override {
     told.push_back(std::to_string(u.port) + " " + u.address.to_string() + " " +
                    (u.valid ? u.mac.to_string() : "gone"));
   }

@@ -1,5 +1,5 @@
 // SourcePorts: slices of the range, order of use, the 60 seconds a server may be in TIME_WAIT.
-#include "dataplane/l4/source_ports.h"
+#include "dataplane/egress/source_ports.h"
 
 #include <gtest/gtest.h>
 
@@ -10,9 +10,9 @@
 #include <set>
 #include <vector>
 
-#include "dataplane/l4/source_port_memory.h"
+#include "dataplane/egress/source_port_memory.h"
 
-namespace limpet::l4 {
+namespace limpet::egress {
 namespace {
 
 using timing::Instant;
@@ -350,4 +350,4 @@ TEST(SourcePortMemory, WhenUpstreamHasNoMoreOrdinaryMemoryServes) {
 }
 
 }  // namespace
-}  // namespace limpet::l4
+}  // namespace limpet::egress

@@ -80,8 +80,8 @@ Engine::Engine(const Options& options)
                                                     std::pmr::get_default_resource()));
     for (const auto& pool : snapshot_->pools) {
       for (const auto& server : pool.servers) {
-        ports_.push_back(
-            std::make_unique<l4::SourcePorts>(l4::PortSlice::of(c, options.cores), random_));
+        ports_.push_back(std::make_unique<egress::SourcePorts>(
+            egress::PortSlice::of(c, options.cores), random_));
         cores_[c]->forwarder().nats()[server.tcp_nat.value] = ports_.back().get();
         worker::ControlMessage m;
         m.neighbor.port = 1;

@@ -99,7 +99,7 @@ class Engine {
   worker::Shared shared_;
   std::shared_ptr<snapshot::Snapshot> snapshot_;
   std::vector<std::unique_ptr<worker::Core>> cores_;
-  std::vector<std::unique_ptr<l4::SourcePorts>> ports_;
+  std::vector<std::unique_ptr<egress::SourcePorts>> ports_;
   std::array<packet::Ingress, 2> ingress_;
   worker::Steerer steerer_;
   Buffers scratch_{1};

@@ -26,7 +26,7 @@
 #include "dataplane/persist/key.h"
 #include "dataplane/replication/message.h"
 
-namespace limpet::l4 {
+namespace limpet::affinity {
 
 class Pen {
  public:
@@ -199,4 +199,4 @@ class Pen {
   uint32_t keys_waiting_ = 0;  // that have packets
 };
 
-}  // namespace limpet::l4
+}  // namespace limpet::affinity

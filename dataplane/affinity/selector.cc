@@ -1,8 +1,8 @@
-#include "dataplane/l4/selector.h"
+#include "dataplane/affinity/selector.h"
 
 #include <utility>
 
-namespace limpet::l4 {
+namespace limpet::affinity {
 
 using balance::Bound;
 using balance::Judgement;
@@ -115,4 +115,4 @@ void Selector::undo(const Choice& choice) {
   if (choice.created) replica_.undo_create(*choice.entry);
 }
 
-}  // namespace limpet::l4
+}  // namespace limpet::affinity

@@ -12,9 +12,9 @@
 #include "common/base/hash_index.h"
 #include "common/base/limits.h"
 #include "common/net/hash.h"
-#include "dataplane/l4/neighbor_update.h"
+#include "dataplane/egress/neighbor_update.h"
 
-namespace limpet::l4 {
+namespace limpet::egress {
 
 class NeighborTable {
  public:
@@ -92,4 +92,4 @@ class NeighborTable {
   std::pmr::vector<uint32_t> free_;
 };
 
-}  // namespace limpet::l4
+}  // namespace limpet::egress

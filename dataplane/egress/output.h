@@ -10,7 +10,7 @@
 #include "dataplane/packet/buffer.h"
 #include "dataplane/packet/verdict.h"
 
-namespace limpet::l4 {
+namespace limpet::egress {
 
 using DropCounters = std::array<telemetry::Counter, packet::kDropReasons>;
 
@@ -65,4 +65,4 @@ class Output {
   std::vector<PortCounters> ports_{tx_.size()};
 };
 
-}  // namespace limpet::l4
+}  // namespace limpet::egress

@@ -1,11 +1,11 @@
-#include "dataplane/l4/source_port_memory.h"
+#include "dataplane/egress/source_port_memory.h"
 
 #include <algorithm>
 #include <new>
 
 #include "common/base/assert.h"
 
-namespace limpet::l4 {
+namespace limpet::egress {
 namespace {
 
 constexpr std::size_t kCacheLine = 64;
@@ -54,4 +54,4 @@ void SourcePortMemory::do_deallocate(void* at, std::size_t, std::size_t) {
   free_.push_back(at);
 }
 
-}  // namespace limpet::l4
+}  // namespace limpet::egress

@@ -27,7 +27,7 @@
 #include "common/telemetry/counter.h"
 #include "common/timing/time.h"
 
-namespace limpet::l4 {
+namespace limpet::egress {
 
 inline constexpr uint16_t kSourcePortFirst = 1024;
 inline constexpr uint16_t kSourcePortLast = 65535;
@@ -184,4 +184,4 @@ constexpr std::size_t SourcePorts::bytes_for(uint32_t cores) {
   return bytes;
 }
 
-}  // namespace limpet::l4
+}  // namespace limpet::egress

@@ -10,7 +10,7 @@
 #include "dataplane/replication/replica.h"
 #include "dataplane/snapshot/snapshot.h"
 
-namespace limpet::l4 {
+namespace limpet::affinity {
 
 using balance::Reason;
 
@@ -82,4 +82,4 @@ class Selector {
   LookupCounters counters_;
 };
 
-}  // namespace limpet::l4
+}  // namespace limpet::affinity

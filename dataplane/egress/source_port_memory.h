@@ -11,9 +11,9 @@
 #include <memory_resource>
 #include <vector>
 
-#include "dataplane/l4/source_ports.h"
+#include "dataplane/egress/source_ports.h"
 
-namespace limpet::l4 {
+namespace limpet::egress {
 
 class SourcePortMemory final : public std::pmr::memory_resource {
  public:
@@ -49,4 +49,4 @@ class SourcePortMemory final : public std::pmr::memory_resource {
   std::size_t blocks_ = 0;
 };
 
-}  // namespace limpet::l4
+}  // namespace limpet::egress

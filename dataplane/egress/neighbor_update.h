@@ -8,7 +8,7 @@
 
 #include "common/net/address.h"
 
-namespace limpet::l4 {
+namespace limpet::egress {
 
 struct NeighborUpdate {
   uint8_t port = 0;  // index of the port behind which it is
@@ -21,4 +21,4 @@ struct NeighborUpdate {
 static_assert(sizeof(NeighborUpdate) == 32);
 static_assert(std::is_trivially_copyable_v<NeighborUpdate>);
 
-}  // namespace limpet::l4
+}  // namespace limpet::egress
