@@ -15,10 +15,10 @@
 namespace limpet::compile {
 namespace {
 
+using binding::ScopeSlot;
 using config::Document;
 using net::Family;
 using snapshot::PoolIndex;
-using snapshot::ScopeSlot;
 using snapshot::ServerSlot;
 using snapshot::Snapshot;
 
@@ -297,7 +297,7 @@ void Compiler::virtual_service(uint32_t index) {
           continue;
         }
         const ScopeSlot scope = scope_for(vs, pool, family);
-        if (common.scope == snapshot::kNoScope) common.scope = scope;
+        if (common.scope == binding::kNoScope) common.scope = scope;
       }
     }
     out_.virtual_services.push_back(std::move(common));
@@ -391,16 +391,16 @@ ScopeSlot Compiler::scope_for(const config::VirtualService& vs, PoolIndex pool, 
   const config::Profile* profile = document_.profile_of(from);
   if (profile == nullptr || profile->type != config::PersistenceType::kClientIp ||
       profile->timeout == profile->timeout.zero()) {
-    return snapshot::kNoScope;
+    return binding::kNoScope;
   }
-  const snapshot::ScopeId id = scope_id(*profile, vs.uuid, from.uuid, family);
+  const binding::ScopeId id = scope_id(*profile, vs.uuid, from.uuid, family);
   const auto slot = registry_.scopes.acquire(id, environment_.version);
   if (!slot) {
     base::Error error{"", fmt::format("more than {} persistence scopes, counting those that left "
                                       "and are being emptied",
                                       base::kScopesMax)};
     if (errors_.empty() || errors_.back() != error) errors_.push_back(std::move(error));
-    return snapshot::kNoScope;
+    return binding::kNoScope;
   }
   if (out_.scopes.size() <= slot->value) out_.scopes.resize(slot->value + 1);
   snapshot::Scope& scope = out_.scopes[slot->value];
@@ -476,7 +476,7 @@ void Compiler::list_adoptables() {
   auto& list = out_.adoptables;
   for (const snapshot::Listener& l : out_.listeners) {
     const snapshot::VirtualService& vs = out_.virtual_services[l.virtual_service];
-    if (!vs.adopts || vs.scope == snapshot::kNoScope ||
+    if (!vs.adopts || vs.scope == binding::kNoScope ||
         l.protocol != static_cast<uint8_t>(config::Protocol::kTcp))
       continue;
     for (const snapshot::Server& server : out_.pools[vs.pool.value].servers) {
@@ -518,13 +518,13 @@ void Compiler::index_slots() {
     }
   }
   for (const config::ServerId id : environment_.graceful_over) {
-    if (const auto slot = registry_.servers.retired_slot(snapshot::ServerId{id.value}))
+    if (const auto slot = registry_.servers.retired_slot(binding::ServerId{id.value}))
       registry_.servers.doom(*slot);
   }
   out_.vs_reset = registry_.virtual_services.retired();
   out_.servers_reset = registry_.servers.retired(/*doomed_only=*/true);
   for (const ServerSlot slot : registry_.servers.retired()) {
-    const snapshot::ServerId id = registry_.servers.key(slot);
+    const binding::ServerId id = registry_.servers.key(slot);
     if (!registry_.servers.is_live(id)) out_.servers_left.push_back(id);
   }
   std::sort(out_.servers_left.begin(), out_.servers_left.end());
@@ -536,13 +536,13 @@ uint64_t group_id(std::string_view uuid) {
   return number_of(config::object_uuid("group", "", uuid));
 }
 
-snapshot::ScopeId scope_id(const config::Profile& profile, std::string_view virtual_service_uuid,
-                           std::string_view pool_uuid, Family family) {
+binding::ScopeId scope_id(const config::Profile& profile, std::string_view virtual_service_uuid,
+                          std::string_view pool_uuid, Family family) {
   const std::string uuid = config::object_uuid(
       fmt::format("scope {} {}{}", config::to_string(profile.type), family == Family::kV4 ? 4 : 6,
                   key_form(profile, family)),
       profile.shared ? "" : virtual_service_uuid, fmt::format("{} {}", pool_uuid, profile.uuid));
-  return snapshot::ScopeId{number_of(uuid)};
+  return binding::ScopeId{number_of(uuid)};
 }
 
 base::Result<Compiled> compile(const Document& document, const Environment& environment,

@@ -83,7 +83,7 @@ uint64_t group_id(std::string_view uuid);
 // or cookie. So a profile of another form drops its entries (SPEC 2.10), and engines whose
 // documents differ do not take each other's keys for their own. None survives because its bits
 // could be a key of the new form too: 10.1.1.0/24 is not the client 10.1.1.0.
-snapshot::ScopeId scope_id(const config::Profile& profile, std::string_view virtual_service_uuid,
-                           std::string_view pool_uuid, net::Family family);
+binding::ScopeId scope_id(const config::Profile& profile, std::string_view virtual_service_uuid,
+                          std::string_view pool_uuid, net::Family family);
 
 }  // namespace limpet::compile

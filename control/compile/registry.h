@@ -213,10 +213,10 @@ class Registry {
   // Identity: the virtual service's uuid.
   SlotMap<std::string, snapshot::VsSlot> virtual_services{
       base::kVirtualServicesMax, SlotMap<std::string, snapshot::VsSlot>::Return::kNewSlot};
-  SlotMap<snapshot::ServerId, snapshot::ServerSlot> servers{
-      base::kServersMax, SlotMap<snapshot::ServerId, snapshot::ServerSlot>::Return::kSameSlot};
-  SlotMap<snapshot::ScopeId, snapshot::ScopeSlot> scopes{
-      base::kScopesMax, SlotMap<snapshot::ScopeId, snapshot::ScopeSlot>::Return::kNewSlot};
+  SlotMap<binding::ServerId, snapshot::ServerSlot> servers{
+      base::kServersMax, SlotMap<binding::ServerId, snapshot::ServerSlot>::Return::kSameSlot};
+  SlotMap<binding::ScopeId, binding::ScopeSlot> scopes{
+      base::kScopesMax, SlotMap<binding::ScopeId, binding::ScopeSlot>::Return::kNewSlot};
   NatBlocks nats{base::kNatIdsMax};
 
   void begin();
@@ -227,14 +227,14 @@ class Registry {
   struct Retired {
     std::vector<snapshot::VsSlot> virtual_services;
     std::vector<snapshot::ServerSlot> servers;
-    std::vector<snapshot::ScopeSlot> scopes;
+    std::vector<binding::ScopeSlot> scopes;
     std::vector<NatBlock> nats;
   };
   Retired retired() const;
 
   bool recycle(snapshot::VsSlot slot) { return virtual_services.recycle(slot); }
   bool recycle(snapshot::ServerSlot slot) { return servers.recycle(slot); }
-  bool recycle(snapshot::ScopeSlot slot) { return scopes.recycle(slot); }
+  bool recycle(binding::ScopeSlot slot) { return scopes.recycle(slot); }
   bool recycle(snapshot::NatId first) { return nats.recycle(first); }
 };
 

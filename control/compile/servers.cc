@@ -59,7 +59,7 @@ std::vector<balance::MaglevServer> maglev_servers(const snapshot::Pool& pool,
   for (balance::MaglevServer& s : out) {
     uint64_t id = digest(pool.servers[s.index].address);
     while (!taken.insert(id).second) ++id;
-    s.id = snapshot::ServerId{id};
+    s.id = binding::ServerId{id};
   }
   return out;
 }
@@ -140,7 +140,7 @@ const snapshot::Pool* PoolCompiler::earlier(const snapshot::Pool& pool) {
 snapshot::Server PoolCompiler::server(const config::Pool& pool, const config::Server& from,
                                       const PoolUse& use) {
   snapshot::Server server;
-  server.id = snapshot::ServerId{from.id.value};
+  server.id = binding::ServerId{from.id.value};
   server.address = from.address;
   server.port = from.port;
   server.weight = from.ratio;

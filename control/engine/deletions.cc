@@ -87,15 +87,15 @@ void Deletions::count() {
 void Deletions::remove_scopes(worker::EntryFilter wanted, Answer answer) {
   Jobs jobs = questions_.jobs([](worker::Job& job) { job.kind = worker::Job::Kind::kClock; });
   questions_.ask(std::move(jobs), [this, wanted = std::move(wanted), answer](const Jobs& all) {
-    persist::Stamp up_to = exchange_.next_stamp(clock_.now());
+    binding::Stamp up_to = exchange_.next_stamp(clock_.now());
     for (const auto& job : all) up_to = std::max(up_to, job->clock);
     kill_scopes(wanted, up_to, answer);
   });
 }
 
-void Deletions::kill_scopes(const worker::EntryFilter& wanted, persist::Stamp up_to,
+void Deletions::kill_scopes(const worker::EntryFilter& wanted, binding::Stamp up_to,
                             const Answer& answer) {
-  std::vector<snapshot::ScopeId> scopes;
+  std::vector<binding::ScopeId> scopes;
   uint32_t fresh = 0;
   for (const snapshot::Scope& scope : hooks_.snapshot()->scopes) {
     if (!scope.mirrored || !wanted.has(scope)) continue;
@@ -103,7 +103,7 @@ void Deletions::kill_scopes(const worker::EntryFilter& wanted, persist::Stamp up
     fresh += exchange_.list().killed_up_to(scope.id).value == 0 ? 1 : 0;
   }
   if (auto refused = lacks_room_for(fresh)) return say(answer, std::move(*refused));
-  for (const snapshot::ScopeId scope : scopes) {
+  for (const binding::ScopeId scope : scopes) {
     const bool listed = exchange_.kill_scope(scope, up_to, clock_.now());
     LIMPET_ASSERT(listed);
   }
@@ -118,7 +118,7 @@ void Deletions::order(const Order& order) {
     job.kind = worker::Job::Kind::kDelete;
     job.filter = order.wanted;
     job.whole_scopes = order.up_to.has_value();
-    job.up_to = order.up_to.value_or(persist::Stamp{});
+    job.up_to = order.up_to.value_or(binding::Stamp{});
   });
   tombstones_ordered_ += order.tombstones;
   questions_.ask(std::move(jobs), [this, order](const Jobs& all) {

@@ -63,7 +63,7 @@ class Deletions {
   // What the homes are to carry out.
   struct Order {
     worker::EntryFilter wanted;
-    std::optional<persist::Stamp> up_to{};  // whole scopes, by tombstones
+    std::optional<binding::Stamp> up_to{};  // whole scopes, by tombstones
     uint32_t tombstones = 0;                // of keys, that will be needed
     Answer answer;
   };
@@ -78,7 +78,7 @@ class Deletions {
   std::optional<api::Refusal> lacks_room_for(uint32_t tombstones) const;
   void count();
   void remove_scopes(worker::EntryFilter wanted, Answer answer);
-  void kill_scopes(const worker::EntryFilter& wanted, persist::Stamp up_to, const Answer& answer);
+  void kill_scopes(const worker::EntryFilter& wanted, binding::Stamp up_to, const Answer& answer);
   void order(const Order& order);
   void finish();
   void say(const Answer& answer, api::Outcome<api::EntriesRemoved> outcome);

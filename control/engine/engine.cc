@@ -189,13 +189,13 @@ void Engine::make_changes() {
 void Engine::make_parts() {
   questions_ = std::make_unique<Questions>(*workers_);
   news_ = std::make_unique<News>(*workers_, *exchange_, clock_,
-                                 [this](const persist::Change& change, Instant now) {
+                                 [this](const binding::Change& change, Instant now) {
                                    if (peers_) peers_->note(change, now);
                                  });
   const auto read_news = [this] { news_->read(); };
   entries_ = std::make_unique<Entries>(
       *questions_, exchange_->mirror(), changes_->running(), clock_,
-      Entries::Hooks{read_news, [this](persist::Stamp s) { return cluster_.origin_of(s); }});
+      Entries::Hooks{read_news, [this](binding::Stamp s) { return cluster_.origin_of(s); }});
   Deletions::Hooks deletions{.snapshot = [this] { return changes_->running().snapshot; },
                              .read_news = read_news,
                              .carried_out =

@@ -132,7 +132,7 @@ api::EntryRow Entries::row(const mirroring::Mirror::Binding& binding,
     const auto left = std::max(presence.deadline - clock_.now(), timing::Duration::zero());
     out.life_time_s = static_cast<uint64_t>((left + seconds(1) - timing::Duration(1)) / seconds(1));
   }
-  out.created = persist::StampClock::made_at(binding.record.stamp);
+  out.created = binding::StampClock::made_at(binding.record.stamp);
   out.epoch = binding.record.epoch;
   out.origin = hooks_.origin(binding.record.stamp);
   return out;

@@ -35,7 +35,7 @@ class Entries {
     // What homes have said by now is to be in the mirror.
     std::function<void()> read_news;
     // Which engine made a stamp; empty: none that is known.
-    std::function<std::string(persist::Stamp)> origin;
+    std::function<std::string(binding::Stamp)> origin;
   };
 
   // `running`: of the engine; it stays where it is and changes.

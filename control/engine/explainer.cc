@@ -144,7 +144,7 @@ void Explainer::explain_binding(const Jobs& jobs, uint32_t home_index, const sna
   }
   const worker::Job& home = *jobs[home_index];
   mirroring::Mirror::Binding binding;
-  binding.key = persist::Key::of(scope->key_of(home.client));
+  binding.key = binding::Key::of(scope->key_of(home.client));
   binding.scope = scope->slot;
   const net::Address key = binding.key.address();
   out->steps.push_back(

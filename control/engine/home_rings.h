@@ -13,10 +13,10 @@ class MergeRings final : public mirroring::HomeRings {
       : rings_(rings), hash_(hash), homes_(persist::homes_of(rings.cores(), entries)) {}
 
   uint32_t homes() const override { return homes_; }
-  uint32_t home_of(snapshot::ScopeSlot scope, const persist::Key& key) const override {
-    return homes_ == 1 ? 0 : base::reduce(persist::hash_of(hash_, scope, key), homes_);
+  uint32_t home_of(binding::ScopeSlot scope, const binding::Key& key) const override {
+    return homes_ == 1 ? 0 : base::reduce(binding::hash_of(hash_, scope, key), homes_);
   }
-  bool send(uint32_t home, const persist::Merge& message) override {
+  bool send(uint32_t home, const binding::Merge& message) override {
     if (rings_.merges[home].push(message)) return true;
     full_ |= uint64_t{1} << home;
     return false;

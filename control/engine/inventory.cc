@@ -44,7 +44,7 @@ Services services_of(const config::Document& document, const snapshot::Snapshot&
     service.slot = first.slot;
     for (const snapshot::VirtualService* record : found->second) {
       service.usable = service.usable || takes_clients(snapshot, *record);
-      if (record->scope != snapshot::kNoScope) service.scopes.push_back(record->scope);
+      if (record->scope != binding::kNoScope) service.scopes.push_back(record->scope);
     }
     std::ranges::sort(service.scopes);
     service.scopes.erase(std::unique(service.scopes.begin(), service.scopes.end()),
@@ -60,7 +60,7 @@ Inventory Inventory::of(const config::Document& document, const compile::Compile
                         const health::Health& health) {
   Inventory out;
   out.services = services_of(document, *compiled.snapshot);
-  std::unordered_map<snapshot::ServerId, snapshot::ServerSlot> slots;
+  std::unordered_map<binding::ServerId, snapshot::ServerSlot> slots;
   for (const snapshot::Pool& pool : compiled.snapshot->pools) {
     for (const snapshot::Server& server : pool.servers) slots[server.id] = server.slot;
   }
@@ -69,7 +69,7 @@ Inventory Inventory::of(const config::Document& document, const compile::Compile
     for (const config::Server& from : pool.servers) {
       Server& server = servers.emplace_back();
       server.state = health.state(from);
-      const auto slot = slots.find(snapshot::ServerId{from.id.value});
+      const auto slot = slots.find(binding::ServerId{from.id.value});
       if (slot != slots.end()) server.slot = slot->second;
       const auto why = compiled.unreachable.find(from.id);
       if (server.state.up && why != compiled.unreachable.end())

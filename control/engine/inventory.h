@@ -27,7 +27,7 @@ struct Inventory {
     bool carried = false;
     const char* oper_status = "OPER_DOWN";
     std::string reason;  // why it is not serving here; empty: it is
-    std::vector<snapshot::ScopeSlot> scopes;
+    std::vector<binding::ScopeSlot> scopes;
   };
   struct Server {
     std::optional<snapshot::ServerSlot> slot;  // none: no virtual service uses its pool

@@ -14,7 +14,7 @@ namespace limpet::engine {
 class News {
  public:
   static constexpr uint32_t kPerCore = 4096;
-  using Heard = std::function<void(const persist::Change&, timing::Instant now)>;
+  using Heard = std::function<void(const binding::Change&, timing::Instant now)>;
 
   // `heard` is called with each change after it was applied.
   News(Cores& cores, mirroring::Exchange& exchange, const timing::Clock& clock, Heard heard)

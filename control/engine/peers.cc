@@ -69,13 +69,13 @@ Cluster::Cluster(const config::Bootstrap& bootstrap) : names_{bootstrap.name} {
   rank_ = static_cast<uint32_t>(std::ranges::lower_bound(names_, bootstrap.name) - names_.begin());
 }
 
-std::string Cluster::origin_of(persist::Stamp stamp) const {
-  const uint32_t rank = persist::StampClock::rank_of(stamp);
+std::string Cluster::origin_of(binding::Stamp stamp) const {
+  const uint32_t rank = binding::StampClock::rank_of(stamp);
   return rank < names_.size() ? names_[rank] : std::string();
 }
 
 uint32_t Cluster::control_maker() const {
-  return persist::Maker::number_of_control(rank_);
+  return binding::Maker::number_of_control(rank_);
 }
 
 base::Result<std::unique_ptr<Peers>> Peers::open(boost::asio::io_context& io,
@@ -162,8 +162,8 @@ void Peers::hear(const mirroring::Peer& peer, std::span<const uint8_t> body, Ins
 }
 
 // Not of a resync: that is about old activity.
-void Peers::note(const persist::Change& change, Instant now) {
-  if (change.source.peer == persist::kNoPeer || change.told != persist::Told::kNobody) return;
+void Peers::note(const binding::Change& change, Instant now) {
+  if (change.source.peer == binding::kNoPeer || change.told != binding::Told::kNobody) return;
   if (change.source.peer.value >= seen_.size()) return;
   Seen& seen = seen_[change.source.peer.value];
   if (seen.synced && seen.session == change.source.session) seen.lag.observe(now - change.act_at);

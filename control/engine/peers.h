@@ -31,7 +31,7 @@ class Cluster {
   uint32_t rank() const { return rank_; }
   uint32_t peers() const { return static_cast<uint32_t>(names_.size()) - 1; }
   // Which engine made a stamp; empty: none that is known.
-  std::string origin_of(persist::Stamp stamp) const;
+  std::string origin_of(binding::Stamp stamp) const;
   // The maker of stamps of this engine's control thread.
   uint32_t control_maker() const;
 
@@ -64,7 +64,7 @@ class Peers final : private mirroring::GroupListener {
   bool have_told_all(timing::Instant now) const;
 
   // What came from a peer is with its home now.
-  void note(const persist::Change& change, timing::Instant now);
+  void note(const binding::Change& change, timing::Instant now);
 
   std::size_t size() const { return seen_.size(); }
   const std::string& name(std::size_t peer) const { return transport_->engine().peers[peer].name; }

@@ -281,7 +281,7 @@ class Replay final : private slowpath::Link {
     core_->judge();
     core_->serve(take);
     core_->end();
-    for (persist::Change change; shared_->rings.news.front().pop(&change);) {
+    for (binding::Change change; shared_->rings.news.front().pop(&change);) {
     }
     for (uint8_t p = 0; p < bootstrap_.ports.size(); ++p) {
       for (packet::Buffer* b : core_->output().tx(p)) transmit(b);

@@ -25,7 +25,7 @@ void Retirement::tick(timing::Instant now) {
   each(services, [&](snapshot::VsSlot slot) { recycle(*registry, slot); });
   each(servers, [&](snapshot::ServerSlot slot) { recycle(*registry, slot); });
   // Bindings of scopes that left are gone: every home has swept, and the mirror has heard of it.
-  each(scopes, [&](snapshot::ScopeSlot slot) {
+  each(scopes, [&](binding::ScopeSlot slot) {
     if (mirror_.in_scope(slot) == 0) registry->recycle(slot);
   });
   each(nats, [&](const compile::NatBlock& block) { recycle(*registry, block); });

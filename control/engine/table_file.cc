@@ -10,7 +10,7 @@
 namespace limpet::engine {
 namespace {
 
-using persist::Stamp;
+using binding::Stamp;
 
 static_assert(std::endian::native == std::endian::little, "integers are little endian on disk");
 
@@ -66,7 +66,7 @@ TableWriter::TableWriter() : pieces_(1) {
 }
 
 void TableWriter::add(const SavedRecord& saved) {
-  const persist::Record& r = saved.record;
+  const binding::Record& r = saved.record;
   const DiskRecord out{
       .scope = saved.scope.value,
       .key = saved.key.words,
@@ -118,14 +118,14 @@ Stamp TableReader::clock() const {
 
 SavedRecord TableReader::at(uint64_t index) const {
   const auto r = read<DiskRecord>(content_, sizeof(Header) + index * sizeof(DiskRecord));
-  return {.scope = snapshot::ScopeId{r.scope},
+  return {.scope = binding::ScopeId{r.scope},
           .whole_scope = (r.bits & DiskRecord::kWholeScope) != 0,
           .key = {r.key},
           .record = {.stamp = Stamp{r.stamp},
                      .epoch = r.epoch,
                      .held = (r.bits & DiskRecord::kHeld) != 0,
-                     .server = snapshot::ServerId{r.server},
-                     .first = snapshot::ServerId{r.first},
+                     .server = binding::ServerId{r.server},
+                     .first = binding::ServerId{r.first},
                      .timeout_ms = r.timeout_ms,
                      .deleted = Stamp{r.deleted},
                      .act = Stamp{r.act}},

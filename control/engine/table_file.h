@@ -12,16 +12,16 @@
 #include <vector>
 
 #include "common/base/result.h"
+#include "common/binding/change.h"
 #include "common/timing/time.h"
-#include "dataplane/persist/change.h"
 
 namespace limpet::engine {
 
 struct SavedRecord {
-  snapshot::ScopeId scope;
+  binding::ScopeId scope;
   bool whole_scope = false;  // a tombstone of all its bindings: record.deleted
-  persist::Key key;
-  persist::Record record;
+  binding::Key key;
+  binding::Record record;
   timing::WallTime act_at;
 
   friend bool operator==(const SavedRecord&, const SavedRecord&) = default;
@@ -33,7 +33,7 @@ class TableWriter {
 
   void add(const SavedRecord& record);
   // The whole content. `clock`: the highest stamp that was seen.
-  std::vector<std::string> finish(persist::Stamp clock);
+  std::vector<std::string> finish(binding::Stamp clock);
 
  private:
   std::vector<std::string> pieces_;
@@ -45,7 +45,7 @@ class TableReader {
   // Errors: not a content of this version, or a value in it that no engine writes.
   static base::Result<TableReader> open(std::string content);
 
-  persist::Stamp clock() const;
+  binding::Stamp clock() const;
   uint64_t count() const { return count_; }
   // 0 .. count() - 1.
   SavedRecord at(uint64_t index) const;

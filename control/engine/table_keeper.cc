@@ -16,11 +16,11 @@ namespace {
 bool collect_slice(const mirroring::Exchange& exchange, mirroring::Exchange::Walk* walk,
                    uint32_t places, WallTime wall_origin, TableWriter* out) {
   return exchange.walk(walk, places,
-                       [&](snapshot::ScopeId scope, const persist::Key* key,
-                           const persist::Record& record, Instant act_at) {
+                       [&](binding::ScopeId scope, const binding::Key* key,
+                           const binding::Record& record, Instant act_at) {
                          out->add({.scope = scope,
                                    .whole_scope = key == nullptr,
-                                   .key = key != nullptr ? *key : persist::Key{},
+                                   .key = key != nullptr ? *key : binding::Key{},
                                    .record = record,
                                    .act_at = wall_origin + Duration{act_at.ns}});
                        });

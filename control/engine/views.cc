@@ -148,7 +148,7 @@ Views::ServerNumbers Views::read(const config::Server& from,
   const snapshot::ServerSlot slot = *server.slot;
   return {.connections = open(slot),
           .connections_total = retirement_.total(slot),
-          .entries = mirror_.bound_to(snapshot::ServerId{from.id.value}),
+          .entries = mirror_.bound_to(binding::ServerId{from.id.value}),
           .snat_exhausted = cores_.sum([&](const worker::Core& c) {
             return c.forwarder().server(slot).snat_exhausted.get();
           }),

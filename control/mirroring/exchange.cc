@@ -4,12 +4,12 @@
 
 namespace limpet::mirroring {
 
-using persist::Change;
-using persist::Key;
-using persist::Merge;
-using persist::Record;
-using persist::Stamp;
-using snapshot::ScopeId;
+using binding::Change;
+using binding::Key;
+using binding::Merge;
+using binding::Record;
+using binding::ScopeId;
+using binding::Stamp;
 using timing::Duration;
 using timing::Instant;
 
@@ -333,7 +333,7 @@ void Exchange::keep_unnamed(const Arrival& arrival) {
     unnamed_[{arrival.scope, arrival.key}] = {record, arrival.act_at, arrival.source, own};
   } else {
     Waiting& waiting = it->second;
-    const Record merged = persist::merge(waiting.record, record);
+    const Record merged = binding::merge(waiting.record, record);
     if (merged.act != waiting.record.act) waiting.act_at = arrival.act_at;
     waiting.record = merged;
     waiting.source = waiting.source.peer == arrival.source.peer ? arrival.source : Source{};

@@ -33,10 +33,10 @@
 #include <utility>
 #include <vector>
 
+#include "common/binding/change.h"
 #include "control/mirroring/mirror.h"
 #include "control/mirroring/session.h"
 #include "control/mirroring/update_list.h"
-#include "dataplane/persist/change.h"
 
 namespace limpet::mirroring {
 
@@ -45,9 +45,9 @@ class HomeRings {
  public:
   virtual ~HomeRings() = default;
   virtual uint32_t homes() const = 0;
-  virtual uint32_t home_of(snapshot::ScopeSlot scope, const persist::Key& key) const = 0;
+  virtual uint32_t home_of(binding::ScopeSlot scope, const binding::Key& key) const = 0;
   // False: no room now.
-  virtual bool send(uint32_t home, const persist::Merge& message) = 0;
+  virtual bool send(uint32_t home, const binding::Merge& message) = 0;
 };
 
 // How long anything about a scope that no document ever named is kept: the longest timeout and
@@ -85,8 +85,8 @@ class Exchange final : public Home {
            std::pmr::memory_resource* memory);
 
   struct Scope {
-    snapshot::ScopeId id;
-    snapshot::ScopeSlot slot;
+    binding::ScopeId id;
+    binding::ScopeSlot slot;
     bool mirrored = true;
     timing::Duration keep;  // of tombstones after the last news: timeout and update interval
   };
@@ -97,10 +97,10 @@ class Exchange final : public Home {
 
   // What apply() will be called with: asks early for the memory that it looks at; some time later,
   // expect_soon() for what was found there.
-  void expect(std::span<const persist::Change> changes) const;
-  void expect_soon(std::span<const persist::Change> changes) const;
+  void expect(std::span<const binding::Change> changes) const;
+  void expect_soon(std::span<const binding::Change> changes) const;
   // What a home said. True when the update list has changed.
-  bool apply(const persist::Change& change, timing::Instant now);
+  bool apply(const binding::Change& change, timing::Instant now);
 
   // Home: what a peer said, or (a source without peer) what was on disk. Of the latter the scopes
   // need not be mirrored.
@@ -122,23 +122,23 @@ class Exchange final : public Home {
 
   // Deleting all bindings of a scope, up to a stamp that is above all that its homes have made.
   // They are told by whoever calls. False: there is no room for the tombstone.
-  bool kill_scope(snapshot::ScopeId scope, persist::Stamp up_to, timing::Instant now);
+  bool kill_scope(binding::ScopeId scope, binding::Stamp up_to, timing::Instant now);
   // All homes have been told of kill_scope() with this stamp.
-  void homes_know(persist::Stamp up_to);
+  void homes_know(binding::Stamp up_to);
   // Whether a scope's tombstone has to be told again.
   bool is_killing() const { return !killing_.empty(); }
 
   // A stamp above all that were seen here; and one that homes have to be above.
-  persist::Stamp next_stamp(timing::Instant now);
-  void observe(persist::Stamp seen);
-  persist::Stamp latest_stamp() const { return latest_; }
+  binding::Stamp next_stamp(timing::Instant now);
+  void observe(binding::Stamp seen);
+  binding::Stamp latest_stamp() const { return latest_; }
 
   // Everything that has to survive a restart, in slices: visit(scope, key or null, record, act_at),
   // of a scope's tombstone `deleted` only. Bindings that come and go meanwhile may be missed: the
   // next walk has them. True when all has been seen.
   class Walk {
     friend class Exchange;
-    using Place = std::pair<snapshot::ScopeId, persist::Key>;
+    using Place = std::pair<binding::ScopeId, binding::Key>;
     enum class Part : uint8_t { kMirror, kList, kUnnamed } part_ = Part::kMirror;
     uint32_t place_ = 0;
     std::optional<Place> after_;
@@ -163,55 +163,55 @@ class Exchange final : public Home {
   static constexpr uint32_t kAgedPerTick = 16;
 
   struct Known {
-    snapshot::ScopeSlot slot;
+    binding::ScopeSlot slot;
     uint64_t version = 0;  // the latest that names it
     bool mirrored = false;
     timing::Duration keep{};
   };
   // What waits for a document to name its scope.
   struct Waiting {
-    persist::Record record;
+    binding::Record record;
     timing::Instant act_at;
     Source source;     // of several peers: none, so that all will be told
     bool own = false;  // part of it was on disk
   };
   // Telling all homes one thing: those before `next` have been told.
   struct Telling {
-    snapshot::ScopeId scope;
-    persist::Stamp stamp;
+    binding::ScopeId scope;
+    binding::Stamp stamp;
     Source source;
     uint32_t next = 0;
   };
   // What homes remove because of a scope's tombstone. Until they have, they may tell peers of it.
   struct Killing {
-    snapshot::ScopeId scope;
-    persist::Stamp up_to;
+    binding::ScopeId scope;
+    binding::Stamp up_to;
     std::optional<uint32_t> fence;  // behind which it is done; none: not all have been told
   };
 
   // Null: the newest snapshot does not name it.
-  const Known* find(snapshot::ScopeId scope) const;
-  const snapshot::ScopeId* listed_scope(const persist::Change& change) const;
-  bool waits(snapshot::ScopeId scope) const;
+  const Known* find(binding::ScopeId scope) const;
+  const binding::ScopeId* listed_scope(const binding::Change& change) const;
+  bool waits(binding::ScopeId scope) const;
   bool is_listed(const Known& scope) const { return options_.peers > 0 && scope.mirrored; }
-  timing::Duration keep_of(snapshot::ScopeId scope, const persist::Record& record) const;
-  void apply_to_mirror(const persist::Change& change);
-  void list(const persist::Change& change, snapshot::ScopeId scope);
-  void observe_all(const persist::Record& record);
+  timing::Duration keep_of(binding::ScopeId scope, const binding::Record& record) const;
+  void apply_to_mirror(const binding::Change& change);
+  void list(const binding::Change& change, binding::ScopeId scope);
+  void observe_all(const binding::Record& record);
   bool send(const Known& scope, const Arrival& arrival);
   bool deliver_tombstone(const Known* scope, const Arrival& arrival);
-  bool tell_all(Telling* telling, persist::Merge::Kind kind);
+  bool tell_all(Telling* telling, binding::Merge::Kind kind);
   void keep_unnamed(const Arrival& arrival);
-  void miss(snapshot::ScopeId scope);
+  void miss(binding::ScopeId scope);
   void begin_relisting(bool rehoming);
   void hand_over();
-  bool hand_over(snapshot::ScopeId scope, uint32_t* budget);
+  bool hand_over(binding::ScopeId scope, uint32_t* budget);
   void relist();
   bool relist_entry(uint32_t place);
   void relist_binding(uint32_t place);
   void age_unnamed();
   void begin_killing(const Killing& killing);
-  bool is_killing(snapshot::ScopeId scope) const;
+  bool is_killing(binding::ScopeId scope) const;
   void finish_killing();
   void forget_tombstones();
   void send_fences();
@@ -221,19 +221,19 @@ class Exchange final : public Home {
   Mirror mirror_;
   UpdateList list_;
   ExchangeCounters counters_;
-  persist::StampClock clock_;
-  persist::Stamp latest_;
+  binding::StampClock clock_;
+  binding::Stamp latest_;
   timing::Instant now_;
 
   uint64_t version_ = 0;
-  using KnownScopes = std::unordered_map<snapshot::ScopeId, Known>;
+  using KnownScopes = std::unordered_map<binding::ScopeId, Known>;
   KnownScopes known_;
   mutable const KnownScopes::value_type* found_ = nullptr;  // by find(), the last
-  std::vector<std::optional<snapshot::ScopeId>> slots_;     // the latest meaning of each
+  std::vector<std::optional<binding::ScopeId>> slots_;      // the latest meaning of each
 
   std::map<Place, Waiting> unnamed_;
   std::optional<Place> aged_;             // the last that was looked at for its age
-  std::deque<snapshot::ScopeId> named_;   // whose `unnamed_` and tombstones go to the homes now
+  std::deque<binding::ScopeId> named_;    // whose `unnamed_` and tombstones go to the homes now
   std::optional<Telling> named_telling_;  // the tombstone of named_.front()
 
   // By peer, then for the disk: a tombstone that some homes had no room for.
@@ -248,8 +248,8 @@ class Exchange final : public Home {
   uint32_t relist_list_at_ = 0;
   uint32_t relist_mirror_at_ = 0;
 
-  std::unordered_set<snapshot::ScopeId> missed_;  // scopes of which news was dropped
-  bool missed_many_ = false;                      // more than can be remembered
+  std::unordered_set<binding::ScopeId> missed_;  // scopes of which news was dropped
+  bool missed_many_ = false;                     // more than can be remembered
   bool resync_ = false;
 
   // One is under way at a time; it is that of all who asked before it began.
@@ -279,7 +279,7 @@ bool Exchange::walk(Walk* walk, uint32_t budget, Visit&& visit) const {
   }
   if (walk->part_ == Part::kList) {
     for (; place < list_.places() && budget > 0; ++place, --budget) {
-      list_.visit_place(place, [&](auto scope, const persist::Key* key, const persist::Record& r,
+      list_.visit_place(place, [&](auto scope, const binding::Key* key, const binding::Record& r,
                                    timing::Instant act_at) {
         if (!r.live()) visit(scope, key, r, act_at);
       });

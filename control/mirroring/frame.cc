@@ -11,7 +11,7 @@
 namespace limpet::mirroring {
 namespace {
 
-using persist::Stamp;
+using binding::Stamp;
 using timing::Instant;
 
 // An integer as it stands on the wire: little endian, at any alignment. Hosts are little endian
@@ -187,7 +187,7 @@ std::optional<Reason> read(const WireHello& wire, Hello* out) {
 }
 
 std::optional<Reason> refusal_of(const Binding& b) {
-  const persist::Record& r = b.record;
+  const binding::Record& r = b.record;
   const bool says_nothing = !r.live() && r.deleted.value == 0;
   const bool killed = r.live() && r.stamp <= r.deleted;
   if (b.sequence.value == 0 || !is_sequence(b.sequence.value) || says_nothing || killed ||
@@ -201,9 +201,9 @@ std::optional<Reason> refusal_of(const Binding& b) {
 template <class Wire>
 void read_common(const Wire& wire, Binding* out) {
   out->sequence = Sequence{wire.sequence};
-  out->scope = snapshot::ScopeId{wire.scope};
+  out->scope = binding::ScopeId{wire.scope};
   out->record.stamp = Stamp{wire.stamp};
-  out->record.server = out->record.first = snapshot::ServerId{wire.server};
+  out->record.server = out->record.first = binding::ServerId{wire.server};
   out->record.act = Stamp{wire.act};
   out->act_at = Instant{wire.act_at};
   out->record.epoch = wire.epoch;
@@ -224,8 +224,8 @@ void write_common(const Binding& binding, Wire* wire) {
 
 std::optional<Reason> read(const WireBinding& wire, Binding* out) {
   read_common(wire, out);
-  out->key = std::bit_cast<persist::Key>(wire.key);
-  out->record.first = snapshot::ServerId{wire.first};
+  out->key = std::bit_cast<binding::Key>(wire.key);
+  out->record.first = binding::ServerId{wire.first};
   out->record.timeout_ms = wire.timeout_ms;
   out->record.deleted = Stamp{wire.deleted};
   return refusal_of(*out);
@@ -240,12 +240,12 @@ std::optional<Reason> read(const WireShortBinding& wire, std::span<const uint8_t
     if (rest.size() < kV4PrefixBytes) return Reason::kBadLength;
     std::copy_n(rest.begin(), kV4PrefixBytes, key.begin());
   }
-  out->key = std::bit_cast<persist::Key>(key);
+  out->key = std::bit_cast<binding::Key>(key);
   return refusal_of(*out);
 }
 
 std::optional<Reason> read(const WireScopeTombstone& wire, ScopeTombstone* out) {
-  *out = {Sequence{wire.sequence}, snapshot::ScopeId{wire.scope}, Stamp{wire.deleted}};
+  *out = {Sequence{wire.sequence}, binding::ScopeId{wire.scope}, Stamp{wire.deleted}};
   if (wire.sequence == 0 || !is_sequence(wire.sequence) || wire.deleted == 0 ||
       !is_stamp(wire.deleted))
     return Reason::kBadValue;
@@ -366,7 +366,7 @@ struct Writer {
     append(Type::kHello, wire, out);
   }
   void operator()(const Binding& binding) const {
-    const persist::Record& r = binding.record;
+    const binding::Record& r = binding.record;
     if (r.first == r.server && r.deleted.value == 0 && r.timeout_ms == 0)
       return append_short(binding);
     WireBinding wire;

@@ -15,10 +15,10 @@
 #include <vector>
 
 #include "common/base/strong.h"
+#include "common/binding/change.h"
 #include "common/net/address.h"
 #include "common/timing/time.h"
 #include "control/mirroring/reason.h"
-#include "dataplane/persist/change.h"
 
 namespace limpet::mirroring {
 
@@ -34,7 +34,7 @@ inline constexpr std::size_t kAddressesMax = 64;
 inline constexpr std::size_t kEngineNameBytesMax = 63;
 inline constexpr uint16_t kVersion = 1;
 inline constexpr Sequence kSequenceMax{INT64_MAX};
-inline constexpr persist::Stamp kStampEnd{0xf000'0000'0000'0000};
+inline constexpr binding::Stamp kStampEnd{0xf000'0000'0000'0000};
 inline constexpr int64_t kMomentEnd = int64_t{1} << 62;
 
 // Names one run of an engine.
@@ -73,9 +73,9 @@ struct Hello {
 
 struct Binding {
   Sequence sequence;
-  snapshot::ScopeId scope;
-  persist::Key key;
-  persist::Record record;
+  binding::ScopeId scope;
+  binding::Key key;
+  binding::Record record;
   timing::Instant act_at;
 
   friend bool operator==(const Binding&, const Binding&) = default;
@@ -83,8 +83,8 @@ struct Binding {
 
 struct ScopeTombstone {
   Sequence sequence;
-  snapshot::ScopeId scope;
-  persist::Stamp deleted;
+  binding::ScopeId scope;
+  binding::Stamp deleted;
 
   friend constexpr bool operator==(const ScopeTombstone&, const ScopeTombstone&) = default;
 };

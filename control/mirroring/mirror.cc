@@ -4,9 +4,9 @@
 
 namespace limpet::mirroring {
 
-using persist::Change;
-using persist::Key;
-using snapshot::ScopeSlot;
+using binding::Change;
+using binding::Key;
+using binding::ScopeSlot;
 
 uint32_t Mirror::place_of(ScopeSlot scope, const Key& key, uint32_t hash) const {
   return index_.find(
@@ -14,7 +14,7 @@ uint32_t Mirror::place_of(ScopeSlot scope, const Key& key, uint32_t hash) const 
 }
 
 const Mirror::Binding* Mirror::find(ScopeSlot scope, const Key& key) const {
-  const uint32_t at = place_of(scope, key, persist::hash_of(hash_, scope, key));
+  const uint32_t at = place_of(scope, key, binding::hash_of(hash_, scope, key));
   return at == base::HashIndex::kNone ? nullptr : &bindings_[at];
 }
 
@@ -23,7 +23,7 @@ void Mirror::count(const Binding& binding, bool add) {
   const uint32_t by = add ? 1u : UINT32_MAX;  // modulo 2^32
   Count& scope = scopes_[binding.scope.value];
   scope.all += by;
-  if (binding.record.server == snapshot::kNoServer) return;
+  if (binding.record.server == binding::kNoServer) return;
   scope.bound += by;
   bound_ += by;
   uint32_t& server = servers_[binding.record.server];
@@ -32,7 +32,7 @@ void Mirror::count(const Binding& binding, bool add) {
 }
 
 void Mirror::apply(const Change& change) {
-  const uint32_t hash = persist::hash_of(hash_, change.scope, change.key);
+  const uint32_t hash = binding::hash_of(hash_, change.scope, change.key);
   uint32_t at = place_of(change.scope, change.key, hash);
   if (change.kind == Change::Kind::kRemove) {
     if (at == base::HashIndex::kNone) return;  // the home had no room to say that it was made

@@ -16,19 +16,19 @@
 #include "common/base/hash_index.h"
 #include "common/base/keyed_hash.h"
 #include "common/base/prefetch.h"
-#include "dataplane/persist/change.h"
+#include "common/binding/change.h"
 
 namespace limpet::mirroring {
 
 class Mirror {
  public:
   struct Binding {
-    persist::Key key;
-    snapshot::ScopeSlot scope;
+    binding::Key key;
+    binding::ScopeSlot scope;
     bool used = false;
     bool confirmed = false;  // not embryonic any more
     timing::Instant created;
-    persist::Record record;
+    binding::Record record;
     timing::Instant act_at;  // when record.act was
   };
 
@@ -46,17 +46,17 @@ class Mirror {
 
   // apply() of many changes: asks early for the memory that it will look at. First the index for
   // all of them, then the bindings.
-  void prefetch_index(snapshot::ScopeSlot scope, const persist::Key& key) const {
-    index_.prefetch(persist::hash_of(hash_, scope, key));
+  void prefetch_index(binding::ScopeSlot scope, const binding::Key& key) const {
+    index_.prefetch(binding::hash_of(hash_, scope, key));
   }
-  void prefetch_binding(snapshot::ScopeSlot scope, const persist::Key& key) const {
-    const uint32_t at = index_.candidate(persist::hash_of(hash_, scope, key));
+  void prefetch_binding(binding::ScopeSlot scope, const binding::Key& key) const {
+    const uint32_t at = index_.candidate(binding::hash_of(hash_, scope, key));
     if (at != base::HashIndex::kNone) base::prefetch_all(&bindings_[at]);
   }
 
-  void apply(const persist::Change& change);
+  void apply(const binding::Change& change);
 
-  const Binding* find(snapshot::ScopeSlot scope, const persist::Key& key) const;
+  const Binding* find(binding::ScopeSlot scope, const binding::Key& key) const;
 
   // Places [0, places()); null: free.
   uint32_t places() const { return high_water_; }
@@ -69,13 +69,13 @@ class Mirror {
   uint32_t bound() const { return bound_; }
   std::size_t bytes() const { return bindings_.size() * sizeof(Binding) + index_.bytes(); }
   // Of a scope: all, and those that name a server.
-  uint32_t in_scope(snapshot::ScopeSlot scope) const {
+  uint32_t in_scope(binding::ScopeSlot scope) const {
     return scope.value < scopes_.size() ? scopes_[scope.value].all : 0;
   }
-  uint32_t bound_in_scope(snapshot::ScopeSlot scope) const {
+  uint32_t bound_in_scope(binding::ScopeSlot scope) const {
     return scope.value < scopes_.size() ? scopes_[scope.value].bound : 0;
   }
-  uint32_t bound_to(snapshot::ServerId server) const {
+  uint32_t bound_to(binding::ServerId server) const {
     const auto it = servers_.find(server);
     return it == servers_.end() ? 0 : it->second;
   }
@@ -86,7 +86,7 @@ class Mirror {
     uint32_t bound = 0;
   };
 
-  uint32_t place_of(snapshot::ScopeSlot scope, const persist::Key& key, uint32_t hash) const;
+  uint32_t place_of(binding::ScopeSlot scope, const binding::Key& key, uint32_t hash) const;
   void count(const Binding& binding, bool add);
 
   const base::KeyedHash& hash_;
@@ -96,7 +96,7 @@ class Mirror {
   uint32_t high_water_ = 0;
   uint32_t bound_ = 0;
   std::vector<Count> scopes_;  // by ScopeSlot
-  std::unordered_map<snapshot::ServerId, uint32_t> servers_;
+  std::unordered_map<binding::ServerId, uint32_t> servers_;
 };
 
 }  // namespace limpet::mirroring

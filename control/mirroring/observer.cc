@@ -6,11 +6,11 @@
 
 namespace limpet::mirroring {
 
-using persist::Key;
-using persist::Merged;
-using persist::Record;
-using persist::Stamp;
-using snapshot::ScopeId;
+using binding::Key;
+using binding::Merged;
+using binding::Record;
+using binding::ScopeId;
+using binding::Stamp;
 using timing::Duration;
 using timing::Instant;
 
@@ -32,7 +32,7 @@ bool Observer::deliver(const Arrival& arrival) {
       ++counters_.refused;
     return true;
   }
-  persist::Meeting meeting{.theirs = arrival.record, .killed = list_.killed_up_to(arrival.scope)};
+  binding::Meeting meeting{.theirs = arrival.record, .killed = list_.killed_up_to(arrival.scope)};
   Instant act_at = arrival.act_at;
   if (const auto mine = list_.entry(arrival.scope, arrival.key)) {
     meeting.mine = mine->record;
@@ -40,7 +40,7 @@ bool Observer::deliver(const Arrival& arrival) {
     act_at = mine->act_at;
   }
   meeting.expired.b = is_over(arrival.scope, arrival.record, arrival.act_at);
-  const Merged merged = persist::meet(meeting);
+  const Merged merged = binding::meet(meeting);
   if (merged.ignored) ++counters_.ignored;
   if (merged.record.act != meeting.mine.act) act_at = arrival.act_at;
   if (merged.record == meeting.mine && merged.told == Told::kNobody) return true;

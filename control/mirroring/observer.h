@@ -32,7 +32,7 @@ class Observer final : public Home {
   };
 
   // `times` of a scope that no document names: the longest that there are.
-  Observer(UpdateList& list, std::function<Times(snapshot::ScopeId)> times,
+  Observer(UpdateList& list, std::function<Times(binding::ScopeId)> times,
            const timing::Clock& clock)
       : list_(list), times_(std::move(times)), clock_(clock) {}
 
@@ -43,11 +43,11 @@ class Observer final : public Home {
   const Counters& counters() const { return counters_; }
 
  private:
-  bool is_over(snapshot::ScopeId scope, const persist::Record& record, timing::Instant act_at,
+  bool is_over(binding::ScopeId scope, const binding::Record& record, timing::Instant act_at,
                timing::Duration beyond = {}) const;
 
   UpdateList& list_;
-  std::function<Times(snapshot::ScopeId)> times_;
+  std::function<Times(binding::ScopeId)> times_;
   const timing::Clock& clock_;
   Counters counters_;
   uint32_t place_ = 0;

@@ -40,10 +40,10 @@ static_assert(kAcknowledgedTogether <= kUnacknowledgedMax / 4, "the sender never
 // What a peer told us, on its way to a home, unmerged.
 struct Arrival {
   Source source;
-  snapshot::ScopeId scope;
+  binding::ScopeId scope;
   bool whole_scope = false;  // a tombstone of all its bindings: record.deleted
-  persist::Key key;
-  persist::Record record;
+  binding::Key key;
+  binding::Record record;
   timing::Instant act_at;  // by our clock
 };
 

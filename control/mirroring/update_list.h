@@ -36,16 +36,16 @@ namespace limpet::mirroring {
 
 inline constexpr uint32_t kPeersMax = base::kPeersMax;
 
-using persist::kNoPeer;
-using persist::PeerIndex;  // 0 .. peers - 1
-using persist::SessionNumber;
-using persist::Source;
-using persist::Told;
+using binding::kNoPeer;
+using binding::PeerIndex;  // 0 .. peers - 1
+using binding::SessionNumber;
+using binding::Source;
+using binding::Told;
 
 struct Update {
-  snapshot::ScopeId scope;
-  persist::Key key;
-  persist::Record record;  // what home has now
+  binding::ScopeId scope;
+  binding::Key key;
+  binding::Record record;  // what home has now
   timing::Instant act_at;  // when record.act was, by our clock
   Told told = Told::kAll;
   Source source;
@@ -69,10 +69,10 @@ class UpdateList {
 
   // Update() of many keys: asks early for the memory that it will look at. First the index for all
   // of them, then the entries.
-  void prefetch_index(snapshot::ScopeId scope, const persist::Key& key) const {
+  void prefetch_index(binding::ScopeId scope, const binding::Key& key) const {
     index_.prefetch(hash_of(scope, key, false));
   }
-  void prefetch_entry(snapshot::ScopeId scope, const persist::Key& key) const {
+  void prefetch_entry(binding::ScopeId scope, const binding::Key& key) const {
     const uint32_t place = index_.candidate(hash_of(scope, key, false));
     if (place != kNone) prefetch(place);
   }
@@ -81,23 +81,23 @@ class UpdateList {
   // no room for another entry; nothing has changed.
   bool update(const Update& update, timing::Instant now);
   // The binding has ended (expiry, eviction); peers find that out themselves.
-  void remove(snapshot::ScopeId scope, const persist::Key& key);
+  void remove(binding::ScopeId scope, const binding::Key& key);
   // A tombstone for all bindings of a scope; false: no room. An older one than is known is nothing.
-  bool kill_scope(snapshot::ScopeId scope, persist::Stamp deleted, const Source& source,
+  bool kill_scope(binding::ScopeId scope, binding::Stamp deleted, const Source& source,
                   timing::Instant now);
   // Tells everyone the scope's tombstone again, if it still has this stamp. False: somebody has not
   // acknowledged it yet; what was made beside it must not overtake it.
-  bool repeat_scope(snapshot::ScopeId scope, persist::Stamp deleted, timing::Instant now);
+  bool repeat_scope(binding::ScopeId scope, binding::Stamp deleted, timing::Instant now);
   // Forgets the scope's tombstone if it still has this stamp.
-  void forget_scope(snapshot::ScopeId scope, persist::Stamp deleted);
+  void forget_scope(binding::ScopeId scope, binding::Stamp deleted);
 
-  const persist::Record* find(snapshot::ScopeId scope, const persist::Key& key) const;
+  const binding::Record* find(binding::ScopeId scope, const binding::Key& key) const;
   struct Known {
-    persist::Record record;
+    binding::Record record;
     timing::Instant act_at;
   };
-  std::optional<Known> entry(snapshot::ScopeId scope, const persist::Key& key) const;
-  persist::Stamp killed_up_to(snapshot::ScopeId scope) const;
+  std::optional<Known> entry(binding::ScopeId scope, const binding::Key& key) const;
+  binding::Stamp killed_up_to(binding::ScopeId scope) const;
   uint32_t size() const { return index_.size(); }
   uint32_t tombstones() const { return static_cast<uint32_t>(tombstones_.size()); }
   bool room_for_tombstones(uint32_t count) const {
@@ -166,8 +166,8 @@ class UpdateList {
 
   struct alignas(64) Entry {
     // All that a walk over what is acknowledged looks at.
-    snapshot::ScopeId scope;
-    persist::Key key;
+    binding::ScopeId scope;
+    binding::Key key;
     Sequence sequence;      // none: the place is free
     timing::Instant since;  // listed; of a tombstone with `quiet_in`: acknowledged by all
     uint32_t previous = kNone;
@@ -179,7 +179,7 @@ class UpdateList {
     uint32_t whole_scope : 1 = 0;
     uint32_t quiet_in : 31 = 0;  // the generation_ in which that was noted; 0: it was not
 
-    persist::Record record;  // of a scope's tombstone: `deleted` only
+    binding::Record record;  // of a scope's tombstone: `deleted` only
     timing::Instant act_at;
 
     bool used() const { return sequence.value != 0; }
@@ -216,9 +216,9 @@ class UpdateList {
   bool is_acknowledged_by_all(const Entry& entry) const;
 
   void prefetch(uint32_t place) const { base::prefetch_all(&entries_[place]); }
-  uint32_t hash_of(snapshot::ScopeId scope, const persist::Key& key, bool whole_scope) const;
-  uint32_t place_of(snapshot::ScopeId scope, const persist::Key& key, bool whole_scope) const;
-  uint32_t make(snapshot::ScopeId scope, const persist::Key& key, bool whole_scope);
+  uint32_t hash_of(binding::ScopeId scope, const binding::Key& key, bool whole_scope) const;
+  uint32_t place_of(binding::ScopeId scope, const binding::Key& key, bool whole_scope) const;
+  uint32_t make(binding::ScopeId scope, const binding::Key& key, bool whole_scope);
   void erase(uint32_t place);
   // Moves an entry (new ones too) to the tail for the targets and those it was owed to.
   void list(uint32_t place, Mask targets, timing::Instant now);

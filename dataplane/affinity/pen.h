@@ -21,9 +21,9 @@
 
 #include "common/base/assert.h"
 #include "common/base/hash_index.h"
+#include "common/binding/key.h"
 #include "common/timing/time.h"
 #include "dataplane/packet/buffer.h"
-#include "dataplane/persist/key.h"
 #include "dataplane/replication/message.h"
 
 namespace limpet::affinity {
@@ -37,8 +37,8 @@ class Pen {
   static constexpr uint32_t kNoFlow = UINT32_MAX;
 
   struct Slot {
-    persist::Key key;
-    snapshot::ScopeSlot scope;
+    binding::Key key;
+    binding::ScopeSlot scope;
     bool used = false;
     bool claimed = false;   // its CLAIM is unanswered, or the answer not judged yet
     bool answered = false;  // `answer` is there
@@ -49,7 +49,7 @@ class Pen {
     uint32_t last = 0;
     uint32_t have_serial = 0;  // what the CLAIM said this core had
     uint32_t have_change = 0;
-    snapshot::ServerId server;
+    binding::ServerId server;
     snapshot::ServerSlot server_slot;
     uint64_t version = 0;     // the snapshot of the CLAIM
     uint32_t flow = kNoFlow;  // that asks for its binding anew; no packet waits for that
@@ -84,14 +84,14 @@ class Pen {
   }
 
   // `hash` is of (scope, key).
-  Slot* find(uint32_t hash, snapshot::ScopeSlot scope, const persist::Key& key) {
+  Slot* find(uint32_t hash, binding::ScopeSlot scope, const binding::Key& key) {
     if (size() == 0) return nullptr;
     const uint32_t at = index_.find(
         hash, [&](uint32_t i) { return slots_[i].key == key && slots_[i].scope == scope; });
     return at == base::HashIndex::kNone ? nullptr : &slots_[at];
   }
   // A slot for a key that has none; null: full.
-  Slot* add(uint32_t hash, snapshot::ScopeSlot scope, const persist::Key& key,
+  Slot* add(uint32_t hash, binding::ScopeSlot scope, const binding::Key& key,
             timing::Instant since) {
     if (free_slots_ == 0) return nullptr;
     const uint32_t at = free_[--free_slots_];

@@ -7,8 +7,8 @@ namespace limpet::affinity {
 using balance::Bound;
 using balance::Judgement;
 using balance::Picked;
+using binding::Key;
 using persist::Entry;
-using persist::Key;
 using replication::Outcome;
 using snapshot::Pool;
 using snapshot::Scope;

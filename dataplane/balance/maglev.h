@@ -27,7 +27,7 @@
 namespace limpet::balance {
 
 struct MaglevServer {
-  snapshot::ServerId id;
+  binding::ServerId id;
   uint16_t weight = 1;  // 0: gets no slot
   uint16_t index = 0;   // what the table holds for it
 };

@@ -53,8 +53,8 @@ enum class Reason : uint8_t {
 
 // What a binding says: where its client goes, and where it went first.
 struct Bound {
-  snapshot::ServerId server;
-  snapshot::ServerId first;
+  binding::ServerId server;
+  binding::ServerId first;
 };
 
 struct Judgement {

@@ -93,7 +93,7 @@ void Forwarder::prefetch_binding(const Meta& m) {
   const auto* vs = snapshot_->find(m.destination, m.protocol, m.destination_port);
   const auto* scope = vs == nullptr ? nullptr : snapshot_->scope(vs->scope);
   if (scope == nullptr) return;
-  const auto key = persist::Key::of(scope->key_of(m.source));
+  const auto key = binding::Key::of(scope->key_of(m.source));
   replica_.table().prefetch_bucket(replica_.table().hash(scope->slot, key));
 }
 

@@ -145,8 +145,8 @@ class Forwarder {
             timing::Instant since);
   bool ask_home(Pen::Slot& slot, const snapshot::VirtualService& vs, const Choice& choice,
                 const packet::Meta& m);
-  void ask_again(Flow& flow, const snapshot::Scope& scope, const persist::Key& key,
-                 snapshot::ServerId server);
+  void ask_again(Flow& flow, const snapshot::Scope& scope, const binding::Key& key,
+                 binding::ServerId server);
   void answered_again(Flow& flow, const replication::Down& message);
   void answered(Pen::Slot& slot, timing::Instant now);
   Grant grant_of(Pen::Slot& slot);
@@ -172,8 +172,8 @@ class Forwarder {
   bool adopt_from_server(packet::Buffer* buffer, timing::Instant now, const Grant& grant);
   bool adopt(packet::Buffer* buffer, const Adoption& a, timing::Instant now, const Grant& grant);
   bool ask_for_adoption(packet::Buffer* buffer, const snapshot::Scope& scope,
-                        const persist::Key& key, timing::Instant since);
-  const snapshot::Server* server_of(const Adoption& a, snapshot::ServerId id,
+                        const binding::Key& key, timing::Instant since);
+  const snapshot::Server* server_of(const Adoption& a, binding::ServerId id,
                                     const packet::Meta& m) const;
   bool try_first_server(Flow& flow, timing::Instant now);
   bool fill_adopted(Flow& flow, packet::Buffer* buffer, const Adoption& a,

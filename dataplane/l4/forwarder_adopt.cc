@@ -79,7 +79,7 @@ bool Forwarder::adopt(Buffer* buffer, const Adoption& a, Instant now, const Gran
   const snapshot::Scope* scope = snapshot_->scope(a.vs.scope);
   if (!is_established(m) || scope == nullptr || grant.nothing || !can_keep_address(a.vs, a.client))
     return false;
-  const auto key = persist::Key::of(scope->key_of(a.client));
+  const auto key = binding::Key::of(scope->key_of(a.client));
   persist::Entry* entry = replica_.find(*scope, key);
   if (entry == nullptr)
     return !replica_.is_home(scope->slot, key) &&
@@ -122,7 +122,7 @@ bool Forwarder::adopt(Buffer* buffer, const Adoption& a, Instant now, const Gran
 
 // The server of this identity, if the connection may go on with it; and, of a segment from a
 // server, if that is the one.
-const snapshot::Server* Forwarder::server_of(const Adoption& a, snapshot::ServerId id,
+const snapshot::Server* Forwarder::server_of(const Adoption& a, binding::ServerId id,
                                              const Meta& m) const {
   const snapshot::Server* server = snapshot_->pools[a.vs.pool.value].find(id);
   if (server == nullptr || server->reset_connections || !server->reachable) return nullptr;
@@ -170,7 +170,7 @@ bool Forwarder::try_first_server(Flow& flow, Instant now) {
 
 // This core has no copy of the binding; its home may know it. True: parked, or dropped.
 bool Forwarder::ask_for_adoption(Buffer* buffer, const snapshot::Scope& scope,
-                                 const persist::Key& key, Instant since) {
+                                 const binding::Key& key, Instant since) {
   const uint32_t hash = replica_.table().hash(scope.slot, key);
   Pen::Slot* slot = pen_.find(hash, scope.slot, key);
   if (slot == nullptr) slot = pen_.add(hash, scope.slot, key, since);

@@ -262,7 +262,7 @@ void Forwarder::bind_again(Flow& flow) {
     flow.unbound = false;
     return;
   }
-  const auto key = persist::Key::of(scope->key_of(flow.client));
+  const auto key = binding::Key::of(scope->key_of(flow.client));
   persist::Entry* entry = replica_.find(*scope, key);
   if (entry == nullptr) {
     if (!balance::takes_new_clients(*server)) {

@@ -21,7 +21,7 @@ void Forwarder::park(Buffer* buffer, const snapshot::VirtualService& vs, const C
                      Instant since) {
   const Meta& m = packet::meta(buffer);
   const snapshot::Scope& scope = *snapshot_->scope(vs.scope);
-  const auto key = persist::Key::of(scope.key_of(m.source));
+  const auto key = binding::Key::of(scope.key_of(m.source));
   const uint32_t hash = replica_.table().hash(scope.slot, key);
   Pen::Slot* slot = pen_.find(hash, scope.slot, key);
   if (slot == nullptr) slot = pen_.add(hash, scope.slot, key, since);
@@ -54,8 +54,8 @@ bool Forwarder::ask_home(Pen::Slot& slot, const snapshot::VirtualService& vs, co
 }
 
 // For a flow whose binding went before it was confirmed: no packet waits.
-void Forwarder::ask_again(Flow& flow, const snapshot::Scope& scope, const persist::Key& key,
-                          snapshot::ServerId server) {
+void Forwarder::ask_again(Flow& flow, const snapshot::Scope& scope, const binding::Key& key,
+                          binding::ServerId server) {
   const uint32_t hash = replica_.table().hash(scope.slot, key);
   Pen::Slot* slot = pen_.find(hash, scope.slot, key);
   if (slot != nullptr) return;  // its home is being asked, or will be

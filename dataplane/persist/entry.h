@@ -7,9 +7,9 @@
 #include <cstdint>
 
 #include "common/base/assert.h"
+#include "common/binding/change.h"
+#include "common/binding/key.h"
 #include "common/timing/time.h"
-#include "dataplane/persist/change.h"
-#include "dataplane/persist/key.h"
 #include "dataplane/snapshot/snapshot.h"
 
 namespace limpet::persist {
@@ -25,12 +25,12 @@ inline constexpr timing::Duration kComesAgain = timing::seconds(1);
 inline constexpr uint32_t kNoHome = UINT32_MAX;
 
 struct Entry {
-  Key key;
-  snapshot::ServerId server;  // identity, never an index; kNoServer: its server left the pool
-  snapshot::ServerId first;   // the server at creation: where `return_home` goes back to
+  binding::Key key;
+  binding::ServerId server;  // identity, never an index; kNoServer: its server left the pool
+  binding::ServerId first;   // the server at creation: where `return_home` goes back to
   // Home: latest activity known. Copy: the close of the last connection here, or never() below.
   timing::Instant last;
-  snapshot::ScopeSlot scope;
+  binding::ScopeSlot scope;
   uint32_t serial = 0;          // from the home: a new one for each life of the binding; never 0
   uint32_t change = 0;          // +1 whenever the server changes
   uint32_t open = 0;            // connections of this serial open on this core
@@ -71,7 +71,7 @@ struct Home {
   uint64_t asked = 0;      // bit per core: a RECALL is unanswered
   uint64_t regranted = 0;  // bit per core: an UPDATE was sent after that RECALL
   uint64_t round = 0;      // bit per core: has to be asked in this round
-  Stamp stamp;
+  binding::Stamp stamp;
   timing::Instant created;
   uint32_t epoch = 0;  // how often it moved, over all engines
   uint32_t entry = UINT32_MAX;
@@ -91,7 +91,7 @@ static_assert(sizeof(Home) == 64);
 
 // The latest activity that engines have told each other.
 struct Activity {
-  Stamp act;
+  binding::Stamp act;
   timing::Instant act_at = kNoActivity;        // by our clock
   timing::Instant announced_at = kNoActivity;  // our own last announcement
   uint64_t others_held_ms : 63 = 0;            // when another engine last did so; 0: never

@@ -54,7 +54,7 @@ StringHash::StringHash(std::array<uint8_t, 16> secret) {
   secret_ = {load(bytes.data(), 8), load(bytes.data() + 8, 8)};
 }
 
-Key StringHash::operator()(std::string_view text) const {
+binding::Key StringHash::operator()(std::string_view text) const {
   // "somepseudorandomlygeneratedbytes"; what 128 bits of output change is 0xee and 0xdd below.
   State s{secret_[0] ^ 0x736f'6d65'7073'6575, secret_[1] ^ 0x646f'7261'6e64'6f6d ^ 0xee,
           secret_[0] ^ 0x6c79'6765'6e65'7261, secret_[1] ^ 0x7465'6462'7974'6573};
@@ -63,7 +63,7 @@ Key StringHash::operator()(std::string_view text) const {
   // The last word holds what is left, and the length modulo 256 in its highest byte.
   s.absorb(load(text.data() + at, text.size() - at) | uint64_t{text.size()} << 56);
   s.v2 ^= 0xee;
-  Key key;
+  binding::Key key;
   key.words[0] = s.squeeze();
   s.v1 ^= 0xdd;
   key.words[1] = s.squeeze();

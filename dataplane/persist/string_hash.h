@@ -17,7 +17,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "dataplane/persist/key.h"
+#include "common/binding/key.h"
 
 namespace limpet::persist {
 
@@ -26,7 +26,7 @@ class StringHash {
   explicit StringHash(std::array<uint8_t, 16> secret);
 
   // The 16 output bytes in their order, words little-endian.
-  Key operator()(std::string_view text) const;
+  binding::Key operator()(std::string_view text) const;
 
  private:
   std::array<uint64_t, 2> secret_;

@@ -24,7 +24,7 @@ Table::Table(Capacity capacity, const base::KeyedHash& hash, std::pmr::memory_re
   free_homes_.reserve(capacity.homes);
 }
 
-void Table::find(snapshot::ScopeSlot scope, std::span<const Key> keys, Entry** found) {
+void Table::find(binding::ScopeSlot scope, std::span<const binding::Key> keys, Entry** found) {
   LIMPET_ASSERT(keys.size() <= kBatchMax);
   const std::size_t n = keys.size();
   uint32_t hashes[kBatchMax];
@@ -43,7 +43,7 @@ void Table::find(snapshot::ScopeSlot scope, std::span<const Key> keys, Entry** f
   }
 }
 
-Entry& Table::insert(snapshot::ScopeSlot scope, const Key& key) {
+Entry& Table::insert(binding::ScopeSlot scope, const binding::Key& key) {
   uint32_t at = high_water_;
   if (free_.empty()) {
     LIMPET_ASSERT(high_water_ < capacity_.entries);
@@ -58,7 +58,7 @@ Entry& Table::insert(snapshot::ScopeSlot scope, const Key& key) {
   return e;
 }
 
-Entry* Table::insert_home(snapshot::ScopeSlot scope, const Key& key) {
+Entry* Table::insert_home(binding::ScopeSlot scope, const binding::Key& key) {
   uint32_t at = homes_high_water_;
   if (!free_homes_.empty()) {
     at = free_homes_.back();

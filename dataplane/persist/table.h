@@ -65,15 +65,15 @@ class Table {
 
   Table(Capacity capacity, const base::KeyedHash& hash, std::pmr::memory_resource* memory);
 
-  uint32_t hash(snapshot::ScopeSlot scope, const Key& key) const {
-    return hash_of(hash_, scope, key);
+  uint32_t hash(binding::ScopeSlot scope, const binding::Key& key) const {
+    return binding::hash_of(hash_, scope, key);
   }
 
   // The entry, or null.
-  Entry* find(snapshot::ScopeSlot scope, const Key& key) {
+  Entry* find(binding::ScopeSlot scope, const binding::Key& key) {
     return find(scope, key, hash(scope, key));
   }
-  Entry* find(snapshot::ScopeSlot scope, const Key& key, uint32_t hash) {
+  Entry* find(binding::ScopeSlot scope, const binding::Key& key, uint32_t hash) {
     const uint32_t at = index_.find(hash, [&](uint32_t i) { return is(entries_[i], scope, key); });
     return at == base::HashIndex::kNone ? nullptr : &entries_[at];
   }
@@ -84,12 +84,12 @@ class Table {
   static constexpr std::size_t kBatchMax = 32;
   // found[i]: the entry of keys[i], or null; at most kBatchMax. Memory is waited for twice, not
   // twice a key.
-  void find(snapshot::ScopeSlot scope, std::span<const Key> keys, Entry** found);
+  void find(binding::ScopeSlot scope, std::span<const binding::Key> keys, Entry** found);
 
   // An entry for a key that has none: zeros but for scope and key. As a record with its Home, or
   // null when this home has no room for another.
-  Entry& insert(snapshot::ScopeSlot scope, const Key& key);
-  Entry* insert_home(snapshot::ScopeSlot scope, const Key& key);
+  Entry& insert(binding::ScopeSlot scope, const binding::Key& key);
+  Entry* insert_home(binding::ScopeSlot scope, const binding::Key& key);
   void erase(Entry& entry);
 
   Home& home(const Entry& entry) { return homes_[entry.home]; }
@@ -141,7 +141,7 @@ class Table {
   }
 
  private:
-  static bool is(const Entry& e, snapshot::ScopeSlot scope, const Key& key) {
+  static bool is(const Entry& e, binding::ScopeSlot scope, const binding::Key& key) {
     return e.key == key && e.scope == scope;
   }
 

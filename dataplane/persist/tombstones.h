@@ -14,7 +14,7 @@
 
 #include "common/base/hash_index.h"
 #include "common/base/keyed_hash.h"
-#include "dataplane/persist/change.h"
+#include "common/binding/change.h"
 
 namespace limpet::persist {
 
@@ -30,31 +30,31 @@ class Tombstones {
   }
 
   // None: zero.
-  Stamp of_key(snapshot::ScopeSlot scope, const Key& key) const {
+  binding::Stamp of_key(binding::ScopeSlot scope, const binding::Key& key) const {
     if (index_.size() == 0) return {};
     const uint32_t at = place_of(scope, key);
-    return at == base::HashIndex::kNone ? Stamp{} : places_[at].deleted;
+    return at == base::HashIndex::kNone ? binding::Stamp{} : places_[at].deleted;
   }
   // Whether raise() would succeed.
-  bool has_room(snapshot::ScopeSlot scope, const Key& key) const {
+  bool has_room(binding::ScopeSlot scope, const binding::Key& key) const {
     return !free_.empty() || high_water_ < places_.size() ||
            place_of(scope, key) != base::HashIndex::kNone;
   }
   // Raises it. False: there is no room for another.
-  bool raise(snapshot::ScopeSlot scope, const Key& key, Stamp deleted) {
+  bool raise(binding::ScopeSlot scope, const binding::Key& key, binding::Stamp deleted) {
     uint32_t at = place_of(scope, key);
     if (at == base::HashIndex::kNone) {
       if (free_.empty() && high_water_ == places_.size()) return false;
       at = free_.empty() ? high_water_++ : free_.back();
       if (!free_.empty()) free_.pop_back();
       places_[at] = {key, {}, scope};
-      index_.insert(hash_of(hash_, scope, key), at);
+      index_.insert(binding::hash_of(hash_, scope, key), at);
     }
     places_[at].deleted = std::max(places_[at].deleted, deleted);
     return true;
   }
   // Forgets it if it is this one; true: it was.
-  bool forget(snapshot::ScopeSlot scope, const Key& key, Stamp deleted) {
+  bool forget(binding::ScopeSlot scope, const binding::Key& key, binding::Stamp deleted) {
     const uint32_t at = place_of(scope, key);
     if (at == base::HashIndex::kNone || places_[at].deleted != deleted) return false;
     erase(at);
@@ -70,24 +70,24 @@ class Tombstones {
   }
   uint32_t size() const { return index_.size(); }
   // How many lines of the index a look-up reads.
-  uint32_t steps(snapshot::ScopeSlot scope, const Key& key) const {
-    return index_.steps(hash_of(hash_, scope, key));
+  uint32_t steps(binding::ScopeSlot scope, const binding::Key& key) const {
+    return index_.steps(binding::hash_of(hash_, scope, key));
   }
 
  private:
   struct Place {
-    Key key;
-    Stamp deleted;  // zero: a free place
-    snapshot::ScopeSlot scope;
+    binding::Key key;
+    binding::Stamp deleted;  // zero: a free place
+    binding::ScopeSlot scope;
   };
 
   void erase(uint32_t at) {
-    index_.erase(hash_of(hash_, places_[at].scope, places_[at].key), at);
+    index_.erase(binding::hash_of(hash_, places_[at].scope, places_[at].key), at);
     places_[at].deleted = {};
     free_.push_back(at);
   }
-  uint32_t place_of(snapshot::ScopeSlot scope, const Key& key) const {
-    return index_.find(hash_of(hash_, scope, key), [&](uint32_t i) {
+  uint32_t place_of(binding::ScopeSlot scope, const binding::Key& key) const {
+    return index_.find(binding::hash_of(hash_, scope, key), [&](uint32_t i) {
       return places_[i].key == key && places_[i].scope == scope;
     });
   }

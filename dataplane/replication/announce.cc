@@ -7,14 +7,14 @@
 
 namespace limpet::replication {
 
+using binding::Change;
+using binding::ScopeSlot;
+using binding::ServerId;
+using binding::Told;
 using persist::Activity;
-using persist::Change;
 using persist::Entry;
 using persist::Home;
-using persist::Told;
 using snapshot::Scope;
-using snapshot::ScopeSlot;
-using snapshot::ServerId;
 using timing::Duration;
 using timing::Instant;
 
@@ -253,8 +253,8 @@ bool Replica::look_at_husk(Entry& husk) {
   }
   const bool left = server_left(husk.server);
   if (!left && !server_left(husk.first)) return true;
-  husk.first = snapshot::kNoServer;
-  if (left) husk.server = snapshot::kNoServer;
+  husk.first = binding::kNoServer;
+  if (left) husk.server = binding::kNoServer;
   ++table_.home(husk).epoch;
   return true;
 }
@@ -287,7 +287,7 @@ bool Replica::take_husks_place() {
 // --- tombstones
 // -----------------------------------------------------------------------------------
 
-void Replica::kill_scope(ScopeSlot slot, persist::Stamp up_to) {
+void Replica::kill_scope(ScopeSlot slot, binding::Stamp up_to) {
   const Scope* scope = snapshot_->scope(slot);
   if (scope == nullptr || killed_.empty()) return;
   stamps_.observe(up_to, wall());
@@ -321,7 +321,7 @@ void Replica::answer_fence() {
     fence_.reset();
 }
 
-bool Replica::forget_tombstone(const persist::Merge& m) {
+bool Replica::forget_tombstone(const binding::Merge& m) {
   if (rings_.news[options_.core].free_count() == 0) return wait();
   if (!tombstones_.forget(m.scope, m.key, m.record.deleted)) return true;
   Entry* record = table_.find(m.scope, m.key);

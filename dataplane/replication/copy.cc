@@ -3,8 +3,8 @@
 
 namespace limpet::replication {
 
+using binding::Key;
 using persist::Entry;
-using persist::Key;
 using timing::Instant;
 
 void Replica::hear(uint32_t from, const Down& m) {

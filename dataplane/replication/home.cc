@@ -9,16 +9,16 @@ namespace limpet::replication {
 using balance::Bound;
 using balance::Judgement;
 using balance::Reason;
-using persist::Change;
+using binding::Change;
+using binding::Key;
+using binding::Record;
+using binding::ScopeSlot;
+using binding::ServerId;
+using binding::Told;
 using persist::Entry;
 using persist::Home;
-using persist::Key;
-using persist::Record;
-using persist::Told;
 using snapshot::Scope;
-using snapshot::ScopeSlot;
 using snapshot::Server;
-using snapshot::ServerId;
 using timing::Instant;
 using Action = Judgement::Action;
 
@@ -222,7 +222,7 @@ void Replica::undo_create(Entry& record) {
 
 void Replica::set_server(Entry& record, ServerId server) {
   // A client whose server left begins anew with the next one.
-  if (record.server == snapshot::kNoServer) record.first = server;
+  if (record.server == binding::kNoServer) record.first = server;
   record.server = server;
   ++record.change;
   ++table_.home(record).epoch;
@@ -568,8 +568,8 @@ bool Replica::look_at(Entry& record) {
   if (left || server_left(record.first)) {
     // So that a new server at a used address inherits nobody.
     if (!room(home.copies)) return false;
-    record.first = snapshot::kNoServer;
-    if (left) record.server = snapshot::kNoServer;
+    record.first = binding::kNoServer;
+    if (left) record.server = binding::kNoServer;
     ++record.change;
     ++home.epoch;
     tell_all(home.copies, record, home);

@@ -5,14 +5,14 @@
 
 namespace limpet::replication {
 
+using binding::Change;
+using binding::Merge;
+using binding::Record;
+using binding::Stamp;
+using binding::Told;
 using persist::Activity;
-using persist::Change;
 using persist::Entry;
 using persist::Home;
-using persist::Merge;
-using persist::Record;
-using persist::Stamp;
-using persist::Told;
 using snapshot::Scope;
 using timing::Duration;
 using timing::Instant;
@@ -23,7 +23,7 @@ struct Replica::Meeting {
   const Scope& scope;
   Record mine;   // not live: nothing that takes part
   Stamp killed;  // what was made up to then is dead
-  persist::Merged merged;
+  binding::Merged merged;
 
   bool changed() const { return merged.record != mine; }
   Farewell whom() const { return {merged.told, m.source}; }
@@ -60,9 +60,9 @@ bool Replica::merge_record(const Merge& m, const Scope& scope) {
   Entry* record = table_.find(m.scope, m.key);
   // An embryonic binding takes no part: a live one replaces it.
   const bool known = record != nullptr && record->confirmed;
-  persist::Meeting meeting{.theirs = m.record,
+  binding::Meeting meeting{.theirs = m.record,
                            .killed = killed_up_to(scope),
-                           .from_disk = m.source.peer == persist::kNoPeer};
+                           .from_disk = m.source.peer == binding::kNoPeer};
   if (known) meeting.mine = record_of(*record);
   meeting.mine.deleted = tombstones_.of_key(m.scope, m.key);
   if (!announcing_) {
@@ -93,7 +93,7 @@ bool Replica::merge_record(const Merge& m, const Scope& scope) {
     meeting.killed = std::max(meeting.killed, meeting.theirs.deleted);
     meeting.theirs.deleted = meeting.mine.deleted;
   }
-  Meeting x{m, scope, meeting.mine, meeting.killed, persist::meet(meeting)};
+  Meeting x{m, scope, meeting.mine, meeting.killed, binding::meet(meeting)};
   x.killed = std::max(x.killed, x.merged.record.deleted);
   if (x.merged.ignored) ++counters_.merges_expired;
   if (!x.merged.record.live()) return bury(x, record);
@@ -127,7 +127,7 @@ bool Replica::bury(const Meeting& x, Entry* record) {
 }
 
 // A record for a key that has none; null: no room.
-Entry* Replica::reserve_record(const Scope& scope, const persist::Key& key) {
+Entry* Replica::reserve_record(const Scope& scope, const binding::Key& key) {
   if (!bindings_.reserve()) return nullptr;
   Entry* record = make(scope, key);
   if (record == nullptr) bindings_.release();

@@ -4,9 +4,9 @@
 
 #include <cstdint>
 
+#include "common/binding/key.h"
 #include "common/timing/time.h"
 #include "dataplane/balance/policy.h"
-#include "dataplane/persist/key.h"
 #include "dataplane/snapshot/snapshot.h"
 
 namespace limpet::replication {
@@ -24,11 +24,11 @@ struct Claim {
   bool closed = false;     // kTouch: no activity but a close, at `sent`
   bool existing = false;   // kClaim: only if there is one; refused with Reason::kNew if not
   bool datagram = false;   // kClaim: for a datagram
-  snapshot::ScopeSlot scope;
+  binding::ScopeSlot scope;
   uint32_t serial = 0;  // what the asker has; 0: nothing
   uint32_t change = 0;
-  persist::Key key;
-  snapshot::ServerId proposed;
+  binding::Key key;
+  binding::ServerId proposed;
   timing::Instant sent;
   uint64_t version = 0;  // the sender's snapshot
 };
@@ -61,13 +61,13 @@ struct Down {
   balance::Reason reason = balance::Reason::kNew;  // kRefuse
   bool datagram = false;                           // kUpdate, kRecall: a datagram used it
   bool evicting = false;  // kRecall: connections of an embryonic one do not count
-  snapshot::ScopeSlot scope;
+  binding::ScopeSlot scope;
   uint32_t place = 0;  // kRecall: the record's; kUpdate, reserved: the ServerSlot of that place
   uint32_t serial = 0;
   uint32_t change = 0;
-  persist::Key key;
-  snapshot::ServerId server;
-  snapshot::ServerId first;
+  binding::Key key;
+  binding::ServerId server;
+  binding::ServerId first;
   uint64_t version = 0;
 };
 

@@ -3,7 +3,7 @@
 // are its rules and sections.
 //
 // Owner: the core's worker. Time is an argument. It knows no packets: whoever has them asks find(),
-// and parks what has to wait for a home (l4/pen.h).
+// and parks what has to wait for a home (affinity/pen.h).
 //
 // Invariants
 //  1. The home alone creates, moves, merges and expires a binding; other cores have copies.
@@ -84,7 +84,7 @@ class Replica {
  public:
   struct Options {
     uint32_t core = 0;
-    uint32_t node = 0;  // of the stamps made here: persist::Maker
+    uint32_t node = 0;  // of the stamps made here: binding::Maker
     // Bindings of mirrored scopes are told to peers: part B of the protocol.
     bool peers = false;
     // The control thread keeps what it is told on disk: it hears of activity in every scope.
@@ -124,16 +124,16 @@ class Replica {
 
   // --- for packets -------------------------------------------------------------------------------
 
-  uint32_t home_of(snapshot::ScopeSlot scope, const persist::Key& key) const {
+  uint32_t home_of(binding::ScopeSlot scope, const binding::Key& key) const {
     return base::reduce(table_.hash(scope, key), homes_);
   }
-  bool is_home(snapshot::ScopeSlot scope, const persist::Key& key) const {
+  bool is_home(binding::ScopeSlot scope, const binding::Key& key) const {
     return home_of(scope, key) == options_.core;
   }
 
   // What this core knows of the key; null: nothing. At home that is all there is to know, and a
   // record whose time is over and that nobody else has a copy of ends here.
-  persist::Entry* find(const snapshot::Scope& scope, const persist::Key& key);
+  persist::Entry* find(const snapshot::Scope& scope, const binding::Key& key);
 
   // A connection is about to use the entry, perhaps of datagrams.
   void use(persist::Entry& entry, bool datagram = false) {
@@ -167,32 +167,32 @@ class Replica {
     uint32_t asker = kNobody;  // the core whose CLAIM it is: told by the answer
     bool datagram = false;     // not for a SYN: it lives its timeout
   };
-  Made create(const snapshot::Scope& scope, const persist::Key& key, snapshot::ServerId server,
+  Made create(const snapshot::Scope& scope, const binding::Key& key, binding::ServerId server,
               const Need& need);
   // At home: another server, for whom use() would be called. kDone or kWait.
-  Outcome move(persist::Entry& record, snapshot::ServerId server, bool datagram = false);
+  Outcome move(persist::Entry& record, binding::ServerId server, bool datagram = false);
   // At home, by an administrator: forgets a binding, or what is left of one. kDone or kWait. Leaves
   // a tombstone where peers may know of it.
   Outcome remove(persist::Entry& record);
   // At home, by an administrator: a tombstone of all bindings of a scope that were made up to then.
   // They go by the sweep, or by remove_killed(): true when the record has gone or is a later one.
-  void kill_scope(snapshot::ScopeSlot scope, persist::Stamp up_to);
+  void kill_scope(binding::ScopeSlot scope, binding::Stamp up_to);
   bool remove_killed(persist::Entry& record);
   // A stamp greater than all that were made or seen here.
-  persist::Stamp next_stamp() { return stamps_.next(wall()); }
+  binding::Stamp next_stamp() { return stamps_.next(wall()); }
   // At home: takes back what create() has just made, unless others have heard of it already.
   void undo_create(persist::Entry& record);
 
   // Elsewhere: asks the home, which answers once. `have`: the copy, or null. False: no room.
   struct Proposal {
-    snapshot::ServerId server;
+    binding::ServerId server;
     bool reserved = false;  // a place in its limit was taken
     bool exact = false;     // it has to be this server
     bool if_none = false;   // exact: only if there is no binding; what there is stands
     bool existing = false;  // nothing is to be made; Reason::kNew says that there is nothing
     bool datagram = false;  // not for a SYN
   };
-  bool claim(const snapshot::Scope& scope, const persist::Key& key, persist::Entry* have,
+  bool claim(const snapshot::Scope& scope, const binding::Key& key, persist::Entry* have,
              const Proposal& proposal);
 
   // --- stages of a turn --------------------------------------------------------------------------
@@ -264,7 +264,7 @@ class Replica {
   const persist::Tombstones& tombstones() const { return tombstones_; }
   uint32_t husks() const { return husks_; }
   // At home: what others are told.
-  persist::Record record_of(const persist::Entry& record) const;
+  binding::Record record_of(const persist::Entry& record) const;
 
  private:
   using Bits = uint64_t;
@@ -306,8 +306,8 @@ class Replica {
   void send_update(uint32_t to, const persist::Entry& record, persist::Home& home, Down message);
   void tell_all(Bits cores, const persist::Entry& record, persist::Home& home);
   void push_to_others(const persist::Entry& record, persist::Home& home, Bits except);
-  void set_server(persist::Entry& record, snapshot::ServerId server);
-  persist::Entry* make(const snapshot::Scope& scope, const persist::Key& key);
+  void set_server(persist::Entry& record, binding::ServerId server);
+  persist::Entry* make(const snapshot::Scope& scope, const binding::Key& key);
   Outcome make_room(const snapshot::Scope& scope, timing::Instant since);
   struct Idle {
     persist::Entry* longest = nullptr;
@@ -322,8 +322,8 @@ class Replica {
   void recall(persist::Entry& record, persist::Home& home);
   // How the mirror is told that a binding has gone: where it leaves a tombstone.
   struct Farewell {
-    persist::Told told = persist::Told::kNobody;
-    persist::Source source;
+    binding::Told told = binding::Told::kNobody;
+    binding::Source source;
   };
   bool end(persist::Entry& record, telemetry::Counter& why, const Farewell& farewell);
   bool end(persist::Entry& record, telemetry::Counter& why) { return end(record, why, Farewell{}); }
@@ -333,10 +333,10 @@ class Replica {
   void go_on_evicting();
   bool look_at(persist::Entry& record);
   bool sweep_tombstones(uint32_t count);
-  bool server_left(snapshot::ServerId server) const;
+  bool server_left(binding::ServerId server) const;
   void tell_mirror(const persist::Entry& record, persist::Home& home,
-                   const Farewell& given = {persist::Told::kAll, {}});
-  bool tell_mirror_gone(snapshot::ScopeSlot scope, const persist::Key& key,
+                   const Farewell& given = {binding::Told::kAll, {}});
+  bool tell_mirror_gone(binding::ScopeSlot scope, const binding::Key& key,
                         const Farewell& farewell);
 
   // As home, for the sake of other engines (announce.cc).
@@ -368,10 +368,10 @@ class Replica {
   bool become_husk(persist::Entry& record);
   void end_husk(persist::Entry& husk);
   bool look_at_husk(persist::Entry& husk);
-  void continue_husk(persist::Entry& husk, snapshot::ServerId server);
+  void continue_husk(persist::Entry& husk, binding::ServerId server);
   bool take_husks_place();
   bool husk_is_over(const persist::Entry& husk, const snapshot::Scope& scope) const;
-  persist::Stamp killed_up_to(const snapshot::Scope& scope) const {
+  binding::Stamp killed_up_to(const snapshot::Scope& scope) const {
     if (killed_.empty() || killed_[scope.slot.value].scope != scope.id) return {};
     return killed_[scope.slot.value].up_to;
   }
@@ -382,17 +382,17 @@ class Replica {
 
   // As home, what other engines know (merge.cc).
   struct Meeting;
-  bool on_merge(const persist::Merge& m);
-  bool merge_record(const persist::Merge& m, const snapshot::Scope& scope);
+  bool on_merge(const binding::Merge& m);
+  bool merge_record(const binding::Merge& m, const snapshot::Scope& scope);
   bool bury(const Meeting& x, persist::Entry* record);
-  persist::Entry* reserve_record(const snapshot::Scope& scope, const persist::Key& key);
+  persist::Entry* reserve_record(const snapshot::Scope& scope, const binding::Key& key);
   bool adopt_record(const Meeting& x);
   bool change_record(const Meeting& x, persist::Entry& record);
   bool change_husk(const Meeting& x, persist::Entry& husk);
   void store(const Meeting& x, persist::Entry& record);
   void raise_tombstone(const Meeting& x);
   void begin_life(persist::Entry& record);
-  bool forget_tombstone(const persist::Merge& m);
+  bool forget_tombstone(const binding::Merge& m);
   void answer_fence();
   uint32_t next_serial() { return ++serial_ == 0 ? ++serial_ : serial_; }
   // Whether a datagram that has just come is a second one of its client's, as far as is known here.
@@ -409,7 +409,7 @@ class Replica {
 
   ring::Ring<Down>& down(uint32_t to) { return rings_.down.from(options_.core).to(to); }
   // The scope that the slot meant to the sender; null when it has gone since.
-  const snapshot::Scope* scope_of(snapshot::ScopeSlot slot, uint64_t version) const {
+  const snapshot::Scope* scope_of(binding::ScopeSlot slot, uint64_t version) const {
     const snapshot::Scope* scope = snapshot_->scope(slot);
     return scope != nullptr && version >= scope->since ? scope : nullptr;
   }
@@ -427,8 +427,8 @@ class Replica {
     return scope.update_interval.count() == 0 ? half : std::min(half, scope.update_interval);
   }
   // Made by this engine, perhaps in an earlier run.
-  bool is_ours(persist::Stamp s) const {
-    return persist::StampClock::rank_of(s) == persist::Maker::rank_of(options_.node);
+  bool is_ours(binding::Stamp s) const {
+    return binding::StampClock::rank_of(s) == binding::Maker::rank_of(options_.node);
   }
   // What a binding that somebody held when it was last heard of lives longer.
   timing::Instant idle_since(const persist::Entry& record) const {
@@ -452,14 +452,14 @@ class Replica {
   persist::Table table_;
   persist::Tombstones tombstones_;
   struct Killed {
-    snapshot::ScopeId scope;
-    persist::Stamp up_to;
+    binding::ScopeId scope;
+    binding::Stamp up_to;
     bool sweeping = false;  // not all of its bindings have been looked at since
   };
   std::pmr::vector<Killed> killed_;  // by ScopeSlot
   uint32_t sweeping_ = 0;            // how many of them are
   std::optional<uint32_t> fence_;    // not answered yet
-  persist::StampClock stamps_;
+  binding::StampClock stamps_;
   Counters counters_;
 
   const snapshot::Snapshot* snapshot_ = nullptr;
@@ -522,11 +522,11 @@ bool Replica::serve(Take&& take) {
   }
   const uint32_t merged = rings_.merges[options_.core].consume(
       kMergesPerTurn,
-      [&](const persist::Merge& m) {
+      [&](const binding::Merge& m) {
         if (m.version > snapshot_->version) take();
         return on_merge(m);
       },
-      [&](const persist::Merge& m) { table_.prefetch_bucket(table_.hash(m.scope, m.key)); });
+      [&](const binding::Merge& m) { table_.prefetch_bucket(table_.hash(m.scope, m.key)); });
   if (fence_) answer_fence();
   return any || merged > 0;
 }

@@ -7,7 +7,7 @@
 #include <memory_resource>
 #include <vector>
 
-#include "dataplane/persist/change.h"
+#include "common/binding/change.h"
 #include "dataplane/replication/message.h"
 #include "dataplane/ring/ring.h"
 
@@ -42,8 +42,8 @@ struct Rings {
     return ring::Mesh<Claim>::bytes_for(cores, c.claims) +
            ring::Mesh<Answer>::bytes_for(cores, c.answers) +
            ring::Mesh<Down>::bytes_for(cores, c.down) +
-           cores * (ring::Ring<persist::Change>::bytes_for(c.news) +
-                    ring::Ring<persist::Merge>::bytes_for(c.merges));
+           cores * (ring::Ring<binding::Change>::bytes_for(c.news) +
+                    ring::Ring<binding::Merge>::bytes_for(c.merges));
   }
 
   // Copies a core may have beyond the bindings there are: those whose GONE is still in a ring.
@@ -54,8 +54,8 @@ struct Rings {
   ring::Mesh<Claim> claims;                        // core to home
   ring::Mesh<Answer> answers;                      // core to home
   ring::Mesh<Down> down;                           // home to core
-  std::vector<ring::Ring<persist::Change>> news;   // home to mirror
-  std::vector<ring::Ring<persist::Merge>> merges;  // mirror to home
+  std::vector<ring::Ring<binding::Change>> news;   // home to mirror
+  std::vector<ring::Ring<binding::Merge>> merges;  // mirror to home
   const Capacity capacity;
 };
 

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "common/base/strong.h"
+#include "common/binding/identity.h"
 #include "common/net/address.h"
 #include "common/timing/time.h"
 #include "dataplane/snapshot/route_table.h"
@@ -28,15 +29,9 @@ namespace limpet::snapshot {
 
 using VsSlot = base::Strong<struct VsSlotTag, uint16_t>;
 using ServerSlot = base::Strong<struct ServerSlotTag, uint32_t>;
-using ScopeSlot = base::Strong<struct ScopeSlotTag, uint32_t>;
 using NatId = base::Strong<struct NatIdTag, uint32_t>;
-using ServerId =
-    base::Strong<struct ServerIdTag, uint64_t>;  // SPEC 2.9: identity, equal everywhere
-using ScopeId = base::Strong<struct ScopeIdTag, uint64_t>;
 using PoolIndex = base::Strong<struct PoolIndexTag, uint32_t>;
 
-inline constexpr ScopeSlot kNoScope{UINT32_MAX};
-inline constexpr ServerId kNoServer{0};
 inline constexpr uint32_t kNoIndex = UINT32_MAX;
 
 // A port of the engine as packets see it.
@@ -58,7 +53,7 @@ enum class ServerState : uint8_t {
 };
 
 struct Server {
-  ServerId id;
+  binding::ServerId id;
   ServerSlot slot;
   net::Address address;
   uint16_t port = 0;    // host order; 0: the port that the client used (use_service_port)
@@ -109,7 +104,7 @@ struct Pool {
     return std::binary_search(addresses.begin(), addresses.end(), address);
   }
   // The server with this identity; null when it is not in the pool.
-  const Server* find(ServerId id) const {
+  const Server* find(binding::ServerId id) const {
     if (by_id.empty()) return nullptr;
     const std::size_t mask = by_id.size() - 1;
     for (std::size_t i = id.value & mask;; i = (i + 1) & mask) {
@@ -121,8 +116,8 @@ struct Pool {
 
 // One persist scope: (VS, pool, profile), or (pool, profile) when shared.
 struct Scope {
-  ScopeId id;
-  ScopeSlot slot;
+  binding::ScopeId id;
+  binding::ScopeSlot slot;
   bool live = false;            // false: a gap; its entries are being dropped
   uint64_t since = 0;           // the version that gave it the slot
   std::string type;             // "PERSISTENCE_TYPE_CLIENT_IP_ADDRESS"
@@ -155,7 +150,7 @@ struct VirtualService {
   std::string uuid;
   VsSlot slot;
   PoolIndex pool;
-  ScopeSlot scope = kNoScope;
+  binding::ScopeSlot scope = binding::kNoScope;
   bool preserve_client = false;
   bool autogw = true;
   bool per_packet = false;  // per_pkt_loadbalance
@@ -216,7 +211,7 @@ struct Snapshot {
   std::vector<ServerSlot> servers_reset;
   // Servers that left their pool, for as long as anything may still name them: their bindings name
   // nobody from now on, so that a new server at a used address inherits none. Sorted.
-  std::vector<ServerId> servers_left;
+  std::vector<binding::ServerId> servers_left;
 
   // Addresses that are ours: ports' (link-local ones in their zones), served VIPs', owned groups',
   // snat. Sorted, for binary search.
@@ -253,7 +248,7 @@ struct Snapshot {
   // follows; null: none.
   void index_routes(const Snapshot* before);
 
-  const Scope* scope(ScopeSlot slot) const {
+  const Scope* scope(binding::ScopeSlot slot) const {
     return slot.value < scopes.size() && scopes[slot.value].live ? &scopes[slot.value] : nullptr;
   }
   const Server* server(ServerSlot slot) const {

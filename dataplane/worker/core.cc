@@ -18,7 +18,7 @@ Core::Core(const Options& options, Shared& shared, rte_mempool* pool,
       steerer_(options.cores, shared.hash),
       picker_(base::kServersMax, shared.gauges, random_),
       replica_({.core = options.index,
-                .node = persist::Maker{.rank = options.rank, .core = options.index}.number(),
+                .node = binding::Maker{.rank = options.rank, .core = options.index}.number(),
                 .peers = options.peers,
                 .disk = options.disk,
                 .wall_origin = options.wall_origin,
@@ -247,8 +247,8 @@ void Core::inspect_slice() {
   const std::size_t end = std::min<std::size_t>(job.wanted.size(), job.at + kJobEntriesPerTurn);
   while (job.at < end) {
     // A batch of one scope.
-    const snapshot::ScopeSlot scope = job.wanted[job.at].scope;
-    persist::Key keys[persist::Table::kBatchMax];
+    const binding::ScopeSlot scope = job.wanted[job.at].scope;
+    binding::Key keys[persist::Table::kBatchMax];
     persist::Entry* found[persist::Table::kBatchMax];
     std::size_t n = 0;
     while (n < persist::Table::kBatchMax && job.at + n < end &&
@@ -275,7 +275,7 @@ void Core::explain() {
   const auto* scope = snapshot_->scope(vs->scope);
   const snapshot::Pool& pool = snapshot_->pools[vs->pool.value];
   if (scope != nullptr) {
-    const auto key = persist::Key::of(scope->key_of(job.client));
+    const auto key = binding::Key::of(scope->key_of(job.client));
     job.home_core = replica_.home_of(scope->slot, key);
     const persist::Entry* entry = replica_.table().find(scope->slot, key);
     if (entry != nullptr && entry->husk) entry = nullptr;

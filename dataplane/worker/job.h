@@ -19,22 +19,22 @@
 namespace limpet::worker {
 
 struct EntryFilter {
-  std::vector<bool> scopes;                 // by ScopeSlot
-  uint64_t version = UINT64_MAX;            // of the snapshot in which the slots mean that
-  std::optional<net::Address> client;       // the entry that this client would use
-  std::optional<net::Prefix> clients;       // keys within
-  std::vector<snapshot::ServerId> servers;  // sorted; empty: all
+  std::vector<bool> scopes;                // by ScopeSlot
+  uint64_t version = UINT64_MAX;           // of the snapshot in which the slots mean that
+  std::optional<net::Address> client;      // the entry that this client would use
+  std::optional<net::Prefix> clients;      // keys within
+  std::vector<binding::ServerId> servers;  // sorted; empty: all
 
   // A slot may have got another meaning since.
   bool has(const snapshot::Scope& scope) const {
     return scope.live && scope.slot.value < scopes.size() && scopes[scope.slot.value] &&
            scope.since <= version;
   }
-  bool matches(const snapshot::Snapshot& s, snapshot::ScopeSlot slot, const persist::Key& key,
-               snapshot::ServerId server) const {
+  bool matches(const snapshot::Snapshot& s, binding::ScopeSlot slot, const binding::Key& key,
+               binding::ServerId server) const {
     const snapshot::Scope* scope = s.scope(slot);
     if (scope == nullptr || !has(*scope)) return false;
-    if (client && persist::Key::of(scope->key_of(*client)) != key) return false;
+    if (client && binding::Key::of(scope->key_of(*client)) != key) return false;
     if (clients && !clients->contains(key.address())) return false;
     return servers.empty() || std::binary_search(servers.begin(), servers.end(), server);
   }
@@ -54,13 +54,13 @@ struct Job {
   EntryFilter filter;
   // What peers know too goes up to this stamp, by a tombstone of each scope; else key by key.
   bool whole_scopes = false;
-  persist::Stamp up_to;
+  binding::Stamp up_to;
   uint32_t matched = 0;
 
   // kInspect: by the control thread's order; `seen` is sized by it.
   struct Wanted {
-    snapshot::ScopeSlot scope;
-    persist::Key key;
+    binding::ScopeSlot scope;
+    binding::Key key;
   };
   struct Seen {
     bool present = false;
@@ -71,7 +71,7 @@ struct Job {
   std::vector<Seen> seen;
 
   // kClock
-  persist::Stamp clock;
+  binding::Stamp clock;
 
   // kExplain: of whoever serves this address, protocol and port in the core's own snapshot, whose
   // version it says. Indices of another one would mean something else there.

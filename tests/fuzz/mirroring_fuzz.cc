@@ -54,7 +54,7 @@ void run_session(std::span<const uint8_t> input, bool greeted) {
   UpdateList list({.entries = 8, .tombstones = 2, .peers = 1}, hash,
                   std::pmr::get_default_resource());
   for (uint64_t n = 1; n <= 4; ++n)
-    list.update({.scope = snapshot::ScopeId{n}, .record = {.stamp = persist::Stamp{n}}}, {});
+    list.update({.scope = binding::ScopeId{n}, .record = {.stamp = binding::Stamp{n}}}, {});
   SomeHome home;
   Engine engine{.name = "se2", .boot = {{7}}, .list = &list, .home = &home};
   engine.peers.push_back({.index = PeerIndex{0}, .name = "se1"});

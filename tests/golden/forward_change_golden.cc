@@ -36,7 +36,7 @@ Story reload_keeps_flows(const Net& n) {
     for (uint32_t i = 1; i < 4; ++i) {
       snapshot::Server s = servers[0];
       s.slot = snapshot::ServerSlot{500 + i};
-      s.id = snapshot::ServerId{777 + i};
+      s.id = binding::ServerId{777 + i};
       servers.insert(servers.begin(), s);
     }
   };

@@ -22,7 +22,7 @@ std::vector<MaglevServer> any_servers(int count_max, int weight_max) {
   while (ids.size() < static_cast<std::size_t>(count)) ids.insert(random.next());
   std::vector<MaglevServer> out;
   for (const uint64_t id : ids) {
-    out.push_back({.id = snapshot::ServerId{id},
+    out.push_back({.id = binding::ServerId{id},
                    .weight = *rc::gen::inRange<uint16_t>(1, static_cast<uint16_t>(weight_max + 1)),
                    .index = static_cast<uint16_t>(out.size())});
   }

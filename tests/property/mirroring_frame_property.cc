@@ -11,7 +11,7 @@
 namespace limpet::mirroring {
 namespace {
 
-using persist::Stamp;
+using binding::Stamp;
 using timing::Instant;
 
 uint64_t any() {
@@ -62,26 +62,26 @@ Frame any_binding() {
   if (*rc::gen::arbitrary<bool>()) {
     return Binding{
         .sequence = any_sequence(1),
-        .scope = snapshot::ScopeId{any()},
+        .scope = binding::ScopeId{any()},
         .key = *rc::gen::arbitrary<bool>()
-                   ? persist::Key::of(net::Address::v4_host(static_cast<uint32_t>(any())))
-                   : persist::Key{{any(), any()}},
+                   ? binding::Key::of(net::Address::v4_host(static_cast<uint32_t>(any())))
+                   : binding::Key{{any(), any()}},
         .record = {.stamp = Stamp{1 + wide(kStampEnd.value - 1)},
                    .epoch = static_cast<uint32_t>(wide(UINT32_MAX)),
                    .held = *rc::gen::arbitrary<bool>(),
-                   .server = snapshot::ServerId{server},
-                   .first = snapshot::ServerId{server},
+                   .server = binding::ServerId{server},
+                   .first = binding::ServerId{server},
                    .act = Stamp{wide(kStampEnd.value)}},
         .act_at = any_moment()};
   }
   return Binding{.sequence = any_sequence(1),
-                 .scope = snapshot::ScopeId{any()},
+                 .scope = binding::ScopeId{any()},
                  .key = {{any(), any()}},
                  .record = {.stamp = Stamp{live ? stamp : 0},
                             .epoch = static_cast<uint32_t>(wide(UINT32_MAX)),
                             .held = *rc::gen::arbitrary<bool>(),
-                            .server = snapshot::ServerId{any()},
-                            .first = snapshot::ServerId{any()},
+                            .server = binding::ServerId{any()},
+                            .first = binding::ServerId{any()},
                             .timeout_ms = static_cast<uint32_t>(wide(UINT32_MAX)),
                             .deleted = Stamp{deleted},
                             .act = Stamp{wide(kStampEnd.value)}},
@@ -95,7 +95,7 @@ Frame any_frame() {
     case 1:
       return any_binding();
     case 2:
-      return ScopeTombstone{any_sequence(1), snapshot::ScopeId{any()},
+      return ScopeTombstone{any_sequence(1), binding::ScopeId{any()},
                             Stamp{1 + wide(kStampEnd.value - 1)}};
     case 3:
       return Ack{any_sequence()};

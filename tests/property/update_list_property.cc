@@ -12,13 +12,13 @@
 namespace limpet::mirroring {
 namespace {
 
-using persist::Key;
-using persist::Stamp;
+using binding::Key;
+using binding::Stamp;
 using timing::Instant;
 
 constexpr uint32_t kPeers = 3;
 constexpr uint32_t kKeys = 6;
-constexpr snapshot::ScopeId kScope{5};
+constexpr binding::ScopeId kScope{5};
 
 Key key(uint32_t n) {
   return Key::of(net::Address::v4_host(n));
@@ -183,7 +183,7 @@ class Model {
     list_.lost(index(p));
     for (bool more = true; more;) more = list_.work(1 + random_.below(3), {});
     // The list goes through its entries by place; the model learns the order from it.
-    list_.for_each([&](snapshot::ScopeId, const Key* k, const persist::Record&) {
+    list_.for_each([&](binding::ScopeId, const Key* k, const binding::Record&) {
       for (auto& [n, entry] : entries_) {
         if (*k != key(n) || !entry.sources.contains(p)) continue;
         relist(n);

@@ -24,14 +24,14 @@ namespace {
 
 using balance::Judgement;
 using balance::Reason;
+using binding::Key;
+using binding::ServerId;
 using net::Family;
 using persist::Entry;
-using persist::Key;
 using replication::Down;
 using replication::Outcome;
 using replication::Replica;
 using replication::Rings;
-using snapshot::ServerId;
 using snapshot::ServerState;
 using snapshot::Snapshot;
 using timing::Instant;
@@ -354,9 +354,9 @@ class Control {
 
   void drain_news() {
     for (uint32_t c = 0; c < Engine::kCores; ++c) {
-      persist::Change change;
+      binding::Change change;
       while (engine_.rings.news[c].pop(&change)) {
-        if (change.kind == persist::Change::Kind::kFence) {
+        if (change.kind == binding::Change::Kind::kFence) {
           ++fences_;
         } else if (change.record.live()) {
           records_[change.key] = change.record;
@@ -366,7 +366,7 @@ class Control {
       }
     }
   }
-  const std::map<Key, persist::Record>& records() const { return records_; }
+  const std::map<Key, binding::Record>& records() const { return records_; }
   uint64_t fences() const { return fences_; }
   uint64_t fences_sent() const { return fences_sent_; }
 
@@ -374,29 +374,29 @@ class Control {
   // Somebody else made a binding earlier than we, moved one, or an administrator deleted one.
   void merge() {
     const Key& key = engine_.keys[random_.below(static_cast<uint32_t>(engine_.keys.size()))];
-    persist::Merge m{.scope = world_.scope(Family::kV4).slot,
+    binding::Merge m{.scope = world_.scope(Family::kV4).slot,
                      .version = engine_.publisher.current()->version,
                      .key = key,
                      .record = {}};
     const auto known = records_.find(key);
     m.record.server = m.record.first = world_.server(Family::kV4, random_.below(3)).id;
-    m.record.act = m.record.stamp = persist::Stamp{1 + random_.next() % 1'000'000};
+    m.record.act = m.record.stamp = binding::Stamp{1 + random_.next() % 1'000'000};
     if (known != records_.end() && random_.below(2) == 0) {
       m.record.stamp = known->second.stamp;
       m.record.epoch = known->second.epoch + 1;
     }
     m.record.held = random_.below(2) == 0;
     m.act_at = engine_.time.now();
-    m.source = {persist::PeerIndex{1}, persist::SessionNumber{1}};
+    m.source = {binding::PeerIndex{1}, binding::SessionNumber{1}};
     if (random_.below(4) == 0) m.record = {.deleted = m.record.stamp};
     if (engine_.peers) make_special(&m);
     const bool sent = engine_.rings.merges[home_of(key)].push(m);
-    if (sent && m.kind == persist::Merge::Kind::kFence) ++fences_sent_;
+    if (sent && m.kind == binding::Merge::Kind::kFence) ++fences_sent_;
   }
 
   // Now and then a fence, a tombstone of the scope, or the end of one.
-  void make_special(persist::Merge* m) {
-    using Kind = persist::Merge::Kind;
+  void make_special(binding::Merge* m) {
+    using Kind = binding::Merge::Kind;
     constexpr std::array kKinds{Kind::kFence, Kind::kKillScope, Kind::kForgetScope, Kind::kForget};
     const uint32_t which = random_.below(40);
     if (which >= kKinds.size()) return;
@@ -423,14 +423,14 @@ class Control {
   }
 
   uint32_t home_of(const Key& key) const {
-    return base::reduce(persist::hash_of(engine_.hash, world_.snapshot->scopes[0].slot, key),
+    return base::reduce(binding::hash_of(engine_.hash, world_.snapshot->scopes[0].slot, key),
                         persist::homes_of(Engine::kCores, engine_.bindings.limit()));
   }
 
   Engine& engine_;
   support::World& world_;
   base::Random random_{99};
-  std::map<Key, persist::Record> records_;
+  std::map<Key, binding::Record> records_;
   uint64_t turns_ = 0;
   uint64_t fences_ = 0;
   uint64_t fences_sent_ = 0;
@@ -714,7 +714,7 @@ TEST(ReplicationCoreRace, ClientsKeepTheirServersAndNothingLeaks) {
     workers.push_back(
         std::make_unique<CoreWorker>(lab, steered, jobs.messages[c], publisher, time, c));
   const auto drain_news = [&] {
-    persist::Change change;
+    binding::Change change;
     for (auto& ring : lab.shared().rings.news) {
       while (ring.pop(&change)) {
       }

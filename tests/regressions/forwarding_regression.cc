@@ -297,7 +297,7 @@ TEST_P(ForwardingRegression, AClientThatComesAgainIsBelievedWhenItsDatagramsAreB
   lab.world.vs(GetParam()).per_packet = true;
   lab.publish();
   const auto confirmed = [&] {
-    const auto key = persist::Key::of(support::address(client()));
+    const auto key = binding::Key::of(support::address(client()));
     const auto* entry = lab.core().replica().table().find(lab.world.scope(GetParam()).slot, key);
     return entry != nullptr && entry->confirmed;
   };

@@ -33,12 +33,12 @@ uint16_t port_on(CoreLab& lab, uint32_t core, std::string_view client, uint32_t 
   }
 }
 
-persist::Key key_of(std::string_view client) {
-  return persist::Key::of(support::address(client));
+binding::Key key_of(std::string_view client) {
+  return binding::Key::of(support::address(client));
 }
 
 persist::Entry* entry(CoreLab& lab, uint32_t core, std::string_view client) {
-  return lab.core(core).table().find(snapshot::ScopeSlot{0}, key_of(client));
+  return lab.core(core).table().find(binding::ScopeSlot{0}, key_of(client));
 }
 
 // A turn of one core, while the others stand still.
@@ -163,10 +163,10 @@ TEST(ReplicationRegression, ACopyFollowsItsHomeEvenIfItsScopeHasGone) {
   turn_of(lab, 1, *without);
   const auto& other = lab.world.server(Family::kV4, server == "10.2.0.2" ? 1 : 0);
   const persist::Home& home = lab.core(0).table().home(*entry(lab, 0, kClient));
-  persist::Merge merge{.scope = snapshot::ScopeSlot{0},
+  binding::Merge merge{.scope = binding::ScopeSlot{0},
                        .version = lab.running().version,
                        .key = key_of(kClient),
-                       .record = {.stamp = persist::Stamp{home.stamp.value - 1},
+                       .record = {.stamp = binding::Stamp{home.stamp.value - 1},
                                   .server = other.id,
                                   .first = other.id,
                                   .deleted = {},

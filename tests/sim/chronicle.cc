@@ -6,9 +6,9 @@
 
 namespace limpet::sim {
 
+using binding::Record;
+using binding::Stamp;
 using persist::Entry;
-using persist::Record;
-using persist::Stamp;
 using timing::Duration;
 using timing::Instant;
 
@@ -46,7 +46,7 @@ std::string text(const Record& r) {
 
 // What a home knows of a binding.
 std::string state(Member& m, const KeyId& key) {
-  const snapshot::ScopeSlot slot{key.scope};
+  const binding::ScopeSlot slot{key.scope};
   const uint32_t core = m.home_of(slot, key.key);
   persist::Table& table = m.cores().core(core).table();
   const Entry* e = table.find(slot, key.key);
@@ -79,7 +79,7 @@ struct AtHome {
 AtHome at_home(Member& m, const GlobalKey& key) {
   const auto local = m.local(key);
   if (!local) return {};
-  const snapshot::ScopeSlot slot{local->scope};
+  const binding::ScopeSlot slot{local->scope};
   const uint32_t core = m.home_of(slot, key.key);
   return {core, m.cores().core(core).table().find(slot, key.key)};
 }
@@ -262,7 +262,7 @@ void Chronicle::know_own(Member& m, const GlobalKey& key, Member::Heard& h) {
   h.latest_act_at = s.act_at;
 }
 
-void Chronicle::told(Member& m, const KeyId& key, const persist::Change& change) {
+void Chronicle::told(Member& m, const KeyId& key, const binding::Change& change) {
   static constexpr const char* kWhom[] = {"tells nobody", "tells the sender", "tells all"};
   trace(m, kWhom[static_cast<int>(change.told)], m.global(key), change.record);
   // Of several in one stage only the last was seen at home.
@@ -353,7 +353,7 @@ void Chronicle::active(Member& m, const KeyId& key, Instant now, bool confirmed)
 void Chronicle::ended(Member& m, const KeyId& local, Instant now, Witness::Ending ending) {
   using Ending = Witness::Ending;
   const GlobalKey key = m.global(local);
-  const uint32_t core = m.home_of(snapshot::ScopeSlot{local.scope}, local.key);
+  const uint32_t core = m.home_of(binding::ScopeSlot{local.scope}, local.key);
   const auto known = m.known.find(key);
   if (ending == Ending::kEvicted) evicted_.insert(key);  // of which nobody is told
   if (ending == Ending::kForced && m.is_deleting(core, local) && known != m.known.end())
@@ -374,7 +374,7 @@ void Chronicle::ended(Member& m, const KeyId& local, Instant now, Witness::Endin
 void Chronicle::check_own(Member& m, const KeyId& local, Instant now) {
   const GlobalKey key = m.global(local);
   const ScopeDocument& scope = *m.scope_of(key.scope);
-  const snapshot::ScopeSlot slot{local.scope};
+  const binding::ScopeSlot slot{local.scope};
   const uint32_t home = m.home_of(slot, key.key);
   const Entry* e = m.cores().core(home).table().find(slot, key.key);
   if (e != nullptr && e->husk) {

@@ -22,7 +22,7 @@ class Chronicle {
   // A core has taken a stage.
   void look(Member& m, uint32_t core);
   // A home has told its control thread.
-  void told(Member& m, const KeyId& key, const persist::Change& change);
+  void told(Member& m, const KeyId& key, const binding::Change& change);
   // A peer has told, and the exchange has taken it.
   void delivered(Member& m, const mirroring::Arrival& arrival);
   void active(Member& m, const KeyId& key, timing::Instant now, bool confirmed);
@@ -30,7 +30,7 @@ class Chronicle {
   void crashes(Member& m);
   void ended(Member& m, const KeyId& key, timing::Instant now, Witness::Ending ending);
   // An administrator has deleted what was made up to here.
-  void deleted(persist::Stamp stamp) { moment_.try_emplace(stamp, time_.now()); }
+  void deleted(binding::Stamp stamp) { moment_.try_emplace(stamp, time_.now()); }
   // From here on nobody opens connections.
   void clients_have_gone() { quiet_since_ = time_.now(); }
   // From here on everybody runs, and every link delivers at once; but one engine may crash.
@@ -69,7 +69,7 @@ class Chronicle {
  private:
   // What a home has of a key.
   struct Seen {
-    persist::Record record;
+    binding::Record record;
     timing::Instant act_at;  // by its own clock
     bool confirmed = false;
     bool husk = false;
@@ -90,18 +90,18 @@ class Chronicle {
   void check_lineage(Member& m, uint32_t core, const GlobalKey& key, const Seen& s);
   static Seen seen(Member& m, uint32_t core, const persist::Entry& record);
   static Table table(Member& m);
-  void trace(Member& m, const char* what, const GlobalKey& key, const persist::Record& record);
-  bool is_dead(persist::Stamp lineage, persist::Stamp deleted) const;
-  static persist::Stamp killed(const Member& m, const GlobalKey& key);
+  void trace(Member& m, const char* what, const GlobalKey& key, const binding::Record& record);
+  bool is_dead(binding::Stamp lineage, binding::Stamp deleted) const;
+  static binding::Stamp killed(const Member& m, const GlobalKey& key);
   void compare(const Member& a, const Table& of_a, const Member& b, const Table& of_b);
 
   const timing::Clock& time_;
   Trace& trace_;
   // Of each activity of a key, in the world's time.
-  std::unordered_map<GlobalKey, std::unordered_map<persist::Stamp, timing::Instant>, GlobalKeyHash>
+  std::unordered_map<GlobalKey, std::unordered_map<binding::Stamp, timing::Instant>, GlobalKeyHash>
       act_time_;
   std::unordered_map<GlobalKey, timing::Instant, GlobalKeyHash> last_active_;
-  std::unordered_map<persist::Stamp, timing::Instant> moment_;  // of lineages and of deletions
+  std::unordered_map<binding::Stamp, timing::Instant> moment_;  // of lineages and of deletions
   std::unordered_set<GlobalKey, GlobalKeyHash> evicted_;        // anywhere
   std::unordered_map<GlobalKey, std::array<timing::Instant, 4>, GlobalKeyHash> used_by_;  // by rank
   std::vector<Member*> alive_;
@@ -109,10 +109,10 @@ class Chronicle {
     timing::Instant last;  // activity, of all that was ever known
     uint32_t epoch = 0;
   };
-  std::unordered_map<GlobalKey, std::unordered_map<persist::Stamp, Lineage>, GlobalKeyHash>
+  std::unordered_map<GlobalKey, std::unordered_map<binding::Stamp, Lineage>, GlobalKeyHash>
       lineages_;
   // Of the key's other lineages those that were over when this one began, as they were then.
-  std::unordered_map<persist::Stamp, std::unordered_map<persist::Stamp, Lineage>> over_;
+  std::unordered_map<binding::Stamp, std::unordered_map<binding::Stamp, Lineage>> over_;
   // When clients used confirmed bindings, oldest first, and whose.
   struct Use {
     timing::Instant at;

@@ -423,7 +423,7 @@ void Cluster::change_document() {
         return std::all_of(all.begin(), all.end(),
                            [&](Member* m) { return m->cores().flows_of(slot) == 0; });
       },
-      [&](snapshot::ScopeSlot slot) {
+      [&](binding::ScopeSlot slot) {
         return std::all_of(all.begin(), all.end(), [&](Member* m) {
           return std::none_of(m->mirror().begin(), m->mirror().end(), [&](const auto& told) {
             return told.first.scope == slot.value + m->place().slots;
@@ -605,7 +605,7 @@ std::string Cluster::leftovers() {
     if (!left.empty()) return where + left;
     const auto& list = m->exchange().list();
     std::string listed;
-    list.for_each([&](snapshot::ScopeId scope, const persist::Key* key, const persist::Record& r) {
+    list.for_each([&](binding::ScopeId scope, const binding::Key* key, const binding::Record& r) {
       // How long others may speak of a scope that no document names here, nobody can tell.
       if (m->scope_of(scope) == nullptr) return;
       listed += " of scope " + std::to_string(scope.value) + (key == nullptr ? "" : " a key") +

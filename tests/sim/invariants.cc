@@ -21,8 +21,8 @@ struct Expected {
   bool holds = false;
   uint32_t serial = 0;
   uint32_t change = 0;
-  snapshot::ServerId server;
-  snapshot::ServerId first;
+  binding::ServerId server;
+  binding::ServerId first;
 };
 
 // A RECALL or an ANSWER in the rings of a pair.
@@ -145,7 +145,7 @@ void Checker::check_copies(uint32_t home, uint32_t core) {
   persist::Table& table = engine_.core(home).table();
   for (const Expected& e : expected_) {
     if (!e.holds) continue;
-    const Entry* record = table.find(snapshot::ScopeSlot{e.key.scope}, e.key.key);
+    const Entry* record = table.find(binding::ScopeSlot{e.key.scope}, e.key.key);
     if (record == nullptr)
       fail("A7 holder", "a copy whose home has no record" + on(home, core), e.key);
     if ((table.home(*record).copies >> core & 1) == 0)
@@ -237,7 +237,7 @@ void Checker::check_pen(uint32_t core) {
 // What homes have told the mirror, all of it read, is what they have (P4).
 void Checker::check_mirror(uint32_t home) {
   std::vector<KeyId> unread;
-  rings_.news[home].peek([&](const persist::Change& c) {
+  rings_.news[home].peek([&](const binding::Change& c) {
     unread.push_back({c.scope.value, c.key});
   });
   persist::Table& table = engine_.core(home).table();
@@ -247,14 +247,14 @@ void Checker::check_mirror(uint32_t home) {
     const KeyId key{e->scope.value, e->key};
     const Home& h = table.home(*e);
     if (h.owed || std::find(unread.begin(), unread.end(), key) != unread.end()) continue;
-    const persist::Record record = engine_.core(home).replica().record_of(*e);
+    const binding::Record record = engine_.core(home).replica().record_of(*e);
     const auto it = mirror_.find(key);
     if (it == mirror_.end()) fail("P4 mirror", "a record that the mirror does not have", key);
     if (it->second.record != record || it->second.confirmed != e->confirmed)
       fail("P4 mirror", "the mirror has something else than home", key);
   }
   for (const auto& [key, change] : mirror_) {
-    const snapshot::ScopeSlot scope{key.scope};
+    const binding::ScopeSlot scope{key.scope};
     if (engine_.core(home).replica().home_of(scope, key.key) != home) continue;
     if (std::find(unread.begin(), unread.end(), key) != unread.end()) continue;
     const Entry* e = table.find(scope, key.key);

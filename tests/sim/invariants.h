@@ -12,7 +12,7 @@
 namespace limpet::sim {
 
 // What homes have told the control thread, all of it read.
-using Told = std::unordered_map<KeyId, persist::Change, KeyIdHash>;
+using Told = std::unordered_map<KeyId, binding::Change, KeyIdHash>;
 
 // Throws a Violation.
 void check_invariants(Engine& engine, const World& world, const Ledger& ledger, const Told& mirror);

@@ -98,8 +98,8 @@ void Ledger::check_moves(uint32_t core) {
   const snapshot::Snapshot& s = engine_.core(core).snapshot();
   if (counts_of(core).merged != counts_before_.merged || snapshot_before_ != &s) return;
   for (const Changed& c : changed_) {
-    const snapshot::Scope* scope = s.scope(snapshot::ScopeSlot{c.key.scope});
-    if (scope == nullptr || c.now == snapshot::kNoServer || c.now == c.before) continue;
+    const snapshot::Scope* scope = s.scope(binding::ScopeSlot{c.key.scope});
+    if (scope == nullptr || c.now == binding::kNoServer || c.now == c.before) continue;
     const snapshot::Pool& pool = s.pools[scope->pool.value];
     const snapshot::Server* server = pool.find(c.now);
     if (server == nullptr || !balance::takes_new_clients(*server))
@@ -217,7 +217,7 @@ void Ledger::observe(uint32_t core, const Entry& e) {
   }
   if (e.is_home() && !fresh && life.servers.back().first + 1 == e.change)
     changed_.push_back({life.key, life.servers.back().second, e.server});
-  if (e.is_home() && fresh) changed_.push_back({life.key, snapshot::kNoServer, e.server});
+  if (e.is_home() && fresh) changed_.push_back({life.key, binding::kNoServer, e.server});
   life.servers.push_back({e.change, e.server});
   event(core, "has", life.key, {e.serial, e.change}, e.server.value);
 }
@@ -271,7 +271,7 @@ void Ledger::check_opening(uint32_t core, const Flow& flow, uint32_t index) {
   Life& life = found->second;
   life.datagram = life.datagram || flow.protocol == packet::kProtocolUdp;
   active(life, engine_.now(core));
-  const snapshot::ServerId server = world_.server_at(flow.server);
+  const binding::ServerId server = world_.server_at(flow.server);
   Opening o{index, life.key, {flow.entry_serial, 0}, false};
   for (auto it = life.servers.rbegin(); it != life.servers.rend() && !o.known; ++it) {
     if (it->second != server) continue;
@@ -289,7 +289,7 @@ void Ledger::check_opening(uint32_t core, const Flow& flow, uint32_t index) {
   // A home uses its record itself, and may give up an embryonic one in the same stage.
   if (core == life.home) return;
   const Entry* record =
-      engine_.core(life.home).table().find(snapshot::ScopeSlot{life.key.scope}, life.key.key);
+      engine_.core(life.home).table().find(binding::ScopeSlot{life.key.scope}, life.key.key);
   const bool current = record != nullptr && record->serial == flow.entry_serial;
   if (!current && !message_under_way(life.home, core, life.key, flow.entry_serial))
     throw Violation{"P5", "a connection opened on a binding that has gone", life.key};
@@ -322,7 +322,7 @@ void Ledger::check_lost(uint32_t core, const Flow& flow, FlowSeen& seen) {
   if (core == life.home) {
     const Counts now = counts_of(core);
     const Entry* record =
-        engine_.core(core).table().find(snapshot::ScopeSlot{life.key.scope}, life.key.key);
+        engine_.core(core).table().find(binding::ScopeSlot{life.key.scope}, life.key.key);
     excused = excused || now.forced != counts_before_.forced || !life.confirmed ||
               (record != nullptr && !record->husk) ||
               (witness_ != nullptr && now.merged != counts_before_.merged);
@@ -359,7 +359,7 @@ void Ledger::removed(uint32_t core, uint32_t serial, const Counts& why, bool exp
   ++removals_count_;
   Life& life = lives_[serial];
   const Entry* other =
-      engine_.core(core).table().find(snapshot::ScopeSlot{life.key.scope}, life.key.key);
+      engine_.core(core).table().find(binding::ScopeSlot{life.key.scope}, life.key.key);
   // In one stage peers' news may replace a binding, and another may come and go.
   const bool replaced = witness_ != nullptr && other != nullptr && !other->husk &&
                         counts_of(core).merged != counts_before_.merged;

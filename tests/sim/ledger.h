@@ -72,7 +72,7 @@ class Ledger {
     bool confirmed = false;
     bool datagram = false;  // a datagram used it
     Why removed = Why::kNotYet;
-    std::vector<std::pair<uint32_t, snapshot::ServerId>> servers;  // by change
+    std::vector<std::pair<uint32_t, binding::ServerId>> servers;  // by change
   };
   struct FlowSeen {
     bool counted = false;
@@ -135,8 +135,8 @@ class Ledger {
   // Changes of bindings that the home has made in this stage: what they were before.
   struct Changed {
     KeyId key;
-    snapshot::ServerId before;  // none: a new binding
-    snapshot::ServerId now;
+    binding::ServerId before;  // none: a new binding
+    binding::ServerId now;
   };
   std::vector<Changed> changed_;
   // Claims that the home is about to look at.

@@ -7,11 +7,11 @@
 
 namespace limpet::sim {
 
+using binding::Change;
+using binding::Merge;
 using mirroring::Arrival;
 using mirroring::BootId;
 using mirroring::PeerIndex;
-using persist::Change;
-using persist::Merge;
 using timing::Duration;
 using timing::Instant;
 using timing::WallTime;
@@ -34,7 +34,7 @@ mirroring::Exchange::Options Member::options_of(const Shape& shape) const {
   return {.entries = shape.limit,
           .surplus = shape.cores * (shape.rings.news + 1),
           .peers = static_cast<uint32_t>(place_.names.size() - 1),
-          .node = persist::Maker::number_of_control(place_.rank),
+          .node = binding::Maker::number_of_control(place_.rank),
           .wall_origin = place_.wall_origin};
 }
 
@@ -245,9 +245,9 @@ std::optional<net::Address> Member::come(const GlobalKey& key) {
     const ServiceDocument& vs = services[i];
     if (!vs.present || vs.scope == UINT32_MAX || world_->scopes()[vs.scope].id != key.scope)
       continue;
-    const snapshot::Scope* scope = engine_.newest().scope(snapshot::ScopeSlot{vs.scope});
+    const snapshot::Scope* scope = engine_.newest().scope(binding::ScopeSlot{vs.scope});
     for (const net::Address& client : world_->clients(vs.family)) {
-      if (scope == nullptr || persist::Key::of(scope->key_of(client)) != key.key) continue;
+      if (scope == nullptr || binding::Key::of(scope->key_of(client)) != key.key) continue;
       traffic_->open(i, client);
       return client;
     }
@@ -269,7 +269,7 @@ std::optional<GlobalKey> Member::forgetting() {
 
 // --- peers --------------------------------------------------------------------------------------
 
-uint32_t Member::home_of(snapshot::ScopeSlot scope, const persist::Key& key) const {
+uint32_t Member::home_of(binding::ScopeSlot scope, const binding::Key& key) const {
   return const_cast<Engine&>(engine_).core(0).replica().home_of(scope, key);
 }
 
@@ -297,9 +297,9 @@ void Member::ended(const KeyId& key, Instant t, Ending ending) {
 DiskCopy Member::write_disk() const {
   DiskCopy out;
   mirroring::Exchange::Walk walk;
-  const auto visit = [&](snapshot::ScopeId scope, const persist::Key* key,
-                         const persist::Record& record, Instant act_at) {
-    out.entries.push_back({scope, key == nullptr, key == nullptr ? persist::Key{} : *key, record,
+  const auto visit = [&](binding::ScopeId scope, const binding::Key* key,
+                         const binding::Record& record, Instant act_at) {
+    out.entries.push_back({scope, key == nullptr, key == nullptr ? binding::Key{} : *key, record,
                            place_.wall_origin + Duration(act_at.ns)});
   };
   while (!exchange_.walk(&walk, 64, visit)) {
@@ -343,7 +343,7 @@ std::optional<KeyId> Member::local(const GlobalKey& key) const {
   return KeyId{static_cast<uint32_t>(scope - world_->scopes().data()), key.key};
 }
 
-const ScopeDocument* Member::scope_of(snapshot::ScopeId id) const {
+const ScopeDocument* Member::scope_of(binding::ScopeId id) const {
   for (const ScopeDocument& s : world_->scopes()) {
     if (s.id == id && s.state == ScopeDocument::State::kLive) return &s;
   }
@@ -372,15 +372,15 @@ bool Member::is_deleting(uint32_t core, const KeyId& key) const {
   if (!deleting_) return false;
   worker::Core& c = const_cast<Engine&>(engine_).core(core);
   if (c.replica().counters().deleted == deleted_before_) return false;
-  const snapshot::ScopeSlot slot{key.scope};
-  return deleting_->matches(c.snapshot(), slot, key.key, snapshot::kNoServer);
+  const binding::ScopeSlot slot{key.scope};
+  return deleting_->matches(c.snapshot(), slot, key.key, binding::kNoServer);
 }
 
 void Member::check_told() {
   uint32_t live = 0;
   for (const auto& [key, change] : mirror_) {
-    const persist::Record& r = change.record;
-    const snapshot::ScopeSlot slot{key.scope};
+    const binding::Record& r = change.record;
+    const binding::ScopeSlot slot{key.scope};
     if (r.live()) {
       ++live;
       const auto* binding = exchange_.mirror().find(slot, key.key);
@@ -390,7 +390,7 @@ void Member::check_told() {
     const ScopeDocument& scope = world_->scopes()[key.scope];
     if (scope.state != ScopeDocument::State::kLive || !scope.profile.mirrored) continue;
     if (!change.confirmed && r.live()) continue;
-    const persist::Record* listed = exchange_.list().find(scope.id, key.key);
+    const binding::Record* listed = exchange_.list().find(scope.id, key.key);
     if (listed == nullptr || *listed != r)
       throw Violation{"P4 list", "the update list is not what homes have told", key};
   }

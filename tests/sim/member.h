@@ -30,8 +30,8 @@ namespace limpet::sim {
 
 // A key as all engines know it.
 struct GlobalKey {
-  snapshot::ScopeId scope;
-  persist::Key key;
+  binding::ScopeId scope;
+  binding::Key key;
 
   friend bool operator==(const GlobalKey&, const GlobalKey&) = default;
 };
@@ -45,14 +45,14 @@ struct GlobalKeyHash {
 // The table as it was on disk.
 struct DiskCopy {
   struct Entry {
-    snapshot::ScopeId scope;
+    binding::ScopeId scope;
     bool whole_scope = false;
-    persist::Key key;
-    persist::Record record;
+    binding::Key key;
+    binding::Record record;
     timing::WallTime act;
   };
   std::vector<Entry> entries;
-  persist::Stamp clock;
+  binding::Stamp clock;
 };
 
 // What outlives a run of an engine.
@@ -121,7 +121,7 @@ class Member final : public mirroring::Home, public mirroring::HomeRings, public
   uint64_t deletions() const { return deletions_begun_; }
   GlobalKey global(const KeyId& key) const;
   std::optional<KeyId> local(const GlobalKey& key) const;
-  const ScopeDocument* scope_of(snapshot::ScopeId id) const;
+  const ScopeDocument* scope_of(binding::ScopeId id) const;
   // Bindings went for want of room, or were never let in.
   bool has_lost_for_room() const;
   // There was no room for what administrators deleted, here or elsewhere.
@@ -139,21 +139,21 @@ class Member final : public mirroring::Home, public mirroring::HomeRings, public
 
   // What it has heard from peers, by chronicle.cc.
   struct Heard {
-    persist::Record best;         // the binding that others must not have in vain
+    binding::Record best;         // the binding that others must not have in vain
     timing::Instant best_act_at;  // by its clock
-    persist::Record latest;       // the latest activity
+    binding::Record latest;       // the latest activity
     timing::Instant latest_act_at;
   };
   using AllHeard = std::unordered_map<GlobalKey, Heard, GlobalKeyHash>;
   AllHeard heard;
-  std::unordered_map<GlobalKey, persist::Stamp, GlobalKeyHash> killed;
+  std::unordered_map<GlobalKey, binding::Stamp, GlobalKeyHash> killed;
   // What its homes had when they were last looked at, and what administrators have deleted here.
   struct Known {
-    persist::Record record;
+    binding::Record record;
     timing::Instant act_at;
   };
   std::unordered_map<GlobalKey, Known, GlobalKeyHash> known;
-  std::unordered_set<persist::Stamp> deleted_lineages;
+  std::unordered_set<binding::Stamp> deleted_lineages;
   // How often its homes were looked at, and in which look a key was last there, husks included.
   std::vector<uint64_t> looks;
   std::unordered_map<GlobalKey, uint64_t, GlobalKeyHash> seen_in;
@@ -162,8 +162,8 @@ class Member final : public mirroring::Home, public mirroring::HomeRings, public
   bool deliver(const mirroring::Arrival& arrival) override;
   // mirroring::HomeRings
   uint32_t homes() const override { return engine_.shape().homes(); }
-  uint32_t home_of(snapshot::ScopeSlot scope, const persist::Key& key) const override;
-  bool send(uint32_t home, const persist::Merge& message) override;
+  uint32_t home_of(binding::ScopeSlot scope, const binding::Key& key) const override;
+  bool send(uint32_t home, const binding::Merge& message) override;
   // Witness
   void active(const KeyId& key, timing::Instant now, bool confirmed) override;
   void ended(const KeyId& key, timing::Instant now, Ending ending) override;
@@ -173,7 +173,7 @@ class Member final : public mirroring::Home, public mirroring::HomeRings, public
   bool start_deletion(uint32_t step, worker::EntryFilter filter);
   void show();  // whose events the trace gets
   void take_document();
-  void note(const persist::Change& change);
+  void note(const binding::Change& change);
   Shape shape_of(const Shape& shape) const;
   mirroring::Exchange::Options options_of(const Shape& shape) const;
 

@@ -16,7 +16,7 @@ WAITING = "dataplane/l4/forwarder_waiting.cc"
 ENGINE = "tests/sim/engine.cc"  # where drain() and serve() become code
 ANNOUNCE = "dataplane/replication/announce.cc"
 MERGE = "dataplane/replication/merge.cc"
-CHANGE = "dataplane/persist/change.cc"
+CHANGE = "common/binding/change.cc"
 TOMBSTONES = "dataplane/persist/tombstones.h"
 LIST = "control/mirroring/update_list.cc"
 LIST_HEADER = "control/mirroring/update_list.h"
@@ -210,7 +210,7 @@ CLUSTER_MUTATIONS = [
        "")], []),
     (122, "the creator grants itself no slack",
      [(REPLICA, "    return std::max(own, act_at + timeout + slack(a.held || theirs_is_later, timeout, scope));",
-       "    const bool ours = persist::StampClock::node_of(a.act) >> 6 == options_.node >> 6;\n"
+       "    const bool ours = binding::StampClock::node_of(a.act) >> 6 == options_.node >> 6;\n"
        "    return std::max(own, act_at + timeout +\n"
        "                         slack((a.held && !ours) || theirs_is_later, timeout, scope));")],
      REPLICAS),
@@ -221,7 +221,7 @@ CLUSTER_MUTATIONS = [
      [(EXCHANGE, "  if (scope != nullptr) return send(*scope, arrival);",
        "  if (scope != nullptr)\n"
        "    list_.update({.scope = arrival.scope, .key = arrival.key, .record = arrival.record,\n"
-       "                  .act_at = arrival.act_at, .told = persist::Told::kNobody,\n"
+       "                  .act_at = arrival.act_at, .told = binding::Told::kNobody,\n"
        "                  .source = arrival.source}, now_);\n"
        "  if (scope != nullptr) return send(*scope, arrival);")], []),
     (125, "news of an older session is not told to all",

@@ -8,10 +8,10 @@
 
 namespace limpet::sim {
 
-using persist::Change;
-using persist::Merge;
-using persist::Record;
-using persist::Stamp;
+using binding::Change;
+using binding::Merge;
+using binding::Record;
+using binding::Stamp;
 
 namespace {
 
@@ -19,7 +19,7 @@ mirroring::Exchange::Options options_of(const Shape& shape) {
   return {.entries = shape.limit,
           .surplus = shape.cores * (shape.rings.news + 1),
           .peers = 0,
-          .node = persist::Maker::number_of_control(0),
+          .node = binding::Maker::number_of_control(0),
           .wall_origin = shape.wall_origin};
 }
 
@@ -76,7 +76,7 @@ void Orders::publish() {
 void Orders::change() {
   if (!engine_.have_swept(world_.version())) return;
   world_.recycle([&](snapshot::ServerSlot slot) { return engine_.flows_of(slot) == 0; },
-                 [&](snapshot::ScopeSlot slot) { return exchange_.mirror().in_scope(slot) == 0; });
+                 [&](binding::ScopeSlot slot) { return exchange_.mirror().in_scope(slot) == 0; });
   world_.change();
   publish();
   trace_.add({.step = step_, .what = "published", .detail = world_.version()});
@@ -162,7 +162,7 @@ Record Orders::invent(const KeyId& key, const PoolDocument& pool) {
       kWallOrigin + timing::Duration(engine_.now(0).ns) +
       (timing::milliseconds(random_.below(4000)) - timing::milliseconds(3000));
   const auto server = [&] {
-    if (chance(random_, 5)) return snapshot::ServerId{0x77770001u + random_.below(3)};
+    if (chance(random_, 5)) return binding::ServerId{0x77770001u + random_.below(3)};
     return pool.servers[random_.below(static_cast<uint32_t>(pool.servers.size()))].id;
   };
   const Stamp now = peer_clock_.next(wall);
@@ -200,16 +200,16 @@ void Orders::merge() {
     if (vs.scope == UINT32_MAX) return;
     const auto& clients = world_.clients(vs.family);
     const auto& client = clients[random_.below(static_cast<uint32_t>(clients.size()))];
-    const snapshot::Scope* scope = engine_.newest().scope(snapshot::ScopeSlot{vs.scope});
+    const snapshot::Scope* scope = engine_.newest().scope(binding::ScopeSlot{vs.scope});
     if (scope == nullptr) return;
-    key = {vs.scope, persist::Key::of(scope->key_of(client))};
+    key = {vs.scope, binding::Key::of(scope->key_of(client))};
   }
   const PoolDocument& pool = world_.pools()[world_.scopes()[key.scope].pool];
-  const Merge m{.scope = snapshot::ScopeSlot{key.scope},
+  const Merge m{.scope = binding::ScopeSlot{key.scope},
                 .version = engine_.newest().version,
                 .key = key.key,
                 .record = invent(key, pool)};
-  const uint32_t home = engine_.core(0).replica().home_of(snapshot::ScopeSlot{key.scope}, key.key);
+  const uint32_t home = engine_.core(0).replica().home_of(binding::ScopeSlot{key.scope}, key.key);
   const bool sent = engine_.shared().rings.merges[home].push(m);
   trace_.add({.step = step_,
               .core = home,

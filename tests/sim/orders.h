@@ -6,13 +6,13 @@
 #include <cstdint>
 #include <vector>
 
+#include "common/binding/change.h"
 #include "common/timing/manual_clock.h"
 #include "control/engine/deletions.h"
 #include "control/engine/home_rings.h"
 #include "control/engine/news.h"
 #include "control/engine/questions.h"
 #include "control/mirroring/exchange.h"
-#include "dataplane/persist/change.h"
 #include "tests/sim/engine.h"
 #include "tests/sim/invariants.h"
 #include "tests/sim/trace.h"
@@ -43,8 +43,8 @@ class Orders {
   void begin_deletion();
   void check_deleted(const worker::EntryFilter& filter, const std::vector<uint32_t>& newest) const;
   void merge();
-  persist::Record invent(const KeyId& key, const PoolDocument& pool);
-  void note(const persist::Change& change);
+  binding::Record invent(const KeyId& key, const PoolDocument& pool);
+  void note(const binding::Change& change);
   // By home.
   std::vector<uint32_t> newest_serials() const;
 
@@ -58,8 +58,8 @@ class Orders {
   engine::News news_;
   engine::Deletions deletions_;
   Told mirror_;
-  std::vector<std::pair<KeyId, persist::Record>> heard_of_;  // records that homes have told
-  persist::StampClock peer_clock_;
+  std::vector<std::pair<KeyId, binding::Record>> heard_of_;  // records that homes have told
+  binding::StampClock peer_clock_;
   // This world's habits: of a hundred acts so many are changes, so many deletions; the rest merges.
   uint32_t changes_;
   uint32_t deletions_wanted_;

@@ -7,13 +7,13 @@
 #include <string>
 #include <vector>
 
-#include "dataplane/persist/key.h"
+#include "common/binding/key.h"
 
 namespace limpet::sim {
 
 struct KeyId {
   uint32_t scope = UINT32_MAX;  // slot
-  persist::Key key;
+  binding::Key key;
 
   bool none() const { return scope == UINT32_MAX; }
   friend bool operator==(const KeyId&, const KeyId&) = default;

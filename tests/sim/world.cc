@@ -78,7 +78,7 @@ void World::make_pool(Family family) {
     const std::string text = family == Family::kV4
                                  ? "10.2." + std::to_string(p) + "." + std::to_string(2 + i)
                                  : "fd00:2::" + std::to_string(p) + ":" + std::to_string(2 + i);
-    pool.servers.push_back({.id = snapshot::ServerId{0x123456789abc0001ULL * (8 * p + i + 1)},
+    pool.servers.push_back({.id = binding::ServerId{0x123456789abc0001ULL * (8 * p + i + 1)},
                             .address = support::address(text),
                             .slot = snapshot::ServerSlot{next_server_slot_++},
                             .nat = snapshot::NatId{2 * (8 * p + i)},
@@ -128,24 +128,24 @@ uint32_t World::new_scope(uint32_t pool) {
     return s.state == ScopeDocument::State::kFree;
   });
   if (at == scopes_.end()) at = scopes_.insert(scopes_.end(), ScopeDocument{});
-  *at = {.state = ScopeDocument::State::kLive,
-         .id = snapshot::ScopeId{1000 * static_cast<uint64_t>(at - scopes_.begin() + 1) + version_ +
-                                 1},
-         .since = version_ + 1,
-         .pool = pool,
-         .profile = random_profile()};
+  *at = {
+      .state = ScopeDocument::State::kLive,
+      .id = binding::ScopeId{1000 * static_cast<uint64_t>(at - scopes_.begin() + 1) + version_ + 1},
+      .since = version_ + 1,
+      .pool = pool,
+      .profile = random_profile()};
   at->timeout_before = at->profile.timeout;
   at->update_interval_before = at->profile.update_interval;
   return static_cast<uint32_t>(at - scopes_.begin());
 }
 
-snapshot::ServerId World::server_at(const net::Address& address) const {
+binding::ServerId World::server_at(const net::Address& address) const {
   for (const PoolDocument& pool : pools_) {
     for (const ServerDocument& s : pool.servers) {
       if (s.address == address) return s.id;
     }
   }
-  return snapshot::kNoServer;
+  return binding::kNoServer;
 }
 
 bool World::may_exceed(const PoolDocument& pool) const {
@@ -292,7 +292,7 @@ void World::change_service() {
 }
 
 void World::recycle(const std::function<bool(snapshot::ServerSlot)>& server_unused,
-                    const std::function<bool(snapshot::ScopeSlot)>& scope_unused) {
+                    const std::function<bool(binding::ScopeSlot)>& scope_unused) {
   std::erase_if(retired_servers_, [&](const RetiredServer& r) { return server_unused(r.slot); });
   for (PoolDocument& pool : pools_) {
     for (ServerDocument& s : pool.servers) {
@@ -303,7 +303,7 @@ void World::recycle(const std::function<bool(snapshot::ServerSlot)>& server_unus
     }
   }
   for (uint32_t i = 0; i < scopes_.size(); ++i) {
-    if (scopes_[i].state == ScopeDocument::State::kRetired && scope_unused(snapshot::ScopeSlot{i}))
+    if (scopes_[i].state == ScopeDocument::State::kRetired && scope_unused(binding::ScopeSlot{i}))
       scopes_[i].state = ScopeDocument::State::kFree;
   }
 }
@@ -359,7 +359,7 @@ std::shared_ptr<const Snapshot> World::compile() {
     out->virtual_services.push_back({.name = "web",
                                      .slot = snapshot::VsSlot{from.slot},
                                      .pool = snapshot::PoolIndex{from.pool},
-                                     .scope = snapshot::ScopeSlot{from.scope},
+                                     .scope = binding::ScopeSlot{from.scope},
                                      .preserve_client = pools_[from.pool].preserve_client,
                                      .per_packet = from.per_packet,
                                      .tcp_idle = from.tcp_idle,
@@ -375,7 +375,7 @@ std::shared_ptr<const Snapshot> World::compile() {
   for (uint32_t i = 0; i < scopes_.size(); ++i) {
     const ScopeDocument& from = scopes_[i];
     snapshot::Scope scope{.id = from.id,
-                          .slot = snapshot::ScopeSlot{i},
+                          .slot = binding::ScopeSlot{i},
                           .live = from.state == ScopeDocument::State::kLive,
                           .since = from.since,
                           .pool = snapshot::PoolIndex{from.pool}};

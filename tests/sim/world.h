@@ -31,7 +31,7 @@ struct Profile {
 };
 
 struct ServerDocument {
-  snapshot::ServerId id;
+  binding::ServerId id;
   net::Address address;
   snapshot::ServerSlot slot;
   snapshot::NatId nat;  // of TCP; the next one is of UDP
@@ -55,7 +55,7 @@ struct PoolDocument {
 
 struct ScopeDocument {
   enum class State : uint8_t { kFree, kLive, kRetired } state = State::kFree;
-  snapshot::ScopeId id;
+  binding::ScopeId id;
   uint64_t since = 0;
   uint32_t pool = 0;
   Profile profile;
@@ -92,7 +92,7 @@ class World {
   void change();
   // Gives back slots that nobody uses any more.
   void recycle(const std::function<bool(snapshot::ServerSlot)>& server_unused,
-               const std::function<bool(snapshot::ScopeSlot)>& scope_unused);
+               const std::function<bool(binding::ScopeSlot)>& scope_unused);
 
   uint64_t version() const { return version_; }
   const std::vector<PoolDocument>& pools() const { return pools_; }
@@ -103,7 +103,7 @@ class World {
   }
   uint32_t server_slots() const { return next_server_slot_; }
   // The identity of the server at this address; none: no server was ever there.
-  snapshot::ServerId server_at(const net::Address& address) const;
+  binding::ServerId server_at(const net::Address& address) const;
   // Whether somebody may be let in beyond the limit of a server of this pool.
   bool may_exceed(const PoolDocument& pool) const;
 
@@ -132,7 +132,7 @@ class World {
   std::vector<ScopeDocument> scopes_;  // by slot
   std::vector<net::Address> clients_[2];
   struct RetiredServer {
-    snapshot::ServerId id;
+    binding::ServerId id;
     snapshot::ServerSlot slot;
     bool doomed = false;
   };

@@ -21,7 +21,7 @@ snapshot::Server make_server(Family family, uint32_t i) {
   const std::string text = (family == Family::kV4 ? "10.2.0." : "fd00:2::") + std::to_string(i + 2);
   snapshot::Server s;
   s.slot = snapshot::ServerSlot{(family == Family::kV4 ? 0u : 1000u) + i};
-  s.id = snapshot::ServerId{0x1234'5678'9abc'0001ULL * (s.slot.value + 1)};
+  s.id = binding::ServerId{0x1234'5678'9abc'0001ULL * (s.slot.value + 1)};
   s.address = address(text);
   s.port = kServerPort;
   s.hop = {1, s.address};
@@ -48,13 +48,13 @@ World::World(uint32_t servers) : snapshot(std::make_shared<snapshot::Snapshot>()
     snapshot::VirtualService vs{.name = "web",
                                 .slot = snapshot::VsSlot{i},
                                 .pool = snapshot::PoolIndex{i},
-                                .scope = snapshot::ScopeSlot{i}};
+                                .scope = binding::ScopeSlot{i}};
     s.virtual_services.push_back(vs);
     const net::Address vip = address(i == 0 ? kVip4 : kVip6);
     for (const uint8_t protocol : {packet::kProtocolTcp, packet::kProtocolUdp})
       s.listeners.push_back({vip, protocol, 80, 80, i});
-    snapshot::Scope scope{.id = snapshot::ScopeId{i + 1u},
-                          .slot = snapshot::ScopeSlot{i},
+    snapshot::Scope scope{.id = binding::ScopeId{i + 1u},
+                          .slot = binding::ScopeSlot{i},
                           .live = true,
                           .pool = snapshot::PoolIndex{i}};
     scope.timeout = timing::seconds(300);
@@ -70,7 +70,7 @@ World::World(uint32_t servers) : snapshot(std::make_shared<snapshot::Snapshot>()
 }
 
 void World::without_persistence() {
-  for (auto& vs : snapshot->virtual_services) vs.scope = snapshot::kNoScope;
+  for (auto& vs : snapshot->virtual_services) vs.scope = binding::kNoScope;
   for (auto& scope : snapshot->scopes) scope.live = false;
 }
 
@@ -167,7 +167,7 @@ std::vector<Sent> CoreLab::publish() {
   auto next = std::make_shared<snapshot::Snapshot>(*world.snapshot);
   next->version = running_ ? running_->version + 1 : 1;
   next->index_routes(running_.get());
-  std::set<snapshot::ServerId> left = servers_seen_;
+  std::set<binding::ServerId> left = servers_seen_;
   for (const auto& pool : next->pools) {
     for (const auto& server : pool.servers) {
       left.erase(server.id);
@@ -214,7 +214,7 @@ std::vector<Sent> CoreLab::turn(uint32_t c) {
   core.judge();
   core.serve(take);
   core.end();
-  persist::Change change;
+  binding::Change change;
   while (shared_->rings.news[c].pop(&change)) news_.push_back(change);
   for (uint32_t to = 0; to < cores(); ++to) {
     for (packet::Buffer* b : core.steered(to)) cores_[to]->collect(b);

@@ -95,7 +95,7 @@ class CoreLab {
   // The wall clock at Instant zero: 2020-09-13.
   static constexpr timing::WallTime kWallOrigin{1'600'000'000'000'000'000};
   // What homes have told the mirror.
-  std::vector<persist::Change>& news() { return news_; }
+  std::vector<binding::Change>& news() { return news_; }
   const snapshot::Snapshot& running() const { return *running_; }
   uint64_t drops(packet::DropReason reason) const;
   // Source ports taken on all cores.
@@ -151,8 +151,8 @@ class CoreLab {
   std::shared_ptr<snapshot::Snapshot> running_;
   std::vector<std::shared_ptr<snapshot::Snapshot>> old_;
   std::vector<Bytes> punted_;
-  std::vector<persist::Change> news_;
-  std::set<snapshot::ServerId> servers_seen_;
+  std::vector<binding::Change> news_;
+  std::set<binding::ServerId> servers_seen_;
 };
 
 // Parts of a frame that was sent, for assertions.

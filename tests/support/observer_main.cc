@@ -34,7 +34,7 @@ int run(char** argv) {
                   std::pmr::get_default_resource());
   Observer observer(
       list,
-      [&](snapshot::ScopeId) {
+      [&](binding::ScopeId) {
         return Observer::Times{timeout, timeout / 2};
       },
       clock);
@@ -56,7 +56,7 @@ int run(char** argv) {
   const std::function<void()> tick = [&] {
     observer.tick(65536);
     uint32_t bindings = 0;
-    list.for_each([&](auto, const auto*, const persist::Record& r) { bindings += r.live(); });
+    list.for_each([&](auto, const auto*, const binding::Record& r) { bindings += r.live(); });
     std::printf("{\"state\": \"%s\", \"bindings\": %u}\n",
                 std::string(transport.value()->status()[0].state).c_str(), bindings);
     std::fflush(stdout);

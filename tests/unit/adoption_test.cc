@@ -341,7 +341,7 @@ struct Cores {
 // Bindings that a peer has told of, and no flow: this engine has stood by until now.
 class TakeOver : public AdoptionLab, public testing::WithParamInterface<Cores> {
  protected:
-  static constexpr persist::Source kPeer{persist::PeerIndex{3}, persist::SessionNumber{7}};
+  static constexpr binding::Source kPeer{binding::PeerIndex{3}, binding::SessionNumber{7}};
 
   TakeOver() : AdoptionLab(GetParam().family, options()) { set_owned(false); }
   static CoreLab::Options options() {
@@ -355,10 +355,10 @@ class TakeOver : public AdoptionLab, public testing::WithParamInterface<Cores> {
   // The client's binding to a server, which was made to the first.
   void learn(const std::string& address, uint32_t bound, uint32_t first) {
     const snapshot::Scope& scope = lab.world.scope(family);
-    const auto key = persist::Key::of(scope.key_of(support::address(address)));
-    persist::StampClock clock{persist::Maker{.rank = 2}.number()};
+    const auto key = binding::Key::of(scope.key_of(support::address(address)));
+    binding::StampClock clock{binding::Maker{.rank = 2}.number()};
     const auto stamp =
-        clock.at(CoreLab::kWallOrigin + timing::Duration{lab.clock.now().ns}, persist::Stamp{});
+        clock.at(CoreLab::kWallOrigin + timing::Duration{lab.clock.now().ns}, binding::Stamp{});
     const uint32_t home = lab.core(0).replica().home_of(scope.slot, key);
     ASSERT_TRUE(lab.shared().rings.merges[home].push(
         {.source = kPeer,

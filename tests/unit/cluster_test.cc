@@ -24,18 +24,18 @@ TEST(ClusterTest, EnginesAgreeAboutTheirRanks) {
 TEST(ClusterTest, TheControlThreadMakesNoStampInACoresName) {
   const Cluster cluster = cluster_of("b", {"c", "a"});
   for (uint32_t core = 0; core < base::kWorkersMax; ++core)
-    EXPECT_NE(cluster.control_maker(), (persist::Maker{cluster.rank(), core}.number())) << core;
+    EXPECT_NE(cluster.control_maker(), (binding::Maker{cluster.rank(), core}.number())) << core;
 }
 
 TEST(ClusterTest, AStampNamesTheEngineWhoeverOfItMadeIt) {
   const Cluster cluster = cluster_of("b", {"c", "a"});
   const auto origin = [&](uint32_t maker) {
-    persist::StampClock clock(maker);
+    binding::StampClock clock(maker);
     return cluster.origin_of(clock.next(kNow));
   };
   EXPECT_EQ(origin(cluster.control_maker()), "b");
-  EXPECT_EQ(origin(persist::Maker{2, 63}.number()), "c");
-  EXPECT_EQ(origin(persist::Maker{3, 0}.number()), "") << "no engine that is known";
+  EXPECT_EQ(origin(binding::Maker{2, 63}.number()), "c");
+  EXPECT_EQ(origin(binding::Maker{3, 0}.number()), "") << "no engine that is known";
 }
 
 }  // namespace

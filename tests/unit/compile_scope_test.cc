@@ -39,7 +39,7 @@ TEST(Compile, TimeoutOfZeroTurnsPersistenceOff) {
   Engine engine;
   const auto& s =
       engine.apply(Builder{.profile = R"("ip_persistence_profile": {"ip_persistent_timeout": 0})"});
-  EXPECT_EQ(tcp(s, "10.1.0.100", 80)->scope, snapshot::kNoScope);
+  EXPECT_EQ(tcp(s, "10.1.0.100", 80)->scope, binding::kNoScope);
 }
 
 constexpr const char* kSecondVs = R"(, {"name": "vs2", "vsvip_ref": "/api/vsvip/?name=vip",
@@ -97,7 +97,7 @@ TEST(Compile, ChangedTimeoutKeepsTheScope) {
 }
 
 // The scope of the only virtual service when its profile's ip_mask is this one.
-snapshot::ScopeId scope_with_mask(Engine& engine, const char* vip, const char* mask) {
+binding::ScopeId scope_with_mask(Engine& engine, const char* vip, const char* mask) {
   const auto& s = engine.apply(Builder{
       .profile = fmt::format(R"("ip_persistence_profile": {{"ip_persistent_timeout": 5{}{}}})",
                              *mask == 0 ? "" : ", \"ip_mask\": ", mask),
@@ -141,7 +141,7 @@ TEST(Compile, ScopeIdsTellTypesVirtualServicesPoolsProfilesFamiliesAndFormsOfKey
   masked.ip_mask = 24;
   config::Profile other = f;
   other.uuid = "g";
-  std::set<snapshot::ScopeId> ids{
+  std::set<binding::ScopeId> ids{
       scope_id(f, "v", "p", v4),      scope_id(cookie, "v", "p", v4),
       scope_id(shared, "v", "p", v4), scope_id(other_cookie, "v", "p", v4),
       scope_id(f, "w", "p", v4),      scope_id(f, "v", "q", v4),

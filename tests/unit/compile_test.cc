@@ -269,7 +269,7 @@ TEST(Compile, ServersAreFoundByIdentity) {
   const auto& pool = s.pools[0];
   ASSERT_EQ(pool.servers.size(), 200u);
   for (const auto& server : pool.servers) EXPECT_EQ(pool.find(server.id), &server);
-  EXPECT_EQ(pool.find(snapshot::ServerId{12345}), nullptr);
+  EXPECT_EQ(pool.find(binding::ServerId{12345}), nullptr);
 }
 
 TEST(Compile, EnginesAgreeOnServersAndScopes) {
@@ -441,7 +441,7 @@ TEST(Compile, EachPoolOfAVirtualServiceHasItsOwnBindings) {
   // They stay while the virtual service is switched off.
   p.builder.vs.insert(0, R"("enabled": false, )");
   const auto& off = p.engine.apply(p.builder);
-  std::set<snapshot::ScopeId> live;
+  std::set<binding::ScopeId> live;
   for (const auto& scope : off.scopes) {
     if (scope.live) live.insert(scope.id);
   }

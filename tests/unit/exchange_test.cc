@@ -9,14 +9,14 @@
 namespace limpet::mirroring {
 namespace {
 
-using persist::Change;
-using persist::Key;
-using persist::Merge;
-using persist::Record;
-using persist::Stamp;
-using snapshot::ScopeId;
-using snapshot::ScopeSlot;
-using snapshot::ServerId;
+using binding::Change;
+using binding::Key;
+using binding::Merge;
+using binding::Record;
+using binding::ScopeId;
+using binding::ScopeSlot;
+using binding::ServerId;
+using binding::Stamp;
 using timing::Instant;
 using timing::seconds;
 using Kind = Merge::Kind;
@@ -24,7 +24,7 @@ using Kind = Merge::Kind;
 constexpr ScopeId kScope{77};
 constexpr ScopeId kOther{78};
 constexpr ScopeSlot kSlot{3};
-constexpr uint32_t kNode = persist::Maker::number_of_control(0);
+constexpr uint32_t kNode = binding::Maker::number_of_control(0);
 constexpr Source kFromA{PeerIndex{0}, SessionNumber{1}};
 constexpr Source kFromB{PeerIndex{1}, SessionNumber{1}};
 
@@ -624,7 +624,7 @@ TEST_F(ExchangeTest, StampsMadeHereAreAboveAllThatWereSeen) {
   EXPECT_GT(exchange_.next_stamp(now_), Stamp{far});
   exchange_.apply(put(2, far + (1 << 30)), now_);
   EXPECT_GT(exchange_.next_stamp(now_), Stamp{far + (1 << 30)});
-  EXPECT_EQ(exchange_.next_stamp(now_).value & (persist::StampClock::kNodesMax - 1), kNode);
+  EXPECT_EQ(exchange_.next_stamp(now_).value & (binding::StampClock::kNodesMax - 1), kNode);
 }
 
 // --- disk ----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ namespace {
 std::vector<MaglevServer> servers(uint16_t count) {
   std::vector<MaglevServer> out;
   for (uint16_t i = 0; i < count; ++i)
-    out.push_back({.id = snapshot::ServerId{1000u + i}, .index = i});
+    out.push_back({.id = binding::ServerId{1000u + i}, .index = i});
   return out;
 }
 

@@ -7,10 +7,10 @@
 namespace limpet::mirroring {
 namespace {
 
-using persist::Change;
-using persist::Key;
-using snapshot::ScopeSlot;
-using snapshot::ServerId;
+using binding::Change;
+using binding::Key;
+using binding::ScopeSlot;
+using binding::ServerId;
 
 class MirrorTest : public testing::Test {
  protected:
@@ -76,7 +76,7 @@ TEST_F(MirrorTest, CountsByServerAndScope) {
 
 TEST_F(MirrorTest, ABindingWithoutServerCountsInItsScopeOnly) {
   mirror_.apply(put(1, 7));
-  mirror_.apply(put(1, snapshot::kNoServer.value));
+  mirror_.apply(put(1, binding::kNoServer.value));
   EXPECT_EQ(mirror_.bound_to(ServerId{7}), 0u);
   EXPECT_EQ(mirror_.in_scope(ScopeSlot{0}), 1u);
   EXPECT_EQ(mirror_.bound_in_scope(ScopeSlot{0}), 0u);

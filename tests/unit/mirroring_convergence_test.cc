@@ -10,7 +10,7 @@
 namespace limpet::mirroring {
 namespace {
 
-using snapshot::ScopeId;
+using binding::ScopeId;
 using timing::Instant;
 using timing::milliseconds;
 
@@ -70,22 +70,22 @@ class Cluster {
     uint32_t from = 0;
     uint32_t to = 0;
   };
-  using Contents = std::map<std::pair<ScopeId, std::optional<persist::Key>>, persist::Record>;
+  using Contents = std::map<std::pair<ScopeId, std::optional<binding::Key>>, binding::Record>;
 
   // The activity of a binding that is gone means nothing; a tombstone of the scope drops it.
-  static persist::Record meaning(const persist::Record& r) {
-    return r.live() ? r : persist::Record{.deleted = r.deleted};
+  static binding::Record meaning(const binding::Record& r) {
+    return r.live() ? r : binding::Record{.deleted = r.deleted};
   }
 
-  static std::map<ToyHome::Place, persist::Record> bindings(const LabEngine& engine) {
-    std::map<ToyHome::Place, persist::Record> out;
+  static std::map<ToyHome::Place, binding::Record> bindings(const LabEngine& engine) {
+    std::map<ToyHome::Place, binding::Record> out;
     for (const auto& [place, record] : engine.home.records) out[place] = meaning(record);
     return out;
   }
 
   static Contents contents(const LabEngine& engine) {
     Contents out;
-    engine.list.for_each([&](ScopeId scope, const persist::Key* key, const persist::Record& r) {
+    engine.list.for_each([&](ScopeId scope, const binding::Key* key, const binding::Record& r) {
       out[{scope, key ? std::optional(*key) : std::nullopt}] = meaning(r);
     });
     return out;

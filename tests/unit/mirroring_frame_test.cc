@@ -8,7 +8,7 @@
 namespace limpet::mirroring {
 namespace {
 
-using persist::Stamp;
+using binding::Stamp;
 using timing::Instant;
 using Bytes = std::vector<uint8_t>;
 using What = Decoded::What;
@@ -24,13 +24,13 @@ Hello hello() {
 
 Binding binding() {
   return {.sequence = Sequence{5},
-          .scope = snapshot::ScopeId{0x1122334455667788},
-          .key = persist::Key::of(*net::Address::parse("10.1.0.2")),
+          .scope = binding::ScopeId{0x1122334455667788},
+          .key = binding::Key::of(*net::Address::parse("10.1.0.2")),
           .record = {.stamp = Stamp{100},
                      .epoch = 3,
                      .held = true,
-                     .server = snapshot::ServerId{7},
-                     .first = snapshot::ServerId{8},
+                     .server = binding::ServerId{7},
+                     .first = binding::ServerId{8},
                      .timeout_ms = 60'000,
                      .deleted = Stamp{50},
                      .act = Stamp{120}},
@@ -68,7 +68,7 @@ Reason refusal(const Bytes& bytes) {
 
 TEST(MirroringFrame, EachKindSurvivesTheWire) {
   for (const Frame& frame : std::initializer_list<Frame>{
-           hello(), binding(), ScopeTombstone{Sequence{1}, snapshot::ScopeId{2}, Stamp{3}},
+           hello(), binding(), ScopeTombstone{Sequence{1}, binding::ScopeId{2}, Stamp{3}},
            Ack{Sequence{9}}, Heartbeat{Instant{1}, Instant{-2}, timing::Duration{3}, {4, 5}},
            SnapshotBegin{Sequence{7}, SnapshotBegin::Kind::kFull}, SnapshotEnd{Sequence{7}},
            Bye{1}}) {
@@ -106,7 +106,7 @@ TEST(MirroringFrame, FieldsOfABindingAreWhereTheReadmeSays) {
 
 Binding short_binding(std::string_view client) {
   Binding out = binding();
-  out.key = persist::Key::of(*net::Address::parse(client));
+  out.key = binding::Key::of(*net::Address::parse(client));
   out.record.first = out.record.server;
   out.record.timeout_ms = 0;
   out.record.deleted = {};
@@ -149,7 +149,7 @@ TEST(MirroringFrame, WhatAShortBindingCannotSayIsSaidAtLength) {
   const Binding known = short_binding("10.1.0.2");
   for (uint32_t field = 0; field < 3; ++field) {
     Binding sent = known;
-    if (field == 0) sent.record.first = snapshot::ServerId{9};
+    if (field == 0) sent.record.first = binding::ServerId{9};
     if (field == 1) sent.record.deleted = Stamp{50};
     if (field == 2) sent.record.timeout_ms = 1;
     EXPECT_EQ(bytes_of(sent).size(), 104u);

@@ -14,14 +14,14 @@
 
 namespace limpet::mirroring {
 
-inline persist::Key lab_key(uint32_t n) {
-  return persist::Key::of(net::Address::v4_host(n));
+inline binding::Key lab_key(uint32_t n) {
+  return binding::Key::of(net::Address::v4_host(n));
 }
 
 // One engine's home cores in one: merges what arrives, tells the list.
 class ToyHome final : public Home {
  public:
-  using Place = std::pair<snapshot::ScopeId, persist::Key>;
+  using Place = std::pair<binding::ScopeId, binding::Key>;
 
   ToyHome(UpdateList& list, uint32_t node) : list_(list), clock_(node) {}
 
@@ -36,39 +36,39 @@ class ToyHome final : public Home {
     return true;
   }
 
-  void create(snapshot::ScopeId scope, uint32_t n, uint64_t server) {
-    persist::Record& r = records[{scope, lab_key(n)}];
+  void create(binding::ScopeId scope, uint32_t n, uint64_t server) {
+    binding::Record& r = records[{scope, lab_key(n)}];
     if (r.live()) return move(scope, n, server);
     r.stamp = r.act = clock_.next(wall);
     r.epoch = 0;
-    r.server = r.first = snapshot::ServerId{server};
+    r.server = r.first = binding::ServerId{server};
     list({scope, lab_key(n)}, Told::kAll, {});
   }
-  void move(snapshot::ScopeId scope, uint32_t n, uint64_t server) {
+  void move(binding::ScopeId scope, uint32_t n, uint64_t server) {
     const auto it = records.find({scope, lab_key(n)});
     if (it == records.end() || !it->second.live()) return;
     ++it->second.epoch;
-    it->second.server = snapshot::ServerId{server};
+    it->second.server = binding::ServerId{server};
     list(it->first, Told::kAll, {});
   }
-  void touch(snapshot::ScopeId scope, uint32_t n, bool held) {
+  void touch(binding::ScopeId scope, uint32_t n, bool held) {
     const auto it = records.find({scope, lab_key(n)});
     if (it == records.end() || !it->second.live()) return;
     it->second.act = clock_.next(wall);
     it->second.held = held;
     list(it->first, Told::kAll, {});
   }
-  void erase(snapshot::ScopeId scope, uint32_t n) {
+  void erase(binding::ScopeId scope, uint32_t n) {
     const auto it = records.find({scope, lab_key(n)});
     if (it == records.end() || !it->second.live()) return;
     it->second = without_binding(it->second);
     it->second.deleted = clock_.next(wall);
     list(it->first, Told::kAll, {});
   }
-  void kill(snapshot::ScopeId scope) { kill(scope, clock_.next(wall), {}); }
+  void kill(binding::ScopeId scope) { kill(scope, clock_.next(wall), {}); }
 
-  std::map<Place, persist::Record> records;
-  std::map<snapshot::ScopeId, persist::Stamp> killed;
+  std::map<Place, binding::Record> records;
+  std::map<binding::ScopeId, binding::Stamp> killed;
   std::vector<Arrival> arrivals;
   bool full = false;
   timing::WallTime wall{1'800'000'000'000'000'000};
@@ -76,13 +76,13 @@ class ToyHome final : public Home {
 
  private:
   // Activity belongs to the key, whatever becomes of its binding.
-  static persist::Record without_binding(const persist::Record& r) {
+  static binding::Record without_binding(const binding::Record& r) {
     return {.held = r.held, .deleted = r.deleted, .act = r.act};
   }
 
-  persist::Stamp killed_up_to(snapshot::ScopeId scope) const {
+  binding::Stamp killed_up_to(binding::ScopeId scope) const {
     const auto it = killed.find(scope);
-    return it == killed.end() ? persist::Stamp{} : it->second;
+    return it == killed.end() ? binding::Stamp{} : it->second;
   }
 
   void list(const Place& place, Told told, const Source& source) {
@@ -93,12 +93,12 @@ class ToyHome final : public Home {
     LIMPET_ASSERT(list_.update(u, now));
   }
 
-  void kill(snapshot::ScopeId scope, persist::Stamp deleted, const Source& source) {
+  void kill(binding::ScopeId scope, binding::Stamp deleted, const Source& source) {
     if (deleted <= killed_up_to(scope)) return;
     killed[scope] = deleted;
     LIMPET_ASSERT(list_.kill_scope(scope, deleted, source, now));
     for (auto it = records.begin(); it != records.end();) {
-      persist::Record& r = it->second;
+      binding::Record& r = it->second;
       if (it->first.first != scope || !r.live() || r.stamp > deleted) {
         // It stands beside a tombstone now: somebody may have lost it to one that was killed.
         if (it->first.first == scope && r.live()) list(it->first, Told::kAll, source);
@@ -117,14 +117,14 @@ class ToyHome final : public Home {
   }
 
   void merge(const Arrival& arrival) {
-    persist::Record theirs = arrival.record;
+    binding::Record theirs = arrival.record;
     const Place place{arrival.scope, arrival.key};
     // The sender's scope is told of the tombstone anyway.
     if (theirs.stamp <= killed_up_to(arrival.scope)) theirs = without_binding(theirs);
     const auto it = records.find(place);
     if (!theirs.live() && theirs.deleted.value == 0 && it == records.end()) return;
-    const persist::Record known = it == records.end() ? persist::Record{} : it->second;
-    const persist::Record merged = persist::merge(known, theirs);
+    const binding::Record known = it == records.end() ? binding::Record{} : it->second;
+    const binding::Record merged = binding::merge(known, theirs);
     Told told = merged == arrival.record ? Told::kNobody : Told::kSender;
     const bool conflict = known.live() && theirs.live() && known.stamp != theirs.stamp;
     const bool beside_tombstone =
@@ -135,7 +135,7 @@ class ToyHome final : public Home {
   }
 
   UpdateList& list_;
-  persist::StampClock clock_;
+  binding::StampClock clock_;
 };
 
 // An engine: peers are all others of the names given.

@@ -7,7 +7,7 @@
 namespace limpet::mirroring {
 namespace {
 
-using snapshot::ScopeId;
+using binding::ScopeId;
 using timing::Instant;
 using timing::milliseconds;
 using timing::seconds;
@@ -44,7 +44,7 @@ class MirroringSessionTest : public testing::Test {
     return {.sequence = Sequence{sequence},
             .scope = kScope,
             .key = lab_key(1),
-            .record = {.stamp = persist::Stamp{5}}};
+            .record = {.stamp = binding::Stamp{5}}};
   }
   // "b"'s end after a handshake and the begin of a full snapshot.
   std::unique_ptr<Session> established(uint64_t up_to = 100) {
@@ -353,7 +353,7 @@ TEST_F(MirroringSessionTest, MomentsAtTheEndsOfTheRangeAreHarmless) {
 TEST_F(MirroringSessionTest, NothingButAHelloIsLookedAtFirst) {
   for (const Frame& frame : std::initializer_list<Frame>{
            binding(1), Ack{Sequence{1}}, Heartbeat{}, SnapshotBegin{}, SnapshotEnd{},
-           ScopeTombstone{Sequence{1}, kScope, persist::Stamp{1}}}) {
+           ScopeTombstone{Sequence{1}, kScope, binding::Stamp{1}}}) {
     auto session = listen();
     feed(*session, frame);
     EXPECT_EQ(session->state(), State::kClosed);

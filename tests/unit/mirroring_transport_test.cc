@@ -19,7 +19,7 @@ namespace {
 
 namespace asio = boost::asio;
 using asio::ip::tcp;
-using snapshot::ScopeId;
+using binding::ScopeId;
 using timing::milliseconds;
 using timing::seconds;
 

@@ -9,11 +9,11 @@
 namespace limpet::mirroring {
 namespace {
 
-using persist::Record;
-using persist::Stamp;
+using binding::Record;
+using binding::Stamp;
 using timing::seconds;
 
-constexpr snapshot::ScopeId kWatched{7};
+constexpr binding::ScopeId kWatched{7};
 constexpr Observer::Times kTimes{seconds(300), seconds(150)};
 
 class ObserverTest : public testing::Test {
@@ -23,8 +23,8 @@ class ObserverTest : public testing::Test {
   static Record binding(uint64_t stamp, uint64_t server, uint64_t act, bool held = false) {
     return {.stamp = Stamp{stamp},
             .held = held,
-            .server = snapshot::ServerId{server},
-            .first = snapshot::ServerId{server},
+            .server = binding::ServerId{server},
+            .first = binding::ServerId{server},
             .act = Stamp{act}};
   }
   void hear(const Record& record, uint32_t n = 1, timing::Duration ago = {}) {
@@ -42,7 +42,7 @@ class ObserverTest : public testing::Test {
 
   timing::ManualClock clock{timing::Instant{1'000'000'000'000}};
   LabEngine controller{{"controller", "se1", "se2"}, 0, 1};
-  Observer observer{controller.list, [](snapshot::ScopeId) { return kTimes; }, clock};
+  Observer observer{controller.list, [](binding::ScopeId) { return kTimes; }, clock};
 };
 
 TEST_F(ObserverTest, KeepsWhatItHears) {

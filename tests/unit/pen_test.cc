@@ -8,11 +8,11 @@
 namespace limpet::affinity {
 namespace {
 
-using persist::Key;
+using binding::Key;
 using timing::Instant;
 using timing::milliseconds;
 
-constexpr snapshot::ScopeSlot kScope{3};
+constexpr binding::ScopeSlot kScope{3};
 constexpr Instant kNow{1'000'000};
 
 Key key(uint64_t n) {
@@ -56,10 +56,10 @@ TEST_F(PenTest, FindsTheSlotOfAKey) {
 
 TEST_F(PenTest, OneKeyInTwoScopesHasTwoSlots) {
   Pen::Slot* slot = add(1);
-  Pen::Slot* other = pen.add(hash(1), snapshot::ScopeSlot{4}, key(1), kNow);
+  Pen::Slot* other = pen.add(hash(1), binding::ScopeSlot{4}, key(1), kNow);
   EXPECT_NE(slot, other);
   EXPECT_EQ(find(1), slot);
-  EXPECT_EQ(pen.find(hash(1), snapshot::ScopeSlot{4}, key(1)), other);
+  EXPECT_EQ(pen.find(hash(1), binding::ScopeSlot{4}, key(1)), other);
 }
 
 TEST_F(PenTest, KeysWithOneHashAreKeptApart) {

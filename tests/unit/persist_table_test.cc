@@ -9,11 +9,11 @@
 namespace limpet::persist {
 namespace {
 
-constexpr snapshot::ScopeSlot kScope{0};
-constexpr snapshot::ScopeSlot kOtherScope{1};
+constexpr binding::ScopeSlot kScope{0};
+constexpr binding::ScopeSlot kOtherScope{1};
 
-Key key(uint32_t n) {
-  return Key::of(net::Address::v4_host(0x0a000000u + n));
+binding::Key key(uint32_t n) {
+  return binding::Key::of(net::Address::v4_host(0x0a000000u + n));
 }
 
 class PersistTable : public testing::Test {
@@ -37,7 +37,7 @@ TEST_F(PersistTable, ANewEntryIsACopyAndEmptyButForItsKey) {
   const Entry& e = table.insert(kScope, key(1));
   EXPECT_EQ(e.key, key(1));
   EXPECT_EQ(e.scope, kScope);
-  EXPECT_EQ(e.server, snapshot::kNoServer);
+  EXPECT_EQ(e.server, binding::kNoServer);
   EXPECT_EQ(e.open, 0u);
   EXPECT_FALSE(e.confirmed);
   EXPECT_FALSE(e.is_home());
@@ -77,11 +77,11 @@ TEST_F(PersistTable, HoldsItsCapacityAgainAfterAllWereErased) {
 TEST_F(PersistTable, AnEntryInAUsedPlaceKnowsNothingOfTheOneBefore) {
   Table table = make({.entries = 1});
   Entry& first = table.insert(kScope, key(1));
-  first.server = snapshot::ServerId{7};
+  first.server = binding::ServerId{7};
   first.open = 3;
   table.erase(first);
   const Entry& second = table.insert(kScope, key(2));
-  EXPECT_EQ(second.server, snapshot::kNoServer);
+  EXPECT_EQ(second.server, binding::kNoServer);
   EXPECT_EQ(second.open, 0u);
 }
 
@@ -92,7 +92,7 @@ TEST_F(PersistTable, ABatchFindsWhatSingleLookupsFind) {
   Table table = make({.entries = kEntries});
   for (uint32_t n = 0; n < kEntries; ++n) table.insert(kScope, key(2 * n));
   for (uint32_t first = 0; first < 2 * kEntries; first += Table::kBatchMax) {
-    std::array<Key, Table::kBatchMax> keys;
+    std::array<binding::Key, Table::kBatchMax> keys;
     for (uint32_t i = 0; i < keys.size(); ++i) keys[i] = key(first + i);
     Entry* found[Table::kBatchMax];
     table.find(kScope, keys, found);
@@ -252,7 +252,7 @@ TEST(HomeRecordsOf, SharesOfARealHashFit) {
   const base::KeyedHash hash(random);
   std::vector<uint32_t> records(kCores);
   for (uint32_t n = 0; n < kBindings; ++n)
-    ++records[base::reduce(hash_of(hash, kScope, key(n)), kCores)];
+    ++records[base::reduce(binding::hash_of(hash, kScope, key(n)), kCores)];
   for (const uint32_t count : records) EXPECT_LE(count, home_records_of(kCores, kBindings));
 }
 

@@ -237,12 +237,12 @@ TEST_P(Persistence, ARemovedServersEntriesAreDroppedAndItsAddressInheritsNobody)
   std::erase_if(servers, [&](const auto& s) { return s.address.to_string() == old; });
   lab.publish();
   const auto bound_to = [&] { return lab.core().table().record_at(0)->server; };
-  EXPECT_EQ(bound_to(), snapshot::kNoServer);
+  EXPECT_EQ(bound_to(), binding::kNoServer);
   servers = kept;
   lab.publish();
-  EXPECT_EQ(bound_to(), snapshot::kNoServer);
+  EXPECT_EQ(bound_to(), binding::kNoServer);
   EXPECT_NE(connect(lab, 0, 1001), "");
-  EXPECT_NE(bound_to(), snapshot::kNoServer);
+  EXPECT_NE(bound_to(), binding::kNoServer);
 }
 
 TEST_P(Persistence, ReorderingServersMovesNobody) {
@@ -358,7 +358,7 @@ TEST_P(Persistence, DeletingByFilterForgetsExactlyThose) {
   lab.run_job(0, &job);
   EXPECT_EQ(job.matched, 1u);
   EXPECT_EQ(lab.core().table().size(), 5u);
-  const auto key = persist::Key::of(support::address(client(2)));
+  const auto key = binding::Key::of(support::address(client(2)));
   EXPECT_EQ(lab.core().table().find(lab.world.scope(GetParam()).slot, key), nullptr);
 }
 

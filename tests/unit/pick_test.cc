@@ -21,7 +21,7 @@ class Picker {
     pool.algorithm = algorithm;
     for (uint32_t i = 0; i < weights.size(); ++i) {
       snapshot::Server s;
-      s.id = snapshot::ServerId{0x9e37'79b9'7f4a'7c15ULL * (i + 1)};
+      s.id = binding::ServerId{0x9e37'79b9'7f4a'7c15ULL * (i + 1)};
       s.slot = snapshot::ServerSlot{i + 5};  // not the index
       s.weight = weights[i];
       pool.servers.push_back(s);

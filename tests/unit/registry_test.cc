@@ -5,8 +5,8 @@
 namespace limpet::compile {
 namespace {
 
+using binding::ServerId;
 using snapshot::NatId;
-using snapshot::ServerId;
 using snapshot::ServerSlot;
 using snapshot::VsSlot;
 

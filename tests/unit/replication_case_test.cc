@@ -8,7 +8,7 @@ namespace limpet::replication {
 namespace {
 
 using balance::Reason;
-using persist::Stamp;
+using binding::Stamp;
 using snapshot::ServerState;
 using timing::milliseconds;
 using timing::seconds;
@@ -457,8 +457,8 @@ TEST_F(ReplicationServerLeft, ItsBindingsNameNobodyAndHoldersAreTold) {
   lab.bind_confirmed(1, Lab::key(2), 1);
   leave(0);
   lab.settle();
-  EXPECT_EQ(lab.record(Lab::key(1))->server, snapshot::kNoServer);
-  EXPECT_EQ(lab.record(Lab::key(1))->first, snapshot::kNoServer);
+  EXPECT_EQ(lab.record(Lab::key(1))->server, binding::kNoServer);
+  EXPECT_EQ(lab.record(Lab::key(1))->first, binding::kNoServer);
   EXPECT_EQ(lab.record(Lab::key(1))->change, 1u);
   EXPECT_TRUE(lab.everywhere(Lab::key(1)));
   EXPECT_EQ(lab.record(Lab::key(2))->server, lab.id(1));
@@ -484,7 +484,7 @@ TEST_F(ReplicationServerLeft, NobodyReturnsHomeToIt) {
   leave(0);
   lab.settle();
   EXPECT_EQ(lab.record(Lab::key(1))->server, lab.id(1));
-  EXPECT_EQ(lab.record(Lab::key(1))->first, snapshot::kNoServer);
+  EXPECT_EQ(lab.record(Lab::key(1))->first, binding::kNoServer);
   EXPECT_TRUE(lab.everywhere(Lab::key(1)));
 }
 
@@ -585,14 +585,14 @@ TEST(ReplicationDelete, AClaimThatComesAfterItMakesANewBinding) {
 
 class ReplicationMerge : public testing::Test {
  protected:
-  persist::Record live(uint64_t stamp, uint32_t server, uint32_t epoch = 0) {
+  binding::Record live(uint64_t stamp, uint32_t server, uint32_t epoch = 0) {
     return {.stamp = Stamp{stamp},
             .epoch = epoch,
             .server = lab.id(server),
             .first = lab.id(server),
             .act = Stamp{stamp}};
   }
-  void merge(const persist::Record& record, uint32_t key = 1) {
+  void merge(const binding::Record& record, uint32_t key = 1) {
     ASSERT_TRUE(lab.rings.merges[0].push({.scope = lab.scope().slot,
                                           .version = lab.version(),
                                           .key = Lab::key(key),
@@ -720,7 +720,7 @@ TEST_F(ReplicationMerge, AnEmbryonicBindingThatNobodyHasACopyOfGivesWayAlsoWithN
   alone.scope().purge = false;
   alone.publish_to_all();
   ASSERT_EQ(alone.create(0, Lab::key(14), 0, true).outcome, Outcome::kDone);
-  const persist::Merge news{.scope = alone.scope().slot,
+  const binding::Merge news{.scope = alone.scope().slot,
                             .version = alone.version(),
                             .key = Lab::key(1),
                             .record = live(5, 2)};
@@ -742,10 +742,10 @@ TEST_F(ReplicationMerge, ABindingMadeAfterwardsHasALaterStamp) {
 }
 
 TEST_F(ReplicationMerge, AServerThatNoDocumentHasNamedYetIsStoredAndUnusable) {
-  persist::Record record = live(5, 0);
-  record.server = record.first = snapshot::ServerId{77};
+  binding::Record record = live(5, 0);
+  record.server = record.first = binding::ServerId{77};
   merge(record);
-  EXPECT_EQ(lab.find(1, Lab::key(1))->server, snapshot::ServerId{77});
+  EXPECT_EQ(lab.find(1, Lab::key(1))->server, binding::ServerId{77});
   lab.bind(1, Lab::key(1), 2);
   EXPECT_EQ(lab.record(Lab::key(1))->server, lab.id(2)) << "a claim moves it";
 }

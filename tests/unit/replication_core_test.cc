@@ -42,8 +42,8 @@ class ReplicationCores : public testing::TestWithParam<Family> {
                 : "fd00:1::" + std::to_string(n / 200 + 1) + ":" + std::to_string(low);
   }
   std::string_view vip() const { return v4() ? support::kVip4 : support::kVip6; }
-  persist::Key key(uint32_t n) const { return persist::Key::of(support::address(client(n))); }
-  snapshot::ScopeSlot scope() { return lab.world.scope(GetParam()).slot; }
+  binding::Key key(uint32_t n) const { return binding::Key::of(support::address(client(n))); }
+  binding::ScopeSlot scope() { return lab.world.scope(GetParam()).slot; }
   uint32_t home_of(uint32_t n) { return lab.core(0).replica().home_of(scope(), key(n)); }
   // The first client from `n` on whose home is core `core`.
   uint32_t client_of(uint32_t core, uint32_t n = 0) {

@@ -13,8 +13,8 @@
 
 namespace limpet::replication {
 
+using binding::Key;
 using persist::Entry;
-using persist::Key;
 using timing::Instant;
 
 class ReplicationLab {
@@ -58,7 +58,7 @@ class ReplicationLab {
   // --- the world ---------------------------------------------------------------------------------
 
   snapshot::Server& server(uint32_t i) { return world.server(net::Family::kV4, i); }
-  snapshot::ServerId id(uint32_t i) const { return ids_[i]; }
+  binding::ServerId id(uint32_t i) const { return ids_[i]; }
   snapshot::Scope& scope() { return world.scope(net::Family::kV4); }
   // Makes a copy of `world` what begin() takes from now on; cores have what they had.
   void publish() {
@@ -71,7 +71,7 @@ class ReplicationLab {
     for (uint32_t i = 0; i < 3; ++i) ids_[i] = server(i).id;
     for (uint32_t c = 0; c < cores(); ++c) begin(c);
   }
-  std::vector<snapshot::ServerId> servers_left;
+  std::vector<binding::ServerId> servers_left;
   uint64_t version() const { return snapshots_.size(); }
   // ... and lets all cores take it.
   void publish_to_all() {
@@ -131,9 +131,9 @@ class ReplicationLab {
   }
   uint32_t down(uint32_t from, uint32_t to) { return rings.down.from(from).to(to).size(); }
   uint32_t claims(uint32_t from, uint32_t to) { return rings.claims.from(from).to(to).size(); }
-  std::vector<persist::Change> news(uint32_t c) {
-    std::vector<persist::Change> out;
-    persist::Change change;
+  std::vector<binding::Change> news(uint32_t c) {
+    std::vector<binding::Change> out;
+    binding::Change change;
     while (rings.news[c].pop(&change)) out.push_back(change);
     return out;
   }
@@ -235,7 +235,7 @@ class ReplicationLab {
         : random(c + 2),
           picker(base::kServersMax, lab.gauges, random),
           replica({.core = c,
-                   .node = persist::Maker{o.rank, c}.number(),
+                   .node = binding::Maker{o.rank, c}.number(),
                    .peers = o.peers,
                    .disk = o.disk,
                    .wall_origin = kWallOrigin,
@@ -256,7 +256,7 @@ class ReplicationLab {
 
   std::vector<std::shared_ptr<const snapshot::Snapshot>> snapshots_;
   std::vector<std::unique_ptr<Core>> cores_;
-  snapshot::ServerId ids_[3];
+  binding::ServerId ids_[3];
   uint32_t said_last_ = 0;  // the record from which say_last() goes on
 };
 

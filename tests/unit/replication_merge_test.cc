@@ -170,7 +170,7 @@ TEST_F(ReplicationPeers, OurStampsFollowAPeersClockHoweverLateItsNewsWas) {
   Record theirs = live(0, then + seconds(3600), true, then + seconds(3600));
   merge(theirs, then);
   hold(2);
-  const auto made_at = persist::StampClock::made_at;
+  const auto made_at = binding::StampClock::made_at;
   EXPECT_GE(made_at(ours(2).act) - made_at(theirs.act), seconds(5));
 }
 

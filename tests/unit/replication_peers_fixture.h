@@ -8,21 +8,21 @@
 
 namespace limpet::replication {
 
-using persist::Change;
-using persist::Merge;
-using persist::Record;
-using persist::Source;
-using persist::Stamp;
-using persist::Told;
+using binding::Change;
+using binding::Merge;
+using binding::Record;
+using binding::Source;
+using binding::Stamp;
+using binding::Told;
 using timing::milliseconds;
 using timing::seconds;
 using Lab = ReplicationLab;
 
-inline constexpr Source kPeer{persist::PeerIndex{3}, persist::SessionNumber{7}};
+inline constexpr Source kPeer{binding::PeerIndex{3}, binding::SessionNumber{7}};
 inline constexpr timing::Duration kT = seconds(300);
 inline constexpr timing::Duration kR = seconds(150);
 inline constexpr uint32_t kOurRank = 1;
-inline constexpr uint32_t kPeersNode = persist::Maker{.rank = 2}.number();
+inline constexpr uint32_t kPeersNode = binding::Maker{.rank = 2}.number();
 
 class ReplicationPeers : public testing::Test {
  protected:
@@ -49,7 +49,7 @@ class ReplicationPeers : public testing::Test {
 
   // A stamp of the peer's at a moment.
   static Stamp stamp(Instant at) {
-    persist::StampClock clock(kPeersNode);
+    binding::StampClock clock(kPeersNode);
     return clock.at(Lab::kWallOrigin + timing::Duration{at.ns}, {});
   }
   Record live(uint32_t server, Instant created, bool held, Instant act_at) {

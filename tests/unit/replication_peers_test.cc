@@ -25,7 +25,7 @@ TEST_F(ReplicationPeers, AConfirmedBindingIsToldToAllAsHeldNow) {
   EXPECT_EQ(news.told, Told::kAll);
   EXPECT_TRUE(news.record.held);
   EXPECT_EQ(news.act_at, lab.now);
-  EXPECT_EQ(news.source.peer, persist::kNoPeer);
+  EXPECT_EQ(news.source.peer, binding::kNoPeer);
 }
 
 TEST_F(ReplicationPeers, ActivityOfAnAnnouncedBindingIsNotToldAgainBeforeItsTime) {
@@ -354,7 +354,7 @@ TEST_F(ReplicationPeers, WhatTheMirrorHadNoRoomForIsToldToAllLater) {
   const Change news = the_news();
   EXPECT_EQ(news.record.epoch, 1u);
   EXPECT_EQ(news.told, Told::kAll);
-  EXPECT_EQ(news.source.peer, persist::kNoPeer);
+  EXPECT_EQ(news.source.peer, binding::kNoPeer);
 }
 
 TEST_F(ReplicationPeers, WhatIsToldAfterNewsThatFoundNoRoomIsForAllToo) {
@@ -444,7 +444,7 @@ TEST_F(ReplicationPeers, WhatAPeerHeldNotLongAgoIsListedWithItsTime) {
 
 TEST_F(ReplicationPeers, WhatWasHeldBeforeACrashIsListedWithItsTime) {
   Record before = live(0, lab.now, true, lab.now);
-  persist::StampClock ours(persist::Maker{kOurRank, 0}.number());
+  binding::StampClock ours(binding::Maker{kOurRank, 0}.number());
   before.act = ours.at(Lab::kWallOrigin + timing::Duration{lab.now.ns}, {});
   merge(before, lab.now, 1, {});
   EXPECT_EQ(lab.at(0).known_deadline(*lab.record(key()), lab.scope()), lab.now + kT + kR);

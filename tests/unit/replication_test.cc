@@ -129,7 +129,7 @@ TEST(ReplicationClaim, IsDecidedByHomesServersNotByTheProposal) {
   lab.serve(0);
   lab.drain(1);
   EXPECT_NE(lab.answer(1).server, lab.id(0));
-  EXPECT_NE(lab.answer(1).server, snapshot::kNoServer);
+  EXPECT_NE(lab.answer(1).server, binding::kNoServer);
 }
 
 TEST(ReplicationClaim, WithoutAUsableServerIsRefusedAndTheBindingStays) {
@@ -177,7 +177,7 @@ TEST(ReplicationClaim, ForExactlyThisServerMovesABindingToAnother) {
 
 TEST(ReplicationClaim, ForAServerThatThePoolDoesNotHaveIsRefused) {
   Lab lab;
-  const snapshot::ServerId stranger{77};
+  const binding::ServerId stranger{77};
   ASSERT_TRUE(lab.claim(1, Lab::key(1), Replica::Proposal{.server = stranger, .exact = true}));
   lab.settle();
   EXPECT_EQ(lab.answer(1).reason, Reason::kNoServer);
@@ -256,13 +256,13 @@ TEST(ReplicationUpdate, OfAnotherSerialRestartsTheCount) {
   lab.open(2, Lab::key(1));
   const uint32_t serial = lab.record(Lab::key(1))->serial;
   // A peer made the binding earlier than we.
-  const persist::Merge earlier{.scope = lab.scope().slot,
+  const binding::Merge earlier{.scope = lab.scope().slot,
                                .version = lab.version(),
                                .key = Lab::key(1),
-                               .record = {.stamp = persist::Stamp{1},
+                               .record = {.stamp = binding::Stamp{1},
                                           .server = lab.id(2),
                                           .first = lab.id(2),
-                                          .act = persist::Stamp{1}}};
+                                          .act = binding::Stamp{1}}};
   ASSERT_TRUE(lab.rings.merges[0].push(earlier));
   lab.settle();
   EXPECT_NE(lab.record(Lab::key(1))->serial, serial);
@@ -341,13 +341,13 @@ TEST(ReplicationRoom, ADeletionWaitsForRoomInTheRingToTheMirror) {
 TEST(ReplicationRoom, AMergeThatReplacesABindingWaitsForOneHoldersRing) {
   Lab lab;
   lab.bind_confirmed(1, Lab::key(1), 0);
-  const persist::Merge earlier{.scope = lab.scope().slot,
+  const binding::Merge earlier{.scope = lab.scope().slot,
                                .version = lab.version(),
                                .key = Lab::key(1),
-                               .record = {.stamp = persist::Stamp{1},
+                               .record = {.stamp = binding::Stamp{1},
                                           .server = lab.id(2),
                                           .first = lab.id(2),
-                                          .act = persist::Stamp{1}}};
+                                          .act = binding::Stamp{1}}};
   ASSERT_TRUE(lab.rings.merges[0].push(earlier));
   lab.fill_down(2);
   lab.serve(0);
@@ -406,7 +406,7 @@ TEST(ReplicationRecall, AnIdleCopyIsGivenUpAndTheBindingEnds) {
   EXPECT_EQ(lab.bindings.count(), 0u);
   const auto news = lab.news(0);
   ASSERT_EQ(news.size(), 1u);
-  EXPECT_EQ(news[0].kind, persist::Change::Kind::kRemove);
+  EXPECT_EQ(news[0].kind, binding::Change::Kind::kRemove);
 }
 
 TEST(ReplicationRecall, NothingEndsAfterTheFirstYes) {
@@ -560,13 +560,13 @@ TEST(ReplicationRecall, ANewLineageOwesNoAnswer) {
   lab.pass(seconds(300));
   lab.advance(0);
   ASSERT_EQ(lab.home(Lab::key(1)).asked, 0b110u);
-  const persist::Merge earlier{.scope = lab.scope().slot,
+  const binding::Merge earlier{.scope = lab.scope().slot,
                                .version = lab.version(),
                                .key = Lab::key(1),
-                               .record = {.stamp = persist::Stamp{1},
+                               .record = {.stamp = binding::Stamp{1},
                                           .server = lab.id(2),
                                           .first = lab.id(2),
-                                          .act = persist::Stamp{1}}};
+                                          .act = binding::Stamp{1}}};
   ASSERT_TRUE(lab.rings.merges[0].push(earlier));
   lab.serve(0);
   EXPECT_EQ(lab.home(Lab::key(1)).asked, 0u);
@@ -667,10 +667,10 @@ TEST(ReplicationSnapshot, MessagesFromBeforeAScopesSlotWasGivenAnewAreIgnored) {
   ASSERT_TRUE(lab.rings.merges[0].push({.scope = lab.scope().slot,
                                         .version = lab.version(),
                                         .key = Lab::key(3),
-                                        .record = {.stamp = persist::Stamp{1},
+                                        .record = {.stamp = binding::Stamp{1},
                                                    .server = lab.id(2),
                                                    .first = lab.id(2),
-                                                   .act = persist::Stamp{1}}}));
+                                                   .act = binding::Stamp{1}}}));
   lab.scope().since = lab.version() + 1;
   lab.publish_to_all();
   lab.drain(1);

@@ -17,7 +17,7 @@ namespace {
 
 using Secret = std::array<uint8_t, 16>;
 
-std::string hex(const Key& key) {
+std::string hex(const binding::Key& key) {
   static constexpr char kDigits[] = "0123456789abcdef";
   std::string out;
   for (const uint64_t word : key.words) {
@@ -100,7 +100,7 @@ TEST(StringHash, AgreesWithOpensslOnRandomStrings) {
                                      OSSL_PARAM_construct_end()};
     ASSERT_EQ(EVP_MAC_init(context.get(), secret.data(), secret.size(), parameters), 1);
     EVP_MAC_update(context.get(), reinterpret_cast<const uint8_t*>(text.data()), text.size());
-    Key theirs;
+    binding::Key theirs;
     std::size_t bytes = 0;
     ASSERT_EQ(EVP_MAC_final(context.get(), reinterpret_cast<uint8_t*>(theirs.words.data()), &bytes,
                             sizeof theirs),
@@ -119,7 +119,7 @@ TEST(StringHash, AnotherSecretGivesOtherKeys) {
 
 TEST(StringHash, StringsThatDifferOnlyByZerosAtTheEndDiffer) {
   const StringHash hash(counting_secret());
-  std::set<Key> keys;
+  std::set<binding::Key> keys;
   for (std::size_t n = 0; n <= 512; ++n) keys.insert(hash(std::string(n, '\0')));
   EXPECT_EQ(keys.size(), 513u);
 }

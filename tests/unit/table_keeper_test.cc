@@ -9,15 +9,15 @@
 namespace limpet::engine {
 namespace {
 
+using binding::Change;
+using binding::Key;
+using binding::Merge;
+using binding::Record;
+using binding::ScopeId;
+using binding::ScopeSlot;
+using binding::ServerId;
+using binding::Stamp;
 using mirroring::Exchange;
-using persist::Change;
-using persist::Key;
-using persist::Merge;
-using persist::Record;
-using persist::Stamp;
-using snapshot::ScopeId;
-using snapshot::ScopeSlot;
-using snapshot::ServerId;
 using timing::Instant;
 using timing::milliseconds;
 using timing::seconds;
@@ -171,7 +171,7 @@ class Keeping {
   Exchange exchange{{.entries = 20'000,
                      .surplus = 10,
                      .peers = 1,
-                     .node = persist::Maker::number_of_control(0),
+                     .node = binding::Maker::number_of_control(0),
                      .wall_origin = origin},
                     home,
                     hash,
@@ -193,7 +193,7 @@ TEST(TableKeeper, TheNextRunGetsWhatThisOneHadAtTheSameMoments) {
   ASSERT_EQ(after.home.sent.size(), 1u);
   EXPECT_EQ(after.home.sent[0].record.stamp, Stamp{1001});
   EXPECT_EQ(after.home.sent[0].act_at, after.now - seconds(110));
-  EXPECT_EQ(after.home.sent[0].source.peer, persist::kNoPeer);
+  EXPECT_EQ(after.home.sent[0].source.peer, binding::kNoPeer);
 }
 
 TEST(TableKeeper, WhatExpiredMeanwhileDoesNotComeBack) {

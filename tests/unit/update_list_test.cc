@@ -7,10 +7,10 @@
 namespace limpet::mirroring {
 namespace {
 
-using persist::Key;
-using persist::Record;
-using persist::Stamp;
-using snapshot::ScopeId;
+using binding::Key;
+using binding::Record;
+using binding::ScopeId;
+using binding::Stamp;
 using timing::Instant;
 using timing::seconds;
 using Kind = SnapshotBegin::Kind;

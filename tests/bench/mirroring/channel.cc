@@ -34,7 +34,7 @@ using mirroring::Session;
 using mirroring::Transport;
 using mirroring::UpdateList;
 
-constexpr snapshot::ScopeId kScope{7};
+constexpr binding::ScopeId kScope{7};
 constexpr int kGiveUpSeconds = 120;
 
 class MonotonicClock final : public timing::Clock {
@@ -64,8 +64,8 @@ struct Usage {
   std::_Exit(1);
 }
 
-persist::Key key_of(uint32_t n) {
-  return persist::Key::of(net::Address::v4_host(0x0a000000u + n));
+binding::Key key_of(uint32_t n) {
+  return binding::Key::of(net::Address::v4_host(0x0a000000u + n));
 }
 
 class Node final : public mirroring::Home {
@@ -87,7 +87,7 @@ class Node final : public mirroring::Home {
 
   // In the order of the list they lie all over the memory, as after a while of renewed activity.
   void fill(uint32_t entries) {
-    persist::StampClock stamps(1);
+    binding::StampClock stamps(1);
     std::vector<uint32_t> order(entries);
     std::iota(order.begin(), order.end(), 0u);
     fill(order, stamps);
@@ -134,10 +134,10 @@ class Node final : public mirroring::Home {
   }
 
  private:
-  void fill(const std::vector<uint32_t>& order, persist::StampClock& stamps) {
+  void fill(const std::vector<uint32_t>& order, binding::StampClock& stamps) {
     for (const uint32_t n : order) {
-      const persist::Stamp stamp = stamps.next({1'800'000'000'000'000'000});
-      const snapshot::ServerId server{1 + n % 16};
+      const binding::Stamp stamp = stamps.next({1'800'000'000'000'000'000});
+      const binding::ServerId server{1 + n % 16};
       arrived_.push_back(
           {.scope = kScope,
            .key = key_of(n),

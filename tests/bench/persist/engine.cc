@@ -136,14 +136,14 @@ void Engine::bind(uint32_t count, Instant now) {
   constexpr uint32_t kAtOnce = 64;
   const auto& servers = snapshot_->pools[0].servers;
   for (uint32_t i = 0; i < count; ++i) {
-    const auto key = persist::Key::of(scope().key_of(client(i)));
-    const snapshot::ServerId server = servers[i % servers.size()].id;
+    const auto key = binding::Key::of(scope().key_of(client(i)));
+    const binding::ServerId server = servers[i % servers.size()].id;
     const uint32_t home = cores_[0]->replica().home_of(scope().slot, key);
     const bool sent = shared_.rings.merges[home].push(
         {.scope = scope().slot,
          .version = snapshot_->version,
          .key = key,
-         .record = {.stamp = persist::Stamp{i + 1}, .server = server, .first = server}});
+         .record = {.stamp = binding::Stamp{i + 1}, .server = server, .first = server}});
     LIMPET_ASSERT(sent);
     if (i % kAtOnce != kAtOnce - 1 && i != count - 1) continue;
     for (int round = 0; round < 2; ++round) {
@@ -157,7 +157,7 @@ void Engine::bind(uint32_t count, Instant now) {
 }
 
 void Engine::drain_news() {
-  std::array<persist::Change, 64> changes;
+  std::array<binding::Change, 64> changes;
   for (auto& ring : shared_.rings.news) {
     while (ring.pop(std::span(changes)) > 0) {
     }

@@ -37,12 +37,12 @@
 namespace limpet::bench {
 namespace {
 
+using binding::Key;
 using persist::Entry;
-using persist::Key;
 using persist::Table;
 
 constexpr uint32_t kBatch = 32;
-constexpr snapshot::ScopeSlot kScope{3};
+constexpr binding::ScopeSlot kScope{3};
 constexpr int kAnyNode = SOCKET_ID_ANY;
 constexpr uint32_t kQueriesMax = 1u << 22;  // 64 MB of keys: more than caches hold
 constexpr uint32_t kChunk = 1u << 19;       // look-ups of one in its turn
@@ -51,7 +51,7 @@ constexpr uint32_t kChunk = 1u << 19;       // look-ups of one in its turn
 struct PlainKey {
   std::array<uint32_t, 5> words;
 };
-static_assert(sizeof(PlainKey) == sizeof(Key) + sizeof(snapshot::ScopeSlot));
+static_assert(sizeof(PlainKey) == sizeof(Key) + sizeof(binding::ScopeSlot));
 
 PlainKey plain(const Key& key) {
   PlainKey out;
@@ -106,7 +106,7 @@ class Ours {
   void insert(std::span<const Key> keys) {
     for (const Key& key : keys) {
       if (table_.find(kScope, key) != nullptr) fail("a client twice");
-      table_.insert(kScope, key).server = snapshot::ServerId{key.words[1]};
+      table_.insert(kScope, key).server = binding::ServerId{key.words[1]};
     }
   }
   // Of the servers that were found; 0 for nothing.
@@ -158,7 +158,7 @@ class Theirs {
       if (at < 0) fail("rte_hash refused an entry: " + port::error_text(at));
       Entry& e = records_[at];
       std::memcpy(e.key.words.data(), key.words.data(), sizeof e.key);
-      e.server = snapshot::ServerId{e.key.words[1]};
+      e.server = binding::ServerId{e.key.words[1]};
     }
   }
   template <bool kRecords>

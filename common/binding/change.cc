@@ -1,8 +1,8 @@
-#include "dataplane/persist/change.h"
+#include "common/binding/change.h"
 
 #include <tuple>
 
-namespace limpet::persist {
+namespace limpet::binding {
 
 Record merge(const Record& a, const Record& b, Expired expired) {
   const Stamp deleted = std::max(a.deleted, b.deleted);
@@ -54,4 +54,4 @@ Merged meet(const Meeting& m) {
   return out;
 }
 
-}  // namespace limpet::persist
+}  // namespace limpet::binding

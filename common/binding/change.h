@@ -14,11 +14,10 @@
 #include "common/base/assert.h"
 #include "common/base/limits.h"
 #include "common/base/strong.h"
+#include "common/binding/key.h"
 #include "common/timing/time.h"
-#include "dataplane/persist/key.h"
-#include "dataplane/snapshot/snapshot.h"
 
-namespace limpet::persist {
+namespace limpet::binding {
 
 // A moment in the life of a cluster, unique to whoever made it: milliseconds since 2020-01-01 (41
 // bits), a counter (10 bits), the Maker's number (13 bits). Hybrid logical clock of Kulkarni et
@@ -99,8 +98,8 @@ struct Record {
   Stamp stamp;         // names the lineage; none: no binding, only a tombstone
   uint32_t epoch = 0;  // +1 with each move
   bool held = false;   // somebody had connections open at `act`
-  snapshot::ServerId server;
-  snapshot::ServerId first;
+  ServerId server;
+  ServerId first;
   uint32_t timeout_ms = 0;  // the entry's own; 0: the profile's
   Stamp deleted;            // tombstone: kills every lineage up to it
   Stamp act;                // latest activity known
@@ -160,7 +159,7 @@ struct Change {
   bool confirmed = false;  // not embryonic any more
   Told told = Told::kAll;
   Source source;  // whose news it is; Told::kSender: whom to tell
-  snapshot::ScopeSlot scope;
+  ScopeSlot scope;
   uint32_t fence = 0;    // kFence: as in the Merge
   uint64_t version = 0;  // the home's snapshot
   Key key;
@@ -179,7 +178,7 @@ struct Merge {
     kFence,        // answered when all before it has been carried out, sweeps for kKillScope too
   } kind = Kind::kRecord;
   Source source;
-  snapshot::ScopeSlot scope;
+  ScopeSlot scope;
   uint32_t fence = 0;
   uint64_t version = 0;  // the mirror's snapshot
   Key key;
@@ -187,4 +186,4 @@ struct Merge {
   timing::Instant act_at;  // when record.act was, by our clock
 };
 
-}  // namespace limpet::persist
+}  // namespace limpet::binding

@@ -1,5 +1,5 @@
 // Key: what a binding is found by within its scope: 16 bytes, a client's address (masked, IPv4 held
-// mapped) or a 128-bit keyed hash of a string (string_hash.h).
+// mapped) or a 128-bit keyed hash of a string (persist/string_hash.h).
 #pragma once
 
 #include <array>
@@ -8,10 +8,10 @@
 #include <cstring>
 
 #include "common/base/keyed_hash.h"
+#include "common/binding/identity.h"
 #include "common/net/address.h"
-#include "dataplane/snapshot/snapshot.h"
 
-namespace limpet::persist {
+namespace limpet::binding {
 
 struct Key {
   std::array<uint64_t, 2> words{};
@@ -29,10 +29,10 @@ struct Key {
 static_assert(sizeof(Key) == 16);
 
 // Places a key in tables and at its home core; equal on all cores of an engine, which share `hash`.
-inline uint32_t hash_of(const base::KeyedHash& hash, snapshot::ScopeSlot scope, const Key& key) {
+inline uint32_t hash_of(const base::KeyedHash& hash, ScopeSlot scope, const Key& key) {
   return hash(std::array{
       static_cast<uint32_t>(key.words[0]), static_cast<uint32_t>(key.words[0] >> 32),
       static_cast<uint32_t>(key.words[1]), static_cast<uint32_t>(key.words[1] >> 32), scope.value});
 }
 
-}  // namespace limpet::persist
+}  // namespace limpet::binding
