@@ -12,7 +12,8 @@
 namespace limpet::l4 {
 
 // What packets of a direction carry when they arrive:
-//   kToServer: (client, vip), kToClient: (server, source).
+//   kToServer: (client, vip), kToClient: (server, source);
+// and when they leave, the other pair turned round.
 // `source` is the client's own address and port when it is preserved.
 struct alignas(64) Flow {
   // First line: what packets are known by, and become.
@@ -30,27 +31,29 @@ struct alignas(64) Flow {
   FlowState state = FlowState::kSynSent;
   uint8_t client_interface = 0;  // port index towards the client
   uint8_t server_interface = 0;
-  net::Mac client_mac;  // all zero without enable_autogw
-  snapshot::VsSlot virtual_service;
+  net::Mac client_mac;                    // all zero without enable_autogw
+  uint16_t idle_s = 0;                    // session_idle_timeout
   uint32_t neighbor = UINT32_MAX;         // NeighborTable handle of the server's next hop
   uint32_t client_neighbor = UINT32_MAX;  // ... of the client's, without enable_autogw
   timing::Tick expires;
-  Seen seen;                       // TCP
-  uint16_t idle_s = 0;             // session_idle_timeout
+  Seen seen;  // TCP
+  // What new addresses change in checksums towards the server (packet::address_delta()).
+  uint16_t delta = 0;
   bool gauged : 1 = false;         // holds a place in the server's connection limit
   bool counted : 1 = false;        // an open connection in counters and in its entry
   bool per_packet : 1 = false;     // a translation only: every datagram is judged by itself
   bool learns_client : 1 = false;  // enable_autogw, and no packet of the client has come yet
   bool used : 1 = false;
   bool unbound : 1 = false;  // open, its binding went before it was confirmed: it asks for it anew
-  bool confirmed : 1 = false;  // UDP: its binding is
-  bool unproved : 1 = false;   // adopted, and the server may be another one than its own
+  bool confirmed : 1 = false;     // UDP: its binding is
+  bool unproved : 1 = false;      // adopted, and the server may be another one than its own
+  bool lately_freed : 1 = false;  // its source port was, when it was taken
 
   // Third line: what opening, closing and time need.
   snapshot::ServerSlot server_slot;
   uint32_t entry = UINT32_MAX;  // persist entry, valid while it has this serial and life
   uint32_t entry_serial = 0;
-  bool lately_freed = false;  // its source port was, when it was taken
+  snapshot::VsSlot virtual_service;
   uint8_t entry_life = 0;
   timing::WheelLinks links;
   timing::WheelLinks order;         // among those that give way, by their kind

@@ -37,11 +37,7 @@ uint32_t FlowTable::hash_to_client(const Flow& f) const {
 }
 
 FlowRef FlowTable::find(const FlowKey& key, uint32_t hash) const {
-  const uint32_t value = index_.find(hash, [&](uint32_t v) {
-    const Flow& f = flows_[v >> 1];
-    return (v & 1) == 0 ? !f.per_packet && same(key_to_server(f), key)
-                        : same(key_to_client(f), key);
-  });
+  const uint32_t value = index_.find(hash, [&](uint32_t v) { return is(v, key); });
   if (value == base::HashIndex::kNone) return {};
   return {value >> 1, static_cast<Direction>(value & 1)};
 }

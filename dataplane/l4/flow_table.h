@@ -63,14 +63,14 @@ class FlowTable {
   // Three steps over a burst, so that memory is waited for once: prefetch_bucket, prefetch_flow,
   // find.
   void prefetch_bucket(uint32_t hash) const { index_.prefetch(hash); }
-  // False: none in sight; most likely there is none.
-  bool prefetch_flow(uint32_t hash) const {
+  // Whose flow it most likely is; kNone: none in sight.
+  uint32_t prefetch_flow(uint32_t hash) const {
     const uint32_t value = index_.candidate(hash);
-    if (value == base::HashIndex::kNone) return false;
+    if (value == base::HashIndex::kNone) return kNone;
     const Flow* flow = &flows_[value >> 1];
     base::prefetch(flow);
     base::prefetch(reinterpret_cast<const char*>(flow) + 64);
-    return true;
+    return value;
   }
   // The bucket that insert() will want for the answers' direction.
   void prefetch_answer(const Flow& flow) const { index_.prefetch(hash_to_client(flow)); }
@@ -84,6 +84,11 @@ class FlowTable {
       base::prefetch(reinterpret_cast<const char*>(&flows_[next]) + line);
   }
   FlowRef find(const FlowKey& key, uint32_t hash) const;
+  FlowRef find(const FlowKey& key, uint32_t hash, uint32_t likely) const {
+    if (likely != kNone && is(likely, key)) [[likely]]
+      return {likely >> 1, static_cast<Direction>(likely & 1)};
+    return find(key, hash);
+  }
 
   // The translation of (client, vip) datagrams to this very server, under per_pkt_loadbalance.
   FlowRef find_per_packet(const FlowKey& key, snapshot::ServerSlot server) const;
@@ -97,7 +102,20 @@ class FlowTable {
   void discard(Flow& flow);
   void erase(Flow& flow);
 
+  static constexpr uint32_t kNone = base::HashIndex::kNone;
+
  private:
+  // Whether packets with this key are the flow's, in the direction that `value` says.
+  bool is(uint32_t value, const FlowKey& key) const {
+    const Flow& f = flows_[value >> 1];
+    if (f.protocol != key.protocol) return false;
+    return (value & 1) == 0
+               ? f.client_port == key.source_port && f.vip_port == key.destination_port &&
+                     f.client == key.source && f.vip == key.destination && !f.per_packet
+               : f.server_port == key.source_port && f.source_port == key.destination_port &&
+                     f.server == key.source && f.source == key.destination;
+  }
+
   static constexpr uint32_t kPerPacketSalt = 0x9e3779b1u;
 
   uint32_t hash_to_server(const Flow& f) const;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "dataplane/packet/fragment.h"
+#include "dataplane/packet/parse.h"
 #include "dataplane/packet/rewrite.h"
 #include "dataplane/packet/tcp_segment.h"
 
@@ -20,7 +20,6 @@ namespace {
 
 constexpr uint32_t kTimersPerTurn = 64;
 constexpr uint32_t kSweepFlowsPerTurn = 128;
-constexpr uint32_t kPiecesMax = 64;
 
 bool opens(const Meta& m) {
   return (m.tcp_flags & (packet::kTcpSyn | packet::kTcpAck | packet::kTcpRst | packet::kTcpFin)) ==
@@ -43,33 +42,24 @@ DropReason drop_reason(Reason reason) {
 
 }  // namespace
 
-// How packets leave in one direction of a flow.
-struct Forwarder::Side {
-  uint8_t port = 0;
-  const net::Mac* mac = nullptr;  // null: ask the control thread to resolve `next_hop`
-  net::Address next_hop;
-};
-
-Forwarder::Forwarder(const Options& options, const base::KeyedHash& hash, base::Random& random,
-                     replication::Replica& replica, balance::Picker& picker, rte_mempool* pool,
-                     egress::Output& output, Instant now, std::pmr::memory_resource* memory)
+Forwarder::Forwarder(const Options& options, const base::KeyedHash& hash,
+                     replication::Replica& replica, balance::Picker& picker,
+                     egress::Sender& sender, Instant now, std::pmr::memory_resource* memory)
     : core_(options.core),
       cores_(options.cores),
       replica_(replica),
       picker_(picker),
       gauges_(picker.gauges()),
-      pool_(pool),
-      output_(output),
+      sender_(sender),
+      output_(sender.output()),
+      neighbors_(sender.neighbors()),
       flows_(options.flows, hash, memory),
       wheel_(Tick::of(now)),
-      neighbors_(hash, memory),
       pen_(options.parked, memory),
       nats_(options.nats),
       vs_counters_(options.virtual_services),
       server_counters_(options.servers),
-      selector_(replica, picker),
-      datagram_id_(static_cast<uint32_t>(random.next()) / options.cores * options.cores +
-                   options.core) {}
+      selector_(replica, picker) {}
 
 void Forwarder::use(const snapshot::Snapshot& s) {
   if (snapshot_ == &s && version_ == s.version) return;
@@ -98,17 +88,23 @@ void Forwarder::prefetch_binding(const Meta& m) {
 }
 
 void Forwarder::process(std::span<Buffer*> burst, Instant now) {
-  for (Buffer* b : burst) {
-    const Meta& m = packet::meta(b);
-    if (m.kind != packet::Kind::kFlow || flows_.prefetch_flow(m.hash)) continue;
+  uint32_t likely[base::kBurstPacketsMax];
+  LIMPET_ASSERT(burst.size() <= std::size(likely));
+  for (std::size_t i = 0; i < burst.size(); ++i) {
+    const Meta& m = packet::meta(burst[i]);
+    likely[i] = FlowTable::kNone;
+    if (m.kind != packet::Kind::kFlow) continue;
+    likely[i] = flows_.prefetch_flow(m.hash);
+    if (likely[i] != FlowTable::kNone) continue;
     if (m.protocol == packet::kProtocolUdp || opens(m)) prefetch_binding(m);
   }
-  for (Buffer* b : burst) {
+  for (std::size_t i = 0; i < burst.size(); ++i) {
+    Buffer* b = burst[i];
     const Meta& m = packet::meta(b);
     if (m.kind == packet::Kind::kIcmpError) {
       icmp(b);
-    } else if (const FlowRef ref = flows_.find(key_of(m), m.hash)) {
-      known(b, ref, now);
+    } else if (const FlowRef ref = flows_.find(key_of(m), m.hash, likely[i])) {
+      if (!pass(b, flows_[ref.index], ref.direction, now)) known(b, ref, now);
     } else {
       Grant none{.since = now};
       fresh(b, now, none);
@@ -125,7 +121,50 @@ bool Forwarder::knows_flow(Buffer* buffer) const {
   return static_cast<bool>(flows_.find(key_of(m), flows_.hash(key_of(m))));
 }
 
+// The packet that nearly all are: of a connection that stands, and of which it changes nothing but
+// the time that it lives. False: known() has to look; nothing was changed.
+bool Forwarder::pass(Buffer* buffer, Flow& flow, Direction direction, Instant now) {
+  const Meta& m = packet::meta(buffer);
+  const bool to_server = direction == Direction::kToServer;
+  if (Tick::of(now).reached(flow.expires) || m.ttl <= 1 || flow.learns_client || flow.unbound ||
+      flow.unproved)
+    return false;
+  const bool tcp = m.protocol == packet::kProtocolTcp;
+  if (tcp) {
+    constexpr uint8_t kControl =
+        packet::kTcpSyn | packet::kTcpFin | packet::kTcpRst | packet::kTcpAck;
+    if (flow.state != FlowState::kEstablished || (m.tcp_flags & kControl) != packet::kTcpAck)
+      return false;
+  } else if (flow.state != FlowState::kAnswered || !flow.confirmed || flow.per_packet || !swept_) {
+    return false;
+  }
+  const bool learned = !flow.client_mac.is_zero();
+  const net::Mac* mac = to_server ? neighbors_.mac(flow.neighbor)
+                        : learned ? &flow.client_mac
+                                  : neighbors_.mac(flow.client_neighbor);
+  const uint8_t port = to_server ? flow.server_interface : flow.client_interface;
+  if (mac == nullptr || m.l3_bytes > sender_.mtu(port)) return false;
+  const Tick until = Tick::after(now + timing::seconds(flow.idle_s));
+  if (!until.reached(flow.expires)) return false;
+
+  flow.expires = until;
+  if (tcp) {
+    const auto& segment = *packet::at<packet::TcpHeader>(buffer, m.l4_offset);
+    note_plain(direction, segment.sequence,
+               m.l4_bytes - static_cast<uint32_t>(segment.data_words >> 4) * 4,
+               segment.acknowledgment, segment.window, &flow.seen);
+  }
+  if (to_server && learned) {
+    flow.client_mac = m.source_mac;
+    flow.client_interface = m.port;
+  }
+  translate(buffer, flow, direction);
+  sender_.send_plain(buffer, port, *mac);
+  return true;
+}
+
 void Forwarder::known(Buffer* buffer, FlowRef ref, Instant now) {
+  if (!packet::transport_right(buffer)) return output_.drop(buffer, DropReason::kBadChecksum);
   Flow& flow = flows_[ref.index];
   const Meta& m = packet::meta(buffer);
   if (!goes_on(flow, ref.direction, buffer, now)) {
@@ -139,8 +178,8 @@ void Forwarder::known(Buffer* buffer, FlowRef ref, Instant now) {
     flow.client_mac = m.source_mac;
     flow.client_interface = m.port;
   }
-  const Side side = side_of(flow, ref.direction);
-  if (bounce(buffer, snapshot_->ports[side.port].mtu, now)) return;
+  const egress::Way way = way_of(flow, ref.direction);
+  if (sender_.bounce(buffer, sender_.mtu(way.port), now)) return;
   bool over = false;
   if (m.protocol == packet::kProtocolTcp) {
     over = track_tcp(flow, ref.direction, buffer, now);
@@ -153,7 +192,7 @@ void Forwarder::known(Buffer* buffer, FlowRef ref, Instant now) {
   }
   if (flow.unbound) [[unlikely]]
     bind_again(flow);
-  forward(buffer, flow, ref.direction, side);
+  forward(buffer, flow, ref.direction, way);
   if (over) close(flow, now);
 }
 
@@ -212,15 +251,16 @@ bool Forwarder::moves(const Flow& flow) const {
 }
 
 void Forwarder::fresh(Buffer* buffer, Instant now, Grant& grant) {
+  if (!packet::transport_right(buffer)) return output_.drop(buffer, DropReason::kBadChecksum);
   const Meta& m = packet::meta(buffer);
   const auto* vs = snapshot_->find(m.destination, m.protocol, m.destination_port);
   if (vs == nullptr) return no_listener(buffer, now, grant);
   if (snapshot_->own(m.source) != nullptr) return output_.drop(buffer, DropReason::kMartianSource);
   if (m.protocol == packet::kProtocolTcp && !opens(m)) {
     if (vs->adopts && adopt_from_client(buffer, *vs, now, grant)) return;
-    return refuse(buffer, DropReason::kNoFlow, now);
+    return sender_.refuse(buffer, DropReason::kNoFlow, now);
   }
-  if (bounce(buffer, UINT16_MAX, now)) return;
+  if (sender_.bounce(buffer, UINT16_MAX, now)) return;
   grant.datagram = m.protocol == packet::kProtocolUdp;
   if (vs->per_packet && grant.datagram) return per_packet(buffer, *vs, now, grant);
 
@@ -231,7 +271,7 @@ void Forwarder::fresh(Buffer* buffer, Instant now, Grant& grant) {
   Flow* flow = open(buffer, *vs, choice, now, &why);
   if (flow == nullptr) {
     selector_.undo(choice);
-    return refuse(buffer, why, now);
+    return sender_.refuse(buffer, why, now);
   }
   flow->gauged = choice.gauged;
   if (choice.beyond) ++server_counters_[choice.server->slot.value].over_limit;
@@ -244,7 +284,7 @@ void Forwarder::refused(Buffer* buffer, const snapshot::VirtualService& vs, Reas
                         Instant now) {
   VsCounters& counters = vs_counters_[vs.slot.value];
   ++(reason == Reason::kTableFull ? counters.refused_table_full : counters.refused_no_server);
-  refuse(buffer, drop_reason(reason), now);
+  sender_.refuse(buffer, drop_reason(reason), now);
 }
 
 // What the packet that opens a flow says of it, and for how long it lives.
@@ -259,9 +299,9 @@ void Forwarder::begin(Flow& flow, Buffer* buffer, Instant now) {
 
 // The packet that opened a flow.
 void Forwarder::send_first(Buffer* buffer, Flow& flow, Instant now) {
-  const Side side = side_of(flow, Direction::kToServer);
-  if (!bounce(buffer, snapshot_->ports[side.port].mtu, now))
-    forward(buffer, flow, Direction::kToServer, side);
+  const egress::Way way = way_of(flow, Direction::kToServer);
+  if (!sender_.bounce(buffer, sender_.mtu(way.port), now))
+    forward(buffer, flow, Direction::kToServer, way);
 }
 
 // Every datagram is a connection of its own, over as soon as it has passed; what stays is the
@@ -288,7 +328,7 @@ void Forwarder::per_packet(Buffer* buffer, const snapshot::VirtualService& vs, I
     flow = open(buffer, vs, choice, now, &why);
     if (flow == nullptr) {
       if (choice.created) replica_.undo_create(*choice.entry);
-      return refuse(buffer, why, now);
+      return sender_.refuse(buffer, why, now);
     }
     begin(*flow, buffer, now);
   }
@@ -312,42 +352,7 @@ void Forwarder::no_listener(Buffer* buffer, Instant now, const Grant& grant) {
   }
   if (snapshot_->own(m.source) != nullptr) return output_.drop(buffer, DropReason::kMartianSource);
   const bool established = m.protocol == packet::kProtocolTcp && !opens(m);
-  refuse(buffer, established ? DropReason::kNoFlow : DropReason::kNoService, now);
-}
-
-void Forwarder::refuse(Buffer* buffer, DropReason reason, Instant now) {
-  const Meta& m = packet::meta(buffer);
-  const uint8_t port = m.port;
-  const net::Mac to = m.source_mac;
-  output_.count(reason, port);
-  if ((m.tcp_flags & packet::kTcpRst) != 0) return packet::release(buffer);  // is owed nothing
-  if (!reply_limit_.allow(now)) {
-    output_.count(DropReason::kRateLimited, port);
-    return packet::release(buffer);
-  }
-  const net::Address from = m.destination;
-  const bool made =
-      m.protocol == packet::kProtocolTcp
-          ? packet::make_tcp_reset(buffer)
-          : packet::make_icmp_error(buffer, packet::IcmpReply::kPortUnreachable, from);
-  if (!made) return packet::release(buffer);
-  reply(buffer, port, to);
-}
-
-void Forwarder::reply(Buffer* buffer, uint8_t port, net::Mac to) {
-  const snapshot::Port& p = snapshot_->ports[port];
-  if (!packet::write_ethernet(buffer, {port, p.vlan, p.mac}, to))
-    return output_.drop(buffer, DropReason::kNoBuffers, port);
-  output_.send(buffer);
-}
-
-// A link-local one is known on its link only (RFC 6724 rule 2).
-const net::Address* Forwarder::own_address(uint8_t port, const net::Address& to) const {
-  for (const net::Prefix& p : snapshot_->ports[port].addresses) {
-    const bool reaches = !p.address.is_link_local_v6() || to.is_link_local_v6();
-    if (p.family() == to.family() && reaches) return &p.address;
-  }
-  return nullptr;
+  sender_.refuse(buffer, established ? DropReason::kNoFlow : DropReason::kNoService, now);
 }
 
 // --- connection tracking ------------------------------------------------------------------------
@@ -434,7 +439,7 @@ void Forwarder::track_udp(Flow& flow, Direction direction, Instant now) {
 
 // --- sending ------------------------------------------------------------------------------------
 
-Forwarder::Side Forwarder::side_of(Flow& flow, Direction direction) {
+egress::Way Forwarder::way_of(Flow& flow, Direction direction) {
   if (direction == Direction::kToServer) {
     const net::Mac* mac = neighbors_.mac(flow.neighbor);
     if (mac != nullptr) return {flow.server_interface, mac, {}};
@@ -471,82 +476,29 @@ snapshot::Hop Forwarder::find_server(Flow& flow) {
   return hop;
 }
 
-// A packet that may not go on is answered before it changes anything (RFC 1812 4.3.3, RFC 4443 3.2,
-// 3.3). True: it was, or dropped; it is no longer ours.
-bool Forwarder::bounce(Buffer* buffer, uint16_t mtu, Instant now) {
+void Forwarder::translate(Buffer* buffer, const Flow& flow, Direction direction) {
   const Meta& m = packet::meta(buffer);
-  if (m.ttl <= 1) {
-    answer_error(buffer, packet::IcmpReply::kTimeExceeded, DropReason::kTtlExceeded, 0, now);
-    return true;
-  }
-  if (m.l3_bytes <= mtu || !m.dont_fragment || m.reassembled) return false;
-  answer_error(buffer, packet::IcmpReply::kTooBig, DropReason::kTooBig, mtu, now);
-  return true;
-}
-
-void Forwarder::answer_error(Buffer* buffer, packet::IcmpReply what, DropReason why, uint16_t mtu,
-                             Instant now) {
-  const Meta& m = packet::meta(buffer);
-  const uint8_t port = m.port;
-  const net::Mac to = m.source_mac;
-  output_.count(why, port);
-  const net::Address* from = own_address(port, m.source);
-  // A port without an address of this family speaks as the address the packet was for.
-  const net::Address source = from != nullptr ? *from : m.destination;
-  if (!reply_limit_.allow(now)) {
-    output_.count(DropReason::kRateLimited, port);
-    return packet::release(buffer);
-  }
-  if (!packet::make_icmp_error(buffer, what, source, mtu)) return packet::release(buffer);
-  reply(buffer, port, to);
-}
-
-void Forwarder::forward(Buffer* buffer, const Flow& flow, Direction direction, const Side& side) {
-  const Meta& m = packet::meta(buffer);
-  const uint16_t mtu = snapshot_->ports[side.port].mtu;
   const bool to_server = direction == Direction::kToServer;
   const packet::Translation to =
       to_server ? packet::Translation{flow.source, flow.server, flow.source_port, flow.server_port}
                 : packet::Translation{flow.vip, flow.client, flow.vip_port, flow.client_port};
+  const uint32_t delta = to_server ? flow.delta : packet::opposite(flow.delta);
   if (m.family == Family::kV4) {
-    packet::translate<Family::kV4>(buffer, m, to);
+    packet::translate<Family::kV4>(buffer, m, to, delta);
   } else {
-    packet::translate<Family::kV6>(buffer, m, to);
+    packet::translate<Family::kV6>(buffer, m, to, delta);
   }
+}
+
+void Forwarder::forward(Buffer* buffer, const Flow& flow, Direction direction,
+                        const egress::Way& way) {
+  const Meta& m = packet::meta(buffer);
+  translate(buffer, flow, direction);
   if ((m.tcp_flags & packet::kTcpSyn) != 0 && m.protocol == packet::kProtocolTcp) {
-    const uint16_t both = std::min(mtu, snapshot_->ports[m.port].mtu);
+    const uint16_t both = std::min(sender_.mtu(way.port), sender_.mtu(m.port));
     packet::clamp_mss(buffer, m, packet::mss_of_mtu(m.family, both));
   }
-  transmit(buffer, side);
-}
-
-void Forwarder::transmit(Buffer* buffer, const Side& side) {
-  if (packet::meta(buffer).l3_bytes > snapshot_->ports[side.port].mtu) [[unlikely]]
-    return transmit_pieces(buffer, side);
-  transmit_frame(buffer, side, packet::meta(buffer).port);
-}
-
-void Forwarder::transmit_pieces(Buffer* buffer, const Side& side) {
-  const uint8_t arrived = packet::meta(buffer).port;
-  Buffer* pieces[kPiecesMax];
-  const uint32_t n = packet::fragment(buffer, snapshot_->ports[side.port].mtu, next_datagram_id(),
-                                      pool_, pieces, kPiecesMax);
-  if (n == 0) return output_.count(DropReason::kNoBuffers, arrived);
-  for (uint32_t i = 0; i < n; ++i) transmit_frame(pieces[i], side, arrived);
-}
-
-void Forwarder::transmit_frame(Buffer* buffer, const Side& side, uint8_t arrived) {
-  const snapshot::Port& port = snapshot_->ports[side.port];
-  if (side.mac == nullptr) {
-    Meta& m = packet::meta(buffer);
-    m.port = side.port;
-    m.next_hop = side.next_hop;
-    output_.punt(buffer);
-  } else if (packet::write_ethernet(buffer, {side.port, port.vlan, port.mac}, *side.mac)) {
-    output_.send(buffer);
-  } else {
-    output_.drop(buffer, DropReason::kNoBuffers, arrived);
-  }
+  sender_.send(buffer, way);
 }
 
 // The quoted packet is one that we sent; its flow is found by what an answer to it would carry.
@@ -572,12 +524,12 @@ void Forwarder::icmp(Buffer* buffer) {
     const net::Address from = m.source == flow.server || local ? flow.vip : m.source;
     packet::translate_quote(buffer, {flow.client, flow.vip, flow.client_port, flow.vip_port}, from,
                             flow.client);
-    transmit(buffer, side_of(flow, Direction::kToClient));
+    sender_.send(buffer, way_of(flow, Direction::kToClient));
   } else {
     const net::Address from = m.source == flow.client || local ? flow.source : m.source;
     packet::translate_quote(buffer, {flow.server, flow.source, flow.server_port, flow.source_port},
                             from, flow.server);
-    transmit(buffer, side_of(flow, Direction::kToServer));
+    sender_.send(buffer, way_of(flow, Direction::kToServer));
   }
 }
 
@@ -615,7 +567,7 @@ Forwarder::Fate Forwarder::fate_of(const Flow& flow) const {
 void Forwarder::reset_both(Flow& flow, Instant now) {
   if (flow.protocol == packet::kProtocolTcp && flow.counted) {
     for (const Direction direction : {Direction::kToClient, Direction::kToServer}) {
-      Buffer* b = packet::allocate(pool_);
+      Buffer* b = sender_.allocate();
       if (b == nullptr) {
         output_.count(DropReason::kNoBuffers, flow.client_interface);
         continue;
@@ -628,7 +580,7 @@ void Forwarder::reset_both(Flow& flow, Instant now) {
         packet::write_tcp_reset(b, {flow.source, flow.server, flow.source_port, flow.server_port,
                                     flow.seen.server.acked, flow.seen.client.acked});
       }
-      transmit(b, side_of(flow, direction));
+      sender_.send(b, way_of(flow, direction));
     }
   }
   close(flow, now);

@@ -17,19 +17,15 @@
 #include <span>
 #include <vector>
 
-#include "common/base/random.h"
 #include "common/timing/time.h"
 #include "common/timing/wheel.h"
 #include "dataplane/affinity/pen.h"
 #include "dataplane/affinity/selector.h"
-#include "dataplane/egress/neighbor_table.h"
-#include "dataplane/egress/output.h"
-#include "dataplane/egress/reply_limit.h"
+#include "dataplane/egress/sender.h"
 #include "dataplane/egress/source_ports.h"
 #include "dataplane/l4/flow_table.h"
 #include "dataplane/l4/give_way.h"
 #include "dataplane/packet/icmp_quote.h"
-#include "dataplane/packet/reply.h"
 #include "dataplane/replication/replica.h"
 
 namespace limpet::l4 {
@@ -75,9 +71,8 @@ class Forwarder {
     uint32_t parked = Pen::kPackets;  // packets that may wait for a home
   };
 
-  Forwarder(const Options& options, const base::KeyedHash& hash, base::Random& random,
-            replication::Replica& replica, balance::Picker& picker, rte_mempool* pool,
-            egress::Output& output, timing::Instant now, std::pmr::memory_resource* memory);
+  Forwarder(const Options& options, const base::KeyedHash& hash, replication::Replica& replica, balance::Picker& picker, egress::Sender& sender,
+            timing::Instant now, std::pmr::memory_resource* memory);
 
   // Takes the snapshot that everything until the next call goes by.
   void use(const snapshot::Snapshot& s);
@@ -104,11 +99,6 @@ class Forwarder {
   // been seen.
   bool sweep(timing::Instant now);
 
-  // Sends back what a packet that nobody wants is owed: a reset or an ICMP error (rate-limited),
-  // and counts the reason.
-  void refuse(packet::Buffer* buffer, packet::DropReason reason, timing::Instant now);
-
-  egress::NeighborTable& neighbors() { return neighbors_; }
   const Pen& pen() const { return pen_; }
   FlowTable& flows() { return flows_; }
   // By NatId: set by the control thread before a snapshot names the id.
@@ -123,9 +113,8 @@ class Forwarder {
   const telemetry::Counter& readopted() const { return readopted_; }
 
  private:
-  struct Side;
-
   void known(packet::Buffer* buffer, FlowRef ref, timing::Instant now);
+  bool pass(packet::Buffer* buffer, Flow& flow, Direction direction, timing::Instant now);
   bool goes_on(const Flow& flow, Direction direction, packet::Buffer* buffer,
                timing::Instant now) const;
   enum class Standing : uint8_t {
@@ -217,45 +206,36 @@ class Forwarder {
   }
   timing::WheelLinks& links(uint32_t flow) { return flows_[flow].links; }
 
-  Side side_of(Flow& flow, Direction direction);
+  egress::Way way_of(Flow& flow, Direction direction);
   snapshot::Hop find_client(Flow& flow);
   snapshot::Hop find_server(Flow& flow);
-  void forward(packet::Buffer* buffer, const Flow& flow, Direction direction, const Side& side);
+  void translate(packet::Buffer* buffer, const Flow& flow, Direction direction);
+  void forward(packet::Buffer* buffer, const Flow& flow, Direction direction,
+               const egress::Way& way);
   void send_first(packet::Buffer* buffer, Flow& flow, timing::Instant now);
-  bool bounce(packet::Buffer* buffer, uint16_t mtu, timing::Instant now);
-  void answer_error(packet::Buffer* buffer, packet::IcmpReply what, packet::DropReason why,
-                    uint16_t mtu, timing::Instant now);
-  void transmit(packet::Buffer* buffer, const Side& side);
-  void transmit_pieces(packet::Buffer* buffer, const Side& side);
-  void transmit_frame(packet::Buffer* buffer, const Side& side, uint8_t arrived);
   void prefetch_binding(const packet::Meta& m);
-  void reply(packet::Buffer* buffer, uint8_t port, net::Mac to);
-  const net::Address* own_address(uint8_t port, const net::Address& to) const;
-  uint32_t next_datagram_id() { return datagram_id_ += cores_; }
 
   const uint32_t core_;
   const uint32_t cores_;
   replication::Replica& replica_;
   balance::Picker& picker_;
   balance::Gauges& gauges_;
-  rte_mempool* pool_;
+  egress::Sender& sender_;
   egress::Output& output_;
+  egress::NeighborTable& neighbors_;
   const snapshot::Snapshot* snapshot_ = nullptr;
   uint64_t version_ = 0;  // its
 
   FlowTable flows_;
   timing::Wheel wheel_;
   GiveWay give_way_;
-  egress::NeighborTable neighbors_;
   Pen pen_;
   std::vector<egress::SourcePorts*> nats_;
   std::vector<VsCounters> vs_counters_;
   std::vector<ServerCounters> server_counters_;
   affinity::Selector selector_;
-  egress::ReplyLimit reply_limit_;
   egress::ReplyLimit adoption_limit_;
   telemetry::Counter readopted_;
-  uint32_t datagram_id_;
   uint32_t sweep_at_ = 0;
   uint32_t pen_at_ = 0;
   bool swept_ = true;

@@ -73,6 +73,7 @@ void Forwarder::towards(Flow& flow, const snapshot::VirtualService& vs,
 // The same client and port towards the same server by two virtual services: their answers could not
 // be told apart. A connection that is over gives way.
 bool Forwarder::insert(Flow& flow, Instant now) {
+  flow.delta = packet::address_delta(flow.client, flow.vip, flow.source, flow.server);
   if (flows_.insert(flow)) return true;
   for (const FlowRef ref : flows_.conflicts(flow)) {
     if (!ref) continue;
@@ -98,7 +99,7 @@ bool Forwarder::can_keep_address(const snapshot::VirtualService& vs,
 // A client that cannot keep its address gets that of our port, and a port of this core's slice that
 // no flow of this server has.
 bool Forwarder::open_shown_as_port(Flow& flow, Instant now) {
-  const net::Address* source = own_address(flow.server_interface, flow.server);
+  const net::Address* source = sender_.own_address(flow.server_interface, flow.server);
   if (source == nullptr) return false;
   flow.source = *source;
   const egress::PortSlice slice = egress::PortSlice::of(core_, cores_);

@@ -17,13 +17,6 @@ namespace {
 // The largest window (RFC 7323 2.3): what is assumed where the handshake was not seen.
 constexpr uint8_t kScaleMax = 14;
 
-bool after(uint32_t a, uint32_t b) {
-  return static_cast<int32_t>(a - b) > 0;
-}
-bool within(uint32_t x, uint32_t first, uint32_t last) {
-  return x - first <= last - first;
-}
-
 // The connection as the sender of a segment sees it.
 struct View {
   Seen::Side& from;
@@ -32,33 +25,28 @@ struct View {
   bool finished;   // the sender's FIN was seen before
 };
 
-uint32_t scale_of(const Seen& seen, Direction direction) {
-  if (seen.client_scale == kNoScale || seen.server_scale == kNoScale) return 0;
-  return direction == Direction::kToServer ? seen.client_scale : seen.server_scale;
-}
-
 View view(Seen& seen, Direction direction, FlowState state) {
   const bool closing = state == FlowState::kClosing || state == FlowState::kTimeWait;
   if (direction == Direction::kToServer)
-    return {seen.client, seen.server, scale_of(seen, direction),
+    return {seen.client, seen.server, window_scale(seen, direction),
             closing || state == FlowState::kClientFin};
-  return {seen.server, seen.client, scale_of(seen, direction),
+  return {seen.server, seen.client, window_scale(seen, direction),
           closing || state == FlowState::kServerFin};
 }
 
 // Whether the receiver may accept it: it ends no earlier than what the receiver has acknowledged
 // (again is allowed, and a keepalive one number below) and begins no later than its window.
 bool acceptable(const View& v, const TcpSegment& s) {
-  return within(s.sequence, v.to.acked - 1 - s.length(), v.to.edge);
+  return sequence_within(s.sequence, v.to.acked - 1 - s.length(), v.to.edge);
 }
 
 // Takes over what the segment says, where it can be true.
 void note(View& v, const TcpSegment& s) {
-  if (!v.finished && acceptable(v, s) && after(s.end(), v.from.next)) v.from.next = s.end();
-  if (!s.has(kTcpAck) || !within(s.acknowledgment, v.from.acked, v.to.next)) return;
+  if (!v.finished && acceptable(v, s) && sequence_after(s.end(), v.from.next)) v.from.next = s.end();
+  if (!s.has(kTcpAck) || !sequence_within(s.acknowledgment, v.from.acked, v.to.next)) return;
   v.from.acked = s.acknowledgment;
   const uint32_t edge = s.acknowledgment + (uint32_t{s.window} << v.scale);
-  if (after(edge, v.from.edge)) v.from.edge = edge;
+  if (sequence_after(edge, v.from.edge)) v.from.edge = edge;
 }
 
 Step on_reset(FlowState state, Direction direction, const TcpSegment& s, const View& v) {
@@ -68,14 +56,14 @@ Step on_reset(FlowState state, Direction direction, const TcpSegment& s, const V
       return {state};
     case FlowState::kSynSent:
       if (direction == Direction::kToClient)  // RFC 9293 3.10.7.3
-        return s.has(kTcpAck) && within(s.acknowledgment, v.from.acked, v.to.next) ? over
+        return s.has(kTcpAck) && sequence_within(s.acknowledgment, v.from.acked, v.to.next) ? over
                                                                                    : Step{state};
       break;
     default:
       break;
   }
   if (s.sequence == v.from.next || s.sequence == v.to.acked) return over;
-  const bool in_window = within(s.sequence, v.to.acked, v.to.edge) && s.sequence != v.to.edge;
+  const bool in_window = sequence_within(s.sequence, v.to.acked, v.to.edge) && s.sequence != v.to.edge;
   return {state, in_window ? Life::kShort : Life::kAsBefore};
 }
 
@@ -86,7 +74,7 @@ Step on_syn_ack(FlowState state, const TcpSegment& s, Seen& seen) {
     return {state, Life::kAsBefore};
   Seen::Side& server = seen.server;
   Seen::Side& client = seen.client;
-  if (!within(s.acknowledgment, server.acked, client.next)) return {state};
+  if (!sequence_within(s.acknowledgment, server.acked, client.next)) return {state};
   server.next = s.end();
   server.edge = s.acknowledgment + s.window;
   const uint32_t client_window = client.edge - client.acked;  // the SYN's
@@ -169,7 +157,7 @@ Step track(FlowState state, Direction direction, const TcpSegment& s, Seen* seen
     case FlowState::kSynReceived:
       if (direction == Direction::kToClient) return {state};
       if (!s.has(kTcpAck) || !acceptable(v, s) ||
-          !within(s.acknowledgment, seen->client.acked, seen->server.next))
+          !sequence_within(s.acknowledgment, seen->client.acked, seen->server.next))
         return {state};
       note(v, s);
       step.state = FlowState::kEstablished;

@@ -81,6 +81,36 @@ struct Seen {
   friend bool operator==(const Seen&, const Seen&) = default;
 };
 
+// How far the sender's windows are shifted: both sides have to have said so (RFC 7323 2.2).
+inline uint32_t window_scale(const Seen& seen, Direction direction) {
+  if (seen.client_scale == packet::kNoScale || seen.server_scale == packet::kNoScale) return 0;
+  return direction == Direction::kToServer ? seen.client_scale : seen.server_scale;
+}
+
+// Numbers wrap: they are compared by their distance.
+constexpr bool sequence_after(uint32_t a, uint32_t b) {
+  return static_cast<int32_t>(a - b) > 0;
+}
+constexpr bool sequence_within(uint32_t x, uint32_t first, uint32_t last) {
+  return x - first <= last - first;
+}
+
+// Of a connection that stands, a segment that opens and ends nothing: what it says is taken over
+// where it can be true. The same as track(), which does the rest.
+inline void note_plain(Direction direction, uint32_t sequence, uint32_t bytes,
+                       uint32_t acknowledgment, uint16_t window, Seen* seen) {
+  const bool to_server = direction == Direction::kToServer;
+  Seen::Side& from = to_server ? seen->client : seen->server;
+  Seen::Side& to = to_server ? seen->server : seen->client;
+  const uint32_t end = sequence + bytes;
+  if (sequence_within(sequence, to.acked - 1 - bytes, to.edge) && sequence_after(end, from.next))
+    from.next = end;
+  if (!sequence_within(acknowledgment, from.acked, to.next)) return;
+  from.acked = acknowledgment;
+  const uint32_t edge = acknowledgment + (uint32_t{window} << window_scale(*seen, direction));
+  if (sequence_after(edge, from.edge)) from.edge = edge;
+}
+
 // What a client's SYN is to a flow that has its addresses and ports.
 enum class Syn : uint8_t {
   kRepeated,   // the one that opened it

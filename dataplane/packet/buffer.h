@@ -26,6 +26,7 @@ enum class Kind : uint8_t {
 
 // What the parser found. Offsets count from the start of the frame.
 struct Meta {
+  // First line: what a packet of a known flow is judged by.
   net::Address source;
   net::Address destination;
   uint16_t source_port = 0;  // host order; 0 where the protocol has none
@@ -41,13 +42,19 @@ struct Meta {
   uint8_t protocol = 0;  // of the transport header (IPPROTO_*)
   uint8_t tcp_flags = 0;
   uint8_t ttl = 0;
-  uint8_t port = 0;            // index of the port it came in by; for frames to send: goes out by
-  bool owner_asked = false;    // the core whose slice holds the port does not know the flow
-  bool dont_fragment = false;  // IPv4 DF; always true for IPv6 that arrived whole
-  bool reassembled = false;
+  uint8_t port = 0;                // index of the port it came in by; frames to send: goes out by
+  bool owner_asked : 1 = false;    // the core whose slice holds the port does not know the flow
+  bool dont_fragment : 1 = false;  // IPv4 DF; always true for IPv6 that arrived whole
+  bool reassembled : 1 = false;
+  bool sum_owed : 1 = false;  // the TCP or UDP checksum was not looked at yet: transport_right()
+
+  // Second line.
   net::Mac source_mac;
   net::Address next_hop;  // frames punted for neighbour resolution
+
+  friend bool operator==(const Meta&, const Meta&) = default;
 };
+static_assert(offsetof(Meta, source_mac) <= 64);
 
 inline constexpr std::size_t kMetaBytes =
     128;  // mbuf private area; a multiple of RTE_MBUF_PRIV_ALIGN

@@ -77,6 +77,10 @@ inline uint64_t sum_of(const Buffer* buffer, uint32_t offset, uint32_t bytes) {
 // distance from the start of what is summed.
 class ChecksumDelta {
  public:
+  ChecksumDelta() = default;
+  // Of changes that were folded.
+  explicit ChecksumDelta(uint32_t folded) : sum_(folded) {}
+
   template <class Word>
   void replace(Word before, Word after) {
     static_assert(sizeof(Word) == 2 || sizeof(Word) == 4);

@@ -7,39 +7,13 @@
 
 #include "dataplane/packet/headers.h"
 #include "dataplane/packet/parse_transport.h"
+#include "dataplane/packet/plain.h"
 #include "dataplane/packet/segments.h"
 
 namespace limpet::packet {
 namespace {
 
 constexpr uint32_t kDatagramBytesMax = 65535;
-constexpr uint16_t kVlanId = 0x0fff;
-
-// Sources no packet may have: 0/8, 127/8, 224/4, 255.255.255.255 (RFC 1122 3.2.1.3).
-bool is_martian_v4(uint32_t host_order) {
-  const uint32_t first = host_order >> 24;
-  return first == 0 || first == 127 || first >> 4 == 0xe || host_order == 0xffffffffu;
-}
-
-// An IPv6 address in two words, as they lie in memory.
-struct Words {
-  uint64_t high = 0;
-  uint64_t low = 0;
-
-  explicit Words(const uint8_t* bytes)
-      : high(load<uint64_t>(bytes)), low(load<uint64_t>(bytes + 8)) {}
-  friend bool operator==(const Words&, const Words&) = default;
-
-  bool is_unspecified() const { return (high | low) == 0; }
-  bool is_multicast() const { return (high & 0xff) == 0xff; }
-  bool is_link_local() const { return (high & 0xc0ff) == 0x80fe; }
-  // ff00::/8, ::, ::1, link-local with something where zones stand, and IPv4 in disguise
-  // (::ffff:0:0/96), which must not come as IPv6.
-  bool is_martian() const {
-    if (high != 0) return is_multicast() || (is_link_local() && (high & 0xffff0000) != 0);
-    return low == 0 || low == 0x0100000000000000u || (low & 0xffffffffu) == 0xffff0000u;
-  }
-};
 
 // Destinations that can be nobody's here; multicast is judged by who may use it.
 bool is_nowhere_v4(uint32_t host_order) {
@@ -48,13 +22,6 @@ bool is_nowhere_v4(uint32_t host_order) {
 
 // Copied, not constructed: compilers make `rep stos` of the latter, which takes 30 cycles to start.
 constexpr Meta kFreshMeta{};
-
-const Ingress* find_ingress(const IngressSet& ports, uint16_t vlan) {
-  for (uint32_t i = 0; i < ports.count; ++i) {
-    if (ports.first[i].vlan == vlan) return &ports.first[i];
-  }
-  return nullptr;
-}
 
 // The piece of a datagram that `m` describes must fit one (RFC 791 3.2, RFC 8200 4.5); `offset` in
 // bytes.
@@ -286,6 +253,12 @@ Verdict parse_ipv6(Buffer* buffer, Meta& m, bool verify) {
 }  // namespace
 
 Verdict parse(Buffer* buffer, const IngressSet& ports) {
+  if (parse_plain(buffer, ports)) [[likely]]
+    return kGoOn;
+  return parse_any(buffer, ports);
+}
+
+Verdict parse_any(Buffer* buffer, const IngressSet& ports) {
   // Devices rarely split frames; what cannot be joined is read as far as its first segment goes.
   if (buffer->nb_segs != 1) [[unlikely]]
     static_cast<void>(rte_pktmbuf_linearize(buffer));
@@ -327,6 +300,16 @@ Verdict parse(Buffer* buffer, const IngressSet& ports) {
     verdict = parse_arp(buffer, m);
   }
   return verdict;
+}
+
+bool transport_sum_right(Buffer* buffer) {
+  Meta& m = meta(buffer);
+  uint32_t bytes = m.l4_bytes;
+  if (m.protocol == kProtocolUdp) bytes = at<UdpHeader>(buffer, m.l4_offset)->bytes;
+  const bool right = m.family == Family::kV4 ? sum_right<Family::kV4>(buffer, m, bytes)
+                                             : sum_right<Family::kV6>(buffer, m, bytes);
+  m.sum_owed = !right;
+  return right;
 }
 
 Verdict parse_datagram(Buffer* buffer, bool verify_checksums) {

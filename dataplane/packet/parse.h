@@ -1,7 +1,11 @@
-// Bytes to meaning, once. After parse() says kParsed, accessors at meta's offsets cannot run over.
+// Bytes to meaning, once. After parse() says that the frame may go on, accessors at meta's offsets
+// cannot run over.
 //
-// Cost: one pass over the headers; with `verify_checksums` one over the transport payload unless
-// the device vouched for it.
+// A packet that is only translated keeps its transport checksum, right or wrong: the change is added
+// to it (RFC 1624), and the receiver judges. So parse() leaves a TCP or UDP checksum that the device
+// does not vouch for unread, and whoever acts on the content asks transport_right() first.
+//
+// Cost: one pass over the headers.
 #pragma once
 
 #include <cstdint>
@@ -35,8 +39,19 @@ struct IngressSet {
 // Link-local IPv6 addresses of kFlow, kIcmpError and kFragment are put in the zone of their port
 // (common/net/address.h); what the control thread is asked about says its port beside them.
 // Checksums the device calls BAD are believed; a transport checksum it says was never filled in
-// (NONE) is written.
+// (NONE) is written. ICMP checksums are looked at.
 std::optional<DropReason> parse(Buffer* buffer, const IngressSet& ports);
+
+// The same without the packets of parse_plain(), which it begins with (plain.h): for the rest, and
+// to compare.
+std::optional<DropReason> parse_any(Buffer* buffer, const IngressSet& ports);
+
+// Whether the TCP or UDP checksum of a parsed packet is right, or nobody's business here
+// (verify_checksums). Looks once.
+bool transport_sum_right(Buffer* buffer);
+inline bool transport_right(Buffer* buffer) {
+  return !meta(buffer).sum_owed || transport_sum_right(buffer);
+}
 
 // Parses again from l3_offset on: after reassembly, when the datagram lies in a chain.
 std::optional<DropReason> parse_datagram(Buffer* buffer, bool verify_checksums);

@@ -6,6 +6,7 @@
 
 #include "dataplane/packet/family.h"
 #include "dataplane/packet/headers.h"
+#include "dataplane/packet/plain.h"
 #include "dataplane/packet/segments.h"
 #include "dataplane/packet/verdict.h"
 
@@ -15,7 +16,7 @@ using Verdict = std::optional<DropReason>;
 inline constexpr Verdict kGoOn = std::nullopt;
 
 template <Family F>
-bool transport_sum_right(const Buffer* buffer, const Meta& m, uint32_t bytes) {
+bool sum_right(const Buffer* buffer, const Meta& m, uint32_t bytes) {
   return fold(pseudo_sum<F>(m.source, m.destination, m.protocol, bytes) +
               sum_of(buffer, m.l4_offset, bytes)) == 0xffff;
 }
@@ -25,7 +26,7 @@ bool transport_sum_right(const Buffer* buffer, const Meta& m, uint32_t bytes) {
 template <Family F>
 [[gnu::noinline, gnu::cold]] Verdict fill_transport_sum(const Buffer* buffer, const Meta& m,
                                                         uint32_t bytes, uint16_t& field) {
-  if (transport_sum_right<F>(buffer, m, bytes)) return kGoOn;
+  if (sum_right<F>(buffer, m, bytes)) return kGoOn;
   field = 0;
   const uint16_t sum = checksum_of(pseudo_sum<F>(m.source, m.destination, m.protocol, bytes) +
                                    sum_of(buffer, m.l4_offset, bytes));
@@ -33,15 +34,15 @@ template <Family F>
   return kGoOn;
 }
 
-// Judges a TCP or UDP checksum at `field` over `bytes` bytes from l4_offset, by the device's word
-// where it gave one.
+// Judges a TCP or UDP checksum at `field` over `bytes` bytes from l4_offset by the device's word;
+// where it gave none, that is left for later.
 template <Family F>
-Verdict judge_transport_sum(const Buffer* buffer, const Meta& m, uint32_t bytes, uint16_t& field,
+Verdict judge_transport_sum(const Buffer* buffer, Meta& m, uint32_t bytes, uint16_t& field,
                             bool verify) {
   const uint64_t vouched = buffer->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
   if (vouched == RTE_MBUF_F_RX_L4_CKSUM_UNKNOWN) [[likely]] {
-    if (!verify || transport_sum_right<F>(buffer, m, bytes)) return kGoOn;
-    return DropReason::kBadChecksum;
+    m.sum_owed = verify;
+    return kGoOn;
   }
   if (vouched == RTE_MBUF_F_RX_L4_CKSUM_GOOD) return kGoOn;
   if (vouched == RTE_MBUF_F_RX_L4_CKSUM_BAD) return DropReason::kBadChecksum;
@@ -66,12 +67,6 @@ Verdict parse_udp(Buffer* buffer, Meta& m, bool verify) {
     return kGoOn;
   }
   return judge_transport_sum<F>(buffer, m, bytes, udp.checksum, verify);
-}
-
-// Flags no TCP sends: none at all, or SYN together with FIN or RST.
-constexpr bool tcp_flags_absurd(uint8_t flags) {
-  constexpr uint8_t kControl = 0x3f;
-  return (flags & kControl) == 0 || ((flags & kTcpSyn) != 0 && (flags & (kTcpFin | kTcpRst)) != 0);
 }
 
 template <Family F>
@@ -100,7 +95,7 @@ Verdict judge_icmp(Buffer* buffer, const Meta& m, bool verify) {
     return DropReason::kTruncated;
   if (!verify) return kGoOn;
   const bool right = FamilyTraits<F>::kIcmpHasPseudoHeader
-                         ? transport_sum_right<F>(buffer, m, m.l4_bytes)
+                         ? sum_right<F>(buffer, m, m.l4_bytes)
                          : fold(sum_of(buffer, m.l4_offset, m.l4_bytes)) == 0xffff;
   return right ? kGoOn : Verdict{DropReason::kBadChecksum};
 }

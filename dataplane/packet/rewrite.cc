@@ -6,8 +6,23 @@
 
 namespace limpet::packet {
 
-template void translate<net::Family::kV4>(Buffer*, const Meta&, const Translation&);
-template void translate<net::Family::kV6>(Buffer*, const Meta&, const Translation&);
+template void translate<net::Family::kV4>(Buffer*, const Meta&, const Translation&, uint32_t);
+template void translate<net::Family::kV6>(Buffer*, const Meta&, const Translation&, uint32_t);
+
+uint16_t address_delta(const net::Address& source, const net::Address& destination,
+                       const net::Address& new_source, const net::Address& new_destination) {
+  return with_family(source.family(), [&]<net::Family F>() {
+    using Traits = FamilyTraits<F>;
+    uint64_t sum = 0;
+    const auto replace = [&](const net::Address& before, const net::Address& after) {
+      for (std::size_t i = 0; i < Traits::kAddressWords; ++i)
+        sum += uint64_t{static_cast<uint32_t>(~Traits::word(before, i))} + Traits::word(after, i);
+    };
+    replace(source, new_source);
+    replace(destination, new_destination);
+    return fold(sum);
+  });
+}
 
 void clamp_mss(Buffer* buffer, const Meta& m, uint16_t mss) {
   constexpr uint8_t kMss = 2;
@@ -28,7 +43,7 @@ void clamp_mss(Buffer* buffer, const Meta& m, uint16_t mss) {
   tcp.checksum = delta.apply(tcp.checksum);
 }
 
-bool write_ethernet(Buffer* buffer, const Egress& out, const net::Mac& destination) {
+bool write_ethernet_anew(Buffer* buffer, const Egress& out, const net::Mac& destination) {
   Meta& m = meta(buffer);
   const uint16_t want = sizeof(EthernetHeader) + (out.vlan != 0 ? sizeof(VlanTag) : std::size_t{0});
   if (want > m.l3_offset) {

@@ -16,6 +16,14 @@ struct Translation {
   uint16_t destination_port;
 };
 
+// What new addresses change in a checksum over the old ones (RFC 1624), folded to 16 bits; of one
+// family. For the way back: opposite().
+uint16_t address_delta(const net::Address& source, const net::Address& destination,
+                       const net::Address& new_source, const net::Address& new_destination);
+constexpr uint32_t opposite(uint16_t delta) {
+  return 2 * 0xffffu - delta;  // never zero, which would turn a sum of 0xffff into 0
+}
+
 // How frames leave a port.
 struct Egress {
   uint8_t port = 0;
@@ -23,12 +31,12 @@ struct Egress {
   net::Mac mac;
 };
 
-// Replaces addresses and ports, decrements TTL or hop limit, and adjusts every checksum
+// Replaces addresses, of which `delta` is what they change, and ports, decrements TTL or hop limit, and adjusts every checksum
 // incrementally (RFC 1624, eqn. 3), so an end-to-end checksum stays one. A UDP checksum of 0 over
 // IPv4 stays 0, one that becomes 0 is sent as 0xffff. TCP and UDP, first fragment or whole
 // datagram.
 template <net::Family F>
-void translate(Buffer* buffer, const Meta& m, const Translation& to);
+void translate(Buffer* buffer, const Meta& m, const Translation& to, uint32_t delta);
 
 // Lowers the MSS option of a SYN to at most `mss` (RFC 9293 3.7.1); leaves it alone when it is
 // lower; adds none. Options that do not parse are left as they are.
@@ -41,7 +49,7 @@ constexpr uint16_t mss_of_mtu(net::Family family, uint16_t mtu) {
 
 // Writes the Ethernet header (tagged or not) in front of l3_offset, moving the start of the frame
 // when its size changes; updates meta's offsets and `port`. False when there is no headroom.
-bool write_ethernet(Buffer* buffer, const Egress& out, const net::Mac& destination);
+inline bool write_ethernet(Buffer* buffer, const Egress& out, const net::Mac& destination);
 
 }  // namespace limpet::packet
 

@@ -13,29 +13,45 @@ constexpr std::size_t transport_checksum_offset(uint8_t protocol) {
 }
 
 template <net::Family F>
-void translate(Buffer* buffer, const Meta& m, const Translation& to) {
+void translate(Buffer* buffer, const Meta& m, const Translation& to, uint32_t delta) {
   using Traits = FamilyTraits<F>;
   auto& ip = *at<typename Traits::Header>(buffer, m.l3_offset);
   auto* ports = at<uint8_t>(buffer, m.l4_offset);
 
-  ChecksumDelta addresses;  // in both the IP header and the transport's pseudo header
-  replace_addresses<F>(ip, to.source, to.destination, addresses);
-
-  ChecksumDelta header = addresses;
+  Traits::write_address(ip.source, to.source);
+  Traits::write_address(ip.destination, to.destination);
+  ChecksumDelta header(delta);
   Traits::decrement_ttl(ip, header);
   Traits::adjust(ip, header);
 
+  ChecksumDelta transport(delta);
   const auto before = load<uint32_t>(ports);
   const uint32_t after = net::byte_swap(static_cast<uint32_t>(to.source_port) << 16 |
                                         static_cast<uint32_t>(to.destination_port));
-  addresses.replace(before, after);
+  transport.replace(before, after);
   std::memcpy(ports, &after, sizeof after);
 
   uint8_t* field = ports + transport_checksum_offset(m.protocol);
   const auto checksum = load<uint16_t>(field);
   const uint16_t adjusted =
-      m.protocol == kProtocolUdp ? addresses.apply_udp(checksum) : addresses.apply(checksum);
+      m.protocol == kProtocolUdp ? transport.apply_udp(checksum) : transport.apply(checksum);
   std::memcpy(field, &adjusted, sizeof adjusted);
+}
+
+// When the header's size changes, or it is no IP packet.
+bool write_ethernet_anew(Buffer* buffer, const Egress& out, const net::Mac& destination);
+
+inline bool write_ethernet(Buffer* buffer, const Egress& out, const net::Mac& destination) {
+  Meta& m = meta(buffer);
+  if (out.vlan != 0 || m.l3_offset != sizeof(EthernetHeader) || m.kind == Kind::kNeighbor)
+      [[unlikely]]
+    return write_ethernet_anew(buffer, out, destination);
+  auto& ethernet = *at<EthernetHeader>(buffer, 0);
+  ethernet.destination = destination;
+  ethernet.source = out.mac;
+  ethernet.type = m.family == net::Family::kV4 ? kEtherIpv4 : kEtherIpv6;
+  m.port = out.port;
+  return true;
 }
 
 }  // namespace limpet::packet

@@ -25,12 +25,14 @@ Core::Core(const Options& options, Shared& shared, rte_mempool* pool,
                 .push = options.push},
                shared.rings, shared.bindings, picker_, shared.hash, random_, memory),
       output_(options.ports),
+      sender_({.core = options.index, .cores = options.cores}, shared.hash, random_, pool, output_,
+              memory),
       forwarder_({.core = options.index,
                   .cores = options.cores,
                   .flows = options.flows,
                   .nats = options.nats,
                   .parked = options.parked},
-                 shared.hash, random_, replica_, picker_, pool, output_, now, memory),
+                 shared.hash, replica_, picker_, sender_, now, memory),
       reassembler_(std::move(reassembler)),
       now_(now),
       steered_(options.cores) {
@@ -68,13 +70,14 @@ void Core::begin(const snapshot::Snapshot& s, timing::Instant now) {
   snapshot_ = &s;
   version_ = s.version;
   replica_.begin(s, now);
+  sender_.use(s);
   forwarder_.use(s);
 }
 
 void Core::message(const ControlMessage& m) {
   did_work_ = true;
   if (m.kind == ControlMessage::Kind::kNeighbor) {
-    forwarder_.neighbors().apply(m.neighbor);
+    sender_.neighbors().apply(m.neighbor);
   } else {
     m.job->next = nullptr;
     (first_job_ == nullptr ? first_job_ : last_job_->next) = m.job;
@@ -110,6 +113,8 @@ void Core::place(Buffer* buffer) {
       return output_.drop(buffer, DropReason::kUnsupportedProtocol);
     case Kind::kFlow:
       if (options_.heartbeats && is_heartbeat(m)) {
+        if (!packet::transport_right(buffer))
+          return output_.drop(buffer, DropReason::kBadChecksum);
         if (heartbeat_limit_.allow(now_)) return output_.punt(buffer);
         return output_.drop(buffer, DropReason::kRateLimited);
       }

@@ -168,6 +168,7 @@ class Core {
   balance::Picker picker_;
   replication::Replica replica_;
   egress::Output output_;
+  egress::Sender sender_;
   l4::Forwarder forwarder_;
   egress::ReplyLimit heartbeat_limit_;  // to the control thread
   std::unique_ptr<packet::Reassembler> reassembler_;

@@ -117,7 +117,7 @@ void Loop::flush() {
   push_or_drop(wiring_.punted[options_.worker], core_.output().punted(), DropReason::kPuntRingFull);
 }
 
-void Loop::transmit(uint8_t port, std::vector<Buffer*>& frames) {
+void Loop::transmit(uint8_t port, egress::Frames& frames) {
   const uint16_t device = devices_.ports()[port].device;
   const port::TransmitQueue queue = devices_.queues().transmit[device][options_.worker];
   if (queue.worker != options_.worker) {
@@ -143,10 +143,10 @@ void Loop::transmit(uint8_t port, std::vector<Buffer*>& frames) {
   frames.clear();
 }
 
-template <class Ring>
-void Loop::push_or_drop(Ring& ring, std::vector<Buffer*>& buffers, DropReason reason) {
+template <class Ring, class Buffers>
+void Loop::push_or_drop(Ring& ring, Buffers& buffers, DropReason reason) {
   if (buffers.empty()) return;
-  const uint32_t pushed = ring.push(std::span<Buffer* const>(buffers));
+  const uint32_t pushed = ring.push(std::span<Buffer* const>(buffers.begin(), buffers.end()));
   for (std::size_t i = pushed; i < buffers.size(); ++i) core_.output().drop(buffers[i], reason);
   buffers.clear();
 }

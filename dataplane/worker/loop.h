@@ -72,9 +72,9 @@ class Loop {
   bool collect();
   bool take_messages();
   void flush();
-  void transmit(uint8_t port, std::vector<packet::Buffer*>& frames);
-  template <class Ring>
-  void push_or_drop(Ring& ring, std::vector<packet::Buffer*>& buffers, packet::DropReason reason);
+  void transmit(uint8_t port, egress::Frames& frames);
+  template <class Ring, class Buffers>
+  void push_or_drop(Ring& ring, Buffers& buffers, packet::DropReason reason);
   void sleep();
 
   const Options options_;

@@ -69,9 +69,12 @@ void translate_burst(benchmark::State& state, bool tcp) {
   const bool v4 = F == net::Family::kV4;
   const net::Address source = support::address(v4 ? "10.2.0.10" : "fd00:2::a");
   const net::Address destination = support::address(v4 ? "10.2.0.2" : "fd00:2::2");
+  const net::Address& client = meta(*burst.begin()).source;
+  const uint32_t delta =
+      address_delta(client, meta(*burst.begin()).destination, source, destination);
   for (auto unused : state) {
     for (Buffer* buffer : burst)
-      translate<F>(buffer, meta(buffer), {source, destination, 1024, 8080});
+      translate<F>(buffer, meta(buffer), {source, destination, 1024, 8080}, delta);
     benchmark::ClobberMemory();
   }
   per_packet(state);

@@ -11,6 +11,7 @@
 #include "dataplane/packet/headers.h"
 #include "dataplane/packet/icmp_quote.h"
 #include "dataplane/packet/parse.h"
+#include "dataplane/packet/plain.h"
 #include "dataplane/packet/reply.h"
 #include "dataplane/packet/rewrite.h"
 #include "tests/support/frames.h"
@@ -47,11 +48,12 @@ const net::Address& other(net::Family family, bool second) {
 void translate_any(Buffer* buffer) {
   const Meta& m = meta(buffer);
   const Translation to{other(m.family, false), other(m.family, true), 1024, 8080};
+  const uint32_t delta = address_delta(m.source, m.destination, to.source, to.destination);
   clamp_mss(buffer, m, 1200);
   if (m.family == net::Family::kV4) {
-    translate<net::Family::kV4>(buffer, m, to);
+    translate<net::Family::kV4>(buffer, m, to, delta);
   } else {
-    translate<net::Family::kV6>(buffer, m, to);
+    translate<net::Family::kV6>(buffer, m, to, delta);
   }
 }
 
@@ -88,6 +90,19 @@ bool judges(const Meta& m, bool verify) {
   return verify && (m.kind == Kind::kFlow || m.kind == Kind::kEcho);
 }
 
+// What is plain is to both what it is to the one that takes everything.
+void compare_parsers(support::HeapPool& pool, const Ingress& ingress,
+                     std::span<const uint8_t> frame) {
+  Buffer* plain = support::make_buffer(pool.pool(), frame);
+  Buffer* any = support::make_buffer(pool.pool(), frame);
+  if (parse_plain(plain, {&ingress, 1}) &&
+      (parse_any(any, {&ingress, 1}) || meta(plain) != meta(any) ||
+       support::bytes(plain) != support::bytes(any)))
+    fail("two parsers do not agree", support::bytes(plain));
+  release(plain);
+  release(any);
+}
+
 void run(support::HeapPool& pool, Choice choice, std::span<const uint8_t> frame) {
   const Ingress ingress{.port = 1,
                         .vlan = static_cast<uint16_t>(choice.tagged ? 100 : 0),
@@ -101,6 +116,7 @@ void run(support::HeapPool& pool, Choice choice, std::span<const uint8_t> frame)
   } else {
     buffer = support::make_buffer_at_end(pool.pool(), frame);
   }
+  compare_parsers(pool, ingress, frame);
   if (!parse(buffer, {&ingress, 1})) {
     check_meta(buffer);
     // Before anything is done: is there a field the describer finds fault with anyway?

@@ -7,6 +7,7 @@
 #include "dataplane/packet/parse.h"
 #include "tests/support/frames.h"
 #include "tests/support/heap_pool.h"
+#include "tests/support/parse_whole.h"
 
 namespace limpet::packet {
 namespace {
@@ -38,7 +39,7 @@ std::string parsed(Buffer* buffer) {
       Ingress{.port = 3, .mac = mac(kEngineMac)},
       Ingress{.port = 4, .vlan = 100, .mac = mac("02:00:00:00:00:02")},
   };
-  const auto verdict = parse(buffer, {ingress.data(), static_cast<uint32_t>(ingress.size())});
+  const auto verdict = parse_whole(buffer, {ingress.data(), static_cast<uint32_t>(ingress.size())});
   return verdict ? std::string(name(*verdict)) : summary(meta(buffer));
 }
 

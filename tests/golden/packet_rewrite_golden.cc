@@ -50,10 +50,12 @@ Act nat(const Flow& to) {
     const net::Address source = address(to.source);
     const net::Address destination = address(to.destination);
     const Translation t{source, destination, to.source_port, to.destination_port};
+    const uint32_t delta =
+        address_delta(meta(buffer).source, meta(buffer).destination, source, destination);
     if (m.family == net::Family::kV4) {
-      translate<net::Family::kV4>(buffer, m, t);
+      translate<net::Family::kV4>(buffer, m, t, delta);
     } else {
-      translate<net::Family::kV6>(buffer, m, t);
+      translate<net::Family::kV6>(buffer, m, t, delta);
     }
     return true;
   };

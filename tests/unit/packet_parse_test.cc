@@ -11,6 +11,7 @@
 #include "dataplane/packet/rewrite.h"
 #include "tests/support/frames.h"
 #include "tests/support/heap_pool.h"
+#include "tests/support/parse_whole.h"
 
 namespace limpet::packet {
 namespace {
@@ -27,7 +28,7 @@ class Parse : public testing::Test {
   // Parses `buffer` as received on one untagged port, and releases it.
   std::optional<DropReason> judge(Buffer* buffer, bool verify_checksums = true) {
     const Ingress ingress{.mac = mac(kEngineMac), .verify_checksums = verify_checksums};
-    const auto verdict = parse(buffer, {&ingress, 1});
+    const auto verdict = parse_whole(buffer, {&ingress, 1});
     meta_ = meta(buffer);
     frame_ = bytes(buffer);
     release(buffer);
@@ -255,7 +256,9 @@ void translate_random_packets() {
     const net::Address destination = any();
     const uint16_t ports[2] = {port(), port()};
     clamp_mss(buffer, meta(buffer), 1400);
-    translate<F>(buffer, meta(buffer), {source, destination, ports[0], ports[1]});
+    const uint32_t delta =
+        address_delta(meta(buffer).source, meta(buffer).destination, source, destination);
+    translate<F>(buffer, meta(buffer), {source, destination, ports[0], ports[1]}, delta);
     ASSERT_EQ(sums_wrong(bytes(buffer)), "") << describe(bytes(buffer));
     ASSERT_FALSE(parse(buffer, {&ingress, 1}));
     ASSERT_EQ(meta(buffer).source, source);
@@ -279,7 +282,8 @@ TEST(Translate, DoesNotHideDamage) {
   Buffer* buffer = make_buffer(pool.pool(), tcp(kUp4, kTcpAck, "data").poke(56, 'X').build());
   ASSERT_FALSE(parse(buffer, {&ingress, 1}));
   const net::Address a = address("10.2.0.10");
-  translate<net::Family::kV4>(buffer, meta(buffer), {a, a, 1, 2});
+  translate<net::Family::kV4>(buffer, meta(buffer), {a, a, 1, 2},
+                              address_delta(meta(buffer).source, meta(buffer).destination, a, a));
   EXPECT_EQ(sums_wrong(bytes(buffer)), "tcp checksum");
   release(buffer);
 }

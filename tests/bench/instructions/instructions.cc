@@ -172,14 +172,14 @@ class Bench {
   }
 
   void take_sent(uint8_t port) {
-    std::vector<Buffer*>& sent = lab_.core().output().tx(port);
+    auto& sent = lab_.core().output().tx(port);
     if (sent.size() != kBurst) fail("a packet was not forwarded");
     for (Buffer* b : sent) {
       if (!support::sums_wrong(support::bytes(b)).empty()) fail("a packet was damaged");
       packet::release(b);
     }
     sent.clear();
-    persist::Change change;
+    binding::Change change;
     while (lab_.shared().rings.news[0].pop(&change)) {
     }
   }

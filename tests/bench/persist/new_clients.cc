@@ -89,8 +89,9 @@ class Life {
     from_clients(first, last, k, packet::kTcpSyn);
     rounds(kRoundsToOpen);
     for (uint32_t c = 0; c < engine_.cores(); ++c) {
-      for (Buffer* b : std::exchange(engine_.core(c).output().tx(1), {}))
-        arriving_.push_back({c, b});
+      egress::Frames& sent = engine_.core(c).output().tx(1);
+      for (Buffer* b : sent) arriving_.push_back({c, b});
+      sent.clear();
     }
     require(arriving_.size() == last - first, "a client was not let in");
     for (const auto& [c, b] : arriving_) {
