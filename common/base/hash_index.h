@@ -43,10 +43,10 @@ class HashIndex {
 
   HashIndex(uint32_t capacity, std::pmr::memory_resource* memory)
       : capacity_(capacity),
-        buckets_(static_cast<std::size_t>((uint64_t{capacity} + kValuesPerBucket - 1) /
-                                          kValuesPerBucket) +
-                     1,
-                 memory) {}
+        count_(
+            static_cast<uint32_t>((uint64_t{capacity} + kValuesPerBucket - 1) / kValuesPerBucket) +
+            1),
+        buckets_(count_, memory) {}
 
   uint32_t size() const { return size_; }
   uint32_t capacity() const { return capacity_; }
@@ -149,13 +149,14 @@ class HashIndex {
   static_assert(sizeof(Bucket) == 64, "a lookup reads one cache line");
 
   uint32_t home(uint32_t hash) const {
-    return reduce(hash * kMultiplier, static_cast<uint32_t>(buckets_.size()));
+    return reduce(hash * kMultiplier, count_);
   }
   uint32_t after(uint32_t i) const {
-    return i + 1 == buckets_.size() ? 0 : i + 1;
+    return i + 1 == count_ ? 0 : i + 1;
   }
 
   uint32_t capacity_;
+  uint32_t count_;  // of buckets
   uint32_t size_ = 0;
   std::pmr::vector<Bucket> buckets_;
 };

@@ -70,7 +70,7 @@ class NeighborTable {
  private:
   static_assert(base::kNeighborsMax < 0xffff);
 
-  struct Place {
+  struct alignas(32) Place {
     net::Address address;
     net::Mac mac;
     uint16_t generation = 0;

@@ -10,7 +10,9 @@ using packet::Meta;
 using timing::Instant;
 
 void Sender::use(const snapshot::Snapshot& s) {
+  if (snapshot_ == &s && version_ == s.version) return;
   snapshot_ = &s;
+  version_ = s.version;
   ports_.resize(s.ports.size());
   for (std::size_t i = 0; i < s.ports.size(); ++i) {
     const snapshot::Port& p = s.ports[i];
@@ -21,8 +23,8 @@ void Sender::use(const snapshot::Snapshot& s) {
 void Sender::send_pieces(Buffer* buffer, const Way& way) {
   const uint8_t arrived = packet::meta(buffer).port;
   Buffer* pieces[kPiecesMax];
-  const uint32_t n = packet::fragment(buffer, mtu(way.port), datagram_id_ += cores_, pool_, pieces,
-                                      kPiecesMax);
+  const uint32_t n =
+      packet::fragment(buffer, mtu(way.port), datagram_id_ += cores_, pool_, pieces, kPiecesMax);
   if (n == 0) return output_.count(DropReason::kNoBuffers, arrived);
   for (uint32_t i = 0; i < n; ++i) send_frame(pieces[i], way, arrived);
 }

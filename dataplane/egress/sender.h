@@ -64,12 +64,15 @@ class Sender {
       return send_pieces(buffer, way);
     send_frame(buffer, way, m.port);
   }
-  // The same when that has been seen to: it fits, and the MAC is known.
+  // The same of a packet that was translated where it lay, fits, and whose next hop is known.
   void send_plain(packet::Buffer* buffer, uint8_t port, const net::Mac& mac) {
-    const uint8_t arrived = packet::meta(buffer).port;
-    if (packet::write_ethernet(buffer, ports_[port].egress, mac)) [[likely]]
-      return output_.send(buffer);
-    output_.drop(buffer, packet::DropReason::kNoBuffers, arrived);
+    packet::Meta& m = packet::meta(buffer);
+    const packet::Egress& egress = ports_[port].egress;
+    if (m.l3_offset != sizeof(packet::EthernetHeader) || egress.vlan != 0) [[unlikely]]
+      return send_frame(buffer, {.port = port, .mac = &mac}, m.port);
+    packet::write_macs(buffer, egress.mac, mac);
+    m.port = port;
+    output_.send(buffer, port);
   }
 
   // A packet that may not go on is answered before it changes anything (RFC 1812 4.3.3, RFC 4443
@@ -90,7 +93,7 @@ class Sender {
   const net::Address* own_address(uint8_t port, const net::Address& to) const;
 
  private:
-  struct Port {
+  struct alignas(16) Port {
     uint16_t mtu = 0;
     packet::Egress egress;
   };
@@ -107,7 +110,8 @@ class Sender {
   rte_mempool* pool_;
   Output& output_;
   const snapshot::Snapshot* snapshot_ = nullptr;
-  std::vector<Port> ports_;  // of the snapshot
+  uint64_t version_ = 0;     // its
+  std::vector<Port> ports_;  // its
   NeighborTable neighbors_;
   ReplyLimit reply_limit_;
   uint32_t datagram_id_;  // of pieces: different on all cores

@@ -1,6 +1,7 @@
 // Flow: one connection through the engine, both directions, either family.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -39,14 +40,22 @@ struct alignas(64) Flow {
   Seen seen;  // TCP
   // What new addresses change in checksums towards the server (packet::address_delta()).
   uint16_t delta = 0;
-  bool gauged : 1 = false;         // holds a place in the server's connection limit
-  bool counted : 1 = false;        // an open connection in counters and in its entry
-  bool per_packet : 1 = false;     // a translation only: every datagram is judged by itself
-  bool learns_client : 1 = false;  // enable_autogw, and no packet of the client has come yet
+  // Why every packet is looked at, and none just passes.
+  struct Look {
+    bool per_packet : 1 = false;     // a translation only: every datagram is judged by itself
+    bool learns_client : 1 = false;  // enable_autogw, and no packet of the client has come yet
+    bool unbound : 1 =
+        false;  // open, its binding went before it was confirmed: it asks for it anew
+    bool unproved : 1 = false;  // adopted, and the server may be another one than its own
+    uint8_t none : 4 = 0;
+
+    bool any() const { return std::bit_cast<uint8_t>(*this) != 0; }
+  };
+  Look look;
+  bool gauged : 1 = false;   // holds a place in the server's connection limit
+  bool counted : 1 = false;  // an open connection in counters and in its entry
   bool used : 1 = false;
-  bool unbound : 1 = false;  // open, its binding went before it was confirmed: it asks for it anew
-  bool confirmed : 1 = false;     // UDP: its binding is
-  bool unproved : 1 = false;      // adopted, and the server may be another one than its own
+  bool confirmed : 1 = false;     // UDP: its binding is; with the first answer at the latest
   bool lately_freed : 1 = false;  // its source port was, when it was taken
 
   // Third line: what opening, closing and time need.
@@ -68,6 +77,8 @@ struct alignas(64) Flow {
 static_assert(sizeof(Flow) == 192 && alignof(Flow) == 64);
 static_assert(offsetof(Flow, client_port) == 64, "a packet touches the first two lines");
 static_assert(offsetof(Flow, server_slot) == 128);
+static_assert(offsetof(Flow, server) == offsetof(Flow, client) + 32 &&
+              offsetof(Flow, server_port) == offsetof(Flow, client_port) + 4);
 
 inline constexpr snapshot::NatId kNoNat{UINT32_MAX};
 

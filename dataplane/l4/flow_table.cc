@@ -29,7 +29,7 @@ FlowTable::FlowTable(uint32_t capacity, const base::KeyedHash& hash,
 
 uint32_t FlowTable::hash_to_server(const Flow& f) const {
   const uint32_t plain = hash(key_to_server(f));
-  return f.per_packet ? plain + kPerPacketSalt * (f.server_slot.value + 1) : plain;
+  return f.look.per_packet ? plain + kPerPacketSalt * (f.server_slot.value + 1) : plain;
 }
 
 uint32_t FlowTable::hash_to_client(const Flow& f) const {
@@ -46,7 +46,7 @@ FlowRef FlowTable::find_per_packet(const FlowKey& key, snapshot::ServerSlot serv
   const uint32_t value =
       index_.find(hash(key) + kPerPacketSalt * (server.value + 1), [&](uint32_t v) {
         const Flow& f = flows_[v >> 1];
-        return (v & 1) == 0 && f.per_packet && f.server_slot == server &&
+        return (v & 1) == 0 && f.look.per_packet && f.server_slot == server &&
                same(key_to_server(f), key);
       });
   if (value == base::HashIndex::kNone) return {};
@@ -71,8 +71,8 @@ Flow* FlowTable::allocate() {
 std::array<FlowRef, 2> FlowTable::conflicts(const Flow& flow) const {
   const FlowKey forward = key_to_server(flow);
   const FlowKey backward = key_to_client(flow);
-  return {flow.per_packet ? find_per_packet(forward, flow.server_slot)
-                          : find(forward, hash_to_server(flow)),
+  return {flow.look.per_packet ? find_per_packet(forward, flow.server_slot)
+                               : find(forward, hash_to_server(flow)),
           find(backward, hash(backward))};
 }
 
@@ -89,6 +89,7 @@ bool FlowTable::insert(Flow& flow) {
 
 void FlowTable::discard(Flow& flow) {
   flow.used = false;
+  flow.protocol = 0;  // is() of it says no from now on
   free_.push_back(index_of(flow));
   --size_;
 }

@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <memory_resource>
 #include <vector>
 
@@ -84,12 +85,6 @@ class FlowTable {
       base::prefetch(reinterpret_cast<const char*>(&flows_[next]) + line);
   }
   FlowRef find(const FlowKey& key, uint32_t hash) const;
-  FlowRef find(const FlowKey& key, uint32_t hash, uint32_t likely) const {
-    if (likely != kNone && is(likely, key)) [[likely]]
-      return {likely >> 1, static_cast<Direction>(likely & 1)};
-    return find(key, hash);
-  }
-
   // The translation of (client, vip) datagrams to this very server, under per_pkt_loadbalance.
   FlowRef find_per_packet(const FlowKey& key, snapshot::ServerSlot server) const;
 
@@ -104,18 +99,24 @@ class FlowTable {
 
   static constexpr uint32_t kNone = base::HashIndex::kNone;
 
- private:
-  // Whether packets with this key are the flow's, in the direction that `value` says.
-  bool is(uint32_t value, const FlowKey& key) const {
+  // Whether packets with this key are the flow's, in the direction that `value` says. The flow may
+  // have gone since.
+  template <class Key>  // FlowKey, or packet::Meta
+  bool is(uint32_t value, const Key& key) const {
     const Flow& f = flows_[value >> 1];
-    if (f.protocol != key.protocol) return false;
-    return (value & 1) == 0
-               ? f.client_port == key.source_port && f.vip_port == key.destination_port &&
-                     f.client == key.source && f.vip == key.destination && !f.per_packet
-               : f.server_port == key.source_port && f.source_port == key.destination_port &&
-                     f.server == key.source && f.source == key.destination;
+    // The second pair of addresses and ports lies behind the first.
+    const std::size_t pair = value & 1;
+    const auto* addresses = reinterpret_cast<const char*>(&f.client) + pair * 32;
+    uint32_t ports;
+    std::memcpy(&ports, reinterpret_cast<const char*>(&f.client_port) + pair * 4, sizeof ports);
+    const uint32_t wanted = uint32_t{key.destination_port} << 16 | key.source_port;
+    return ports == wanted && f.protocol == key.protocol &&
+           *reinterpret_cast<const net::Address*>(addresses) == key.source &&
+           *reinterpret_cast<const net::Address*>(addresses + 16) == key.destination &&
+           (pair != 0 || !f.look.per_packet);
   }
 
+ private:
   static constexpr uint32_t kPerPacketSalt = 0x9e3779b1u;
 
   uint32_t hash_to_server(const Flow& f) const;

@@ -43,8 +43,8 @@ DropReason drop_reason(Reason reason) {
 }  // namespace
 
 Forwarder::Forwarder(const Options& options, const base::KeyedHash& hash,
-                     replication::Replica& replica, balance::Picker& picker,
-                     egress::Sender& sender, Instant now, std::pmr::memory_resource* memory)
+                     replication::Replica& replica, balance::Picker& picker, egress::Sender& sender,
+                     Instant now, std::pmr::memory_resource* memory)
     : core_(options.core),
       cores_(options.cores),
       replica_(replica),
@@ -71,13 +71,6 @@ void Forwarder::use(const snapshot::Snapshot& s) {
   swept_ = false;
 }
 
-void Forwarder::expect(Buffer* buffer) {
-  Meta& m = packet::meta(buffer);
-  if (m.kind != packet::Kind::kFlow) return;
-  m.hash = flows_.hash(key_of(m));
-  flows_.prefetch_bucket(m.hash);
-}
-
 // What a packet that opens a connection will look up.
 void Forwarder::prefetch_binding(const Meta& m) {
   const auto* vs = snapshot_->find(m.destination, m.protocol, m.destination_port);
@@ -85,6 +78,83 @@ void Forwarder::prefetch_binding(const Meta& m) {
   if (scope == nullptr) return;
   const auto key = binding::Key::of(scope->key_of(m.source));
   replica_.table().prefetch_bucket(replica_.table().hash(scope->slot, key));
+}
+
+// What does not just pass.
+void Forwarder::look_up(Buffer* buffer, Instant now) {
+  const Meta& m = packet::meta(buffer);
+  if (m.kind == packet::Kind::kIcmpError) return icmp(buffer);
+  if (const FlowRef ref = flows_.find(key_of(m), m.hash)) return known(buffer, ref, now);
+  Grant none{.since = now};
+  fresh(buffer, now, none);
+}
+
+bool Forwarder::knows_flow(Buffer* buffer) const {
+  const Meta& m = packet::meta(buffer);
+  if (m.kind == packet::Kind::kIcmpError) {
+    const auto quote = packet::parse_quote(buffer);
+    return quote && quoted_flow(*quote);
+  }
+  return static_cast<bool>(flows_.find(key_of(m), flows_.hash(key_of(m))));
+}
+
+[[gnu::always_inline]] inline void Forwarder::translate(Buffer* buffer, const Flow& flow,
+                                                        Direction direction) {
+  const Meta& m = packet::meta(buffer);
+  const bool to_server = direction == Direction::kToServer;
+  const packet::Translation to =
+      to_server ? packet::Translation{flow.source, flow.server, flow.source_port, flow.server_port}
+                : packet::Translation{flow.vip, flow.client, flow.vip_port, flow.client_port};
+  const uint32_t delta = to_server ? flow.delta : packet::opposite(flow.delta);
+  if (m.family == Family::kV4) {
+    packet::translate<Family::kV4>(buffer, m, to, delta);
+  } else {
+    packet::translate<Family::kV6>(buffer, m, to, delta);
+  }
+}
+
+// The packet that nearly all are: of a connection that stands, and of which it changes nothing but
+// the time that it lives. False: known() has to look; nothing was changed.
+[[gnu::always_inline]] inline bool Forwarder::pass(Buffer* buffer, Flow& flow, Direction direction,
+                                                   Instant now) {
+  const Meta& m = packet::meta(buffer);
+  const bool tcp = m.protocol == packet::kProtocolTcp;
+  if (flow.state != (tcp ? FlowState::kEstablished : FlowState::kAnswered) || flow.look.any() ||
+      m.ttl <= 1 || Tick::of(now).reached(flow.expires))
+    return false;
+  if (tcp) {
+    constexpr uint8_t kControl =
+        packet::kTcpSyn | packet::kTcpFin | packet::kTcpRst | packet::kTcpAck;
+    if ((m.tcp_flags & kControl) != packet::kTcpAck) return false;
+  } else if (!swept_) {
+    return false;
+  }
+  const bool learned = !flow.client_mac.is_zero();
+  const net::Mac* mac = &flow.client_mac;
+  uint8_t port = flow.client_interface;
+  if (direction == Direction::kToServer) {
+    mac = neighbors_.mac(flow.neighbor);
+    port = flow.server_interface;
+  } else if (!learned) {
+    mac = neighbors_.mac(flow.client_neighbor);
+  }
+  const Tick until = Tick::after(now + timing::seconds(flow.idle_s));
+  if (mac == nullptr || m.l3_bytes > sender_.mtu(port) || !until.reached(flow.expires))
+    return false;
+  flow.expires = until;
+  if (tcp) {
+    const auto& segment = *packet::at<packet::TcpHeader>(buffer, m.l4_offset);
+    note_plain(direction, segment.sequence,
+               m.l4_bytes - static_cast<uint32_t>(segment.data_words >> 4) * 4,
+               segment.acknowledgment, segment.window, &flow.seen);
+  }
+  if (direction == Direction::kToServer && learned) {
+    flow.client_mac = m.source_mac;
+    flow.client_interface = m.port;
+  }
+  translate(buffer, flow, direction);
+  sender_.send_plain(buffer, port, *mac);
+  return true;
 }
 
 void Forwarder::process(std::span<Buffer*> burst, Instant now) {
@@ -100,67 +170,11 @@ void Forwarder::process(std::span<Buffer*> burst, Instant now) {
   }
   for (std::size_t i = 0; i < burst.size(); ++i) {
     Buffer* b = burst[i];
-    const Meta& m = packet::meta(b);
-    if (m.kind == packet::Kind::kIcmpError) {
-      icmp(b);
-    } else if (const FlowRef ref = flows_.find(key_of(m), m.hash, likely[i])) {
-      if (!pass(b, flows_[ref.index], ref.direction, now)) known(b, ref, now);
-    } else {
-      Grant none{.since = now};
-      fresh(b, now, none);
-    }
+    const uint32_t value = likely[i];
+    if (value == FlowTable::kNone || !flows_.is(value, packet::meta(b)) ||
+        !pass(b, flows_[value >> 1], static_cast<Direction>(value & 1), now)) [[unlikely]]
+      look_up(b, now);
   }
-}
-
-bool Forwarder::knows_flow(Buffer* buffer) const {
-  const Meta& m = packet::meta(buffer);
-  if (m.kind == packet::Kind::kIcmpError) {
-    const auto quote = packet::parse_quote(buffer);
-    return quote && quoted_flow(*quote);
-  }
-  return static_cast<bool>(flows_.find(key_of(m), flows_.hash(key_of(m))));
-}
-
-// The packet that nearly all are: of a connection that stands, and of which it changes nothing but
-// the time that it lives. False: known() has to look; nothing was changed.
-bool Forwarder::pass(Buffer* buffer, Flow& flow, Direction direction, Instant now) {
-  const Meta& m = packet::meta(buffer);
-  const bool to_server = direction == Direction::kToServer;
-  if (Tick::of(now).reached(flow.expires) || m.ttl <= 1 || flow.learns_client || flow.unbound ||
-      flow.unproved)
-    return false;
-  const bool tcp = m.protocol == packet::kProtocolTcp;
-  if (tcp) {
-    constexpr uint8_t kControl =
-        packet::kTcpSyn | packet::kTcpFin | packet::kTcpRst | packet::kTcpAck;
-    if (flow.state != FlowState::kEstablished || (m.tcp_flags & kControl) != packet::kTcpAck)
-      return false;
-  } else if (flow.state != FlowState::kAnswered || !flow.confirmed || flow.per_packet || !swept_) {
-    return false;
-  }
-  const bool learned = !flow.client_mac.is_zero();
-  const net::Mac* mac = to_server ? neighbors_.mac(flow.neighbor)
-                        : learned ? &flow.client_mac
-                                  : neighbors_.mac(flow.client_neighbor);
-  const uint8_t port = to_server ? flow.server_interface : flow.client_interface;
-  if (mac == nullptr || m.l3_bytes > sender_.mtu(port)) return false;
-  const Tick until = Tick::after(now + timing::seconds(flow.idle_s));
-  if (!until.reached(flow.expires)) return false;
-
-  flow.expires = until;
-  if (tcp) {
-    const auto& segment = *packet::at<packet::TcpHeader>(buffer, m.l4_offset);
-    note_plain(direction, segment.sequence,
-               m.l4_bytes - static_cast<uint32_t>(segment.data_words >> 4) * 4,
-               segment.acknowledgment, segment.window, &flow.seen);
-  }
-  if (to_server && learned) {
-    flow.client_mac = m.source_mac;
-    flow.client_interface = m.port;
-  }
-  translate(buffer, flow, direction);
-  sender_.send_plain(buffer, port, *mac);
-  return true;
 }
 
 void Forwarder::known(Buffer* buffer, FlowRef ref, Instant now) {
@@ -172,9 +186,10 @@ void Forwarder::known(Buffer* buffer, FlowRef ref, Instant now) {
     Grant none{.since = now};
     return fresh(buffer, now, none);
   }
-  if (ref.direction == Direction::kToServer && (!flow.client_mac.is_zero() || flow.learns_client)) {
+  if (ref.direction == Direction::kToServer &&
+      (!flow.client_mac.is_zero() || flow.look.learns_client)) {
     // Replies follow the client's packets, should its router change.
-    flow.learns_client = false;
+    flow.look.learns_client = false;
     flow.client_mac = m.source_mac;
     flow.client_interface = m.port;
   }
@@ -186,11 +201,11 @@ void Forwarder::known(Buffer* buffer, FlowRef ref, Instant now) {
   } else {
     track_udp(flow, ref.direction, now);
   }
-  if (flow.unproved && ref.direction == Direction::kToClient) [[unlikely]] {
+  if (flow.look.unproved && ref.direction == Direction::kToClient) [[unlikely]] {
     if (over && try_first_server(flow, now)) return output_.drop(buffer, DropReason::kNoFlow);
-    flow.unproved = flow.unproved && (m.tcp_flags & packet::kTcpRst) != 0;
+    flow.look.unproved = flow.look.unproved && (m.tcp_flags & packet::kTcpRst) != 0;
   }
-  if (flow.unbound) [[unlikely]]
+  if (flow.look.unbound) [[unlikely]]
     bind_again(flow);
   forward(buffer, flow, ref.direction, way);
   if (over) close(flow, now);
@@ -243,7 +258,7 @@ bool Forwarder::moves(const Flow& flow) const {
   const auto* server = snapshot_->server(flow.server_slot);
   if (!flow.is_udp() || server == nullptr) return false;
   if (!is_at(flow, *server)) return true;
-  if (flow.per_packet || (server->state != snapshot::ServerState::kDown && server->reachable))
+  if (flow.look.per_packet || (server->state != snapshot::ServerState::kDown && server->reachable))
     return false;
   const auto* vs = snapshot_->virtual_service(flow.virtual_service);
   const auto* scope = vs == nullptr ? nullptr : snapshot_->scope(vs->scope);
@@ -431,7 +446,7 @@ void Forwarder::track_udp(Flow& flow, Direction direction, Instant now) {
   const bool answer = direction == Direction::kToClient;
   if (answer && flow.state == FlowState::kUnanswered) enter(flow, FlowState::kAnswered, now);
   // Of a translation it may be another one than when that was made.
-  if (flow.confirmed && !flow.per_packet) return;
+  if (flow.confirmed && !flow.look.per_packet) return;
   if (!answer && !Tick::of(now - persist::kComesAgain).reached(flow.opened)) return;
   flow.confirmed = true;
   confirm(flow);
@@ -474,20 +489,6 @@ snapshot::Hop Forwarder::find_server(Flow& flow) {
   flow.server_interface = hop.port;
   flow.neighbor = neighbors_.look_up(hop.port, hop.next_hop);
   return hop;
-}
-
-void Forwarder::translate(Buffer* buffer, const Flow& flow, Direction direction) {
-  const Meta& m = packet::meta(buffer);
-  const bool to_server = direction == Direction::kToServer;
-  const packet::Translation to =
-      to_server ? packet::Translation{flow.source, flow.server, flow.source_port, flow.server_port}
-                : packet::Translation{flow.vip, flow.client, flow.vip_port, flow.client_port};
-  const uint32_t delta = to_server ? flow.delta : packet::opposite(flow.delta);
-  if (m.family == Family::kV4) {
-    packet::translate<Family::kV4>(buffer, m, to, delta);
-  } else {
-    packet::translate<Family::kV6>(buffer, m, to, delta);
-  }
 }
 
 void Forwarder::forward(Buffer* buffer, const Flow& flow, Direction direction,

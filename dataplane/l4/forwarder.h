@@ -71,14 +71,22 @@ class Forwarder {
     uint32_t parked = Pen::kPackets;  // packets that may wait for a home
   };
 
-  Forwarder(const Options& options, const base::KeyedHash& hash, replication::Replica& replica, balance::Picker& picker, egress::Sender& sender,
-            timing::Instant now, std::pmr::memory_resource* memory);
+  Forwarder(const Options& options, const base::KeyedHash& hash, replication::Replica& replica,
+            balance::Picker& picker, egress::Sender& sender, timing::Instant now,
+            std::pmr::memory_resource* memory);
 
   // Takes the snapshot that everything until the next call goes by.
   void use(const snapshot::Snapshot& s);
 
-  // Asks for the memory that judging this packet begins with; as early as its core is known.
-  void expect(packet::Buffer* buffer);
+  // What the flow of a packet is looked up by; parse_plain() has set it.
+  void hash(packet::Buffer* buffer) const {
+    packet::Meta& m = packet::meta(buffer);
+    m.hash = m.kind == packet::Kind::kFlow ? flows_.hash(key_of(m)) : 0;
+  }
+  // Asks for the memory that judging such a packet begins with; as early as its core is known.
+  void expect(const packet::Buffer* buffer) const {
+    flows_.prefetch_bucket(packet::meta(buffer).hash);
+  }
 
   // The home of a key has said something about it, and this core's copy agrees: what waits for it
   // is judged at the next judge_waiting().
@@ -86,7 +94,7 @@ class Forwarder {
   // Judges again what waited for a home: this core, or one that has answered.
   void judge_waiting(timing::Instant now);
 
-  // Kinds kFlow and kIcmpError, of this core, each announced by expect().
+  // Kinds kFlow and kIcmpError, of this core, each hashed and announced by expect().
   void process(std::span<packet::Buffer*> burst, timing::Instant now);
 
   // Whether this core knows the packet's flow (of an ICMP error: the one it quotes).
@@ -115,6 +123,7 @@ class Forwarder {
  private:
   void known(packet::Buffer* buffer, FlowRef ref, timing::Instant now);
   bool pass(packet::Buffer* buffer, Flow& flow, Direction direction, timing::Instant now);
+  void look_up(packet::Buffer* buffer, timing::Instant now);
   bool goes_on(const Flow& flow, Direction direction, packet::Buffer* buffer,
                timing::Instant now) const;
   enum class Standing : uint8_t {

@@ -109,7 +109,7 @@ bool Forwarder::adopt(Buffer* buffer, const Adoption& a, Instant now, const Gran
     return false;
   }
   opened(flow);
-  flow->unproved = a.server == nullptr && first != nullptr;
+  flow->look.unproved = a.server == nullptr && first != nullptr;
   replica_.use(*entry);
   count(*flow, entry);
   gauge(*flow);
@@ -135,7 +135,7 @@ const snapshot::Server* Forwarder::server_of(const Adoption& a, binding::ServerI
 // The server of an adopted connection does not know it: perhaps the first one of its client does.
 // True: it is asked, when the client's segment comes again. Then the reset is not the client's.
 bool Forwarder::try_first_server(Flow& flow, Instant now) {
-  flow.unproved = false;
+  flow.look.unproved = false;
   persist::Entry* entry = entry_of(flow);
   const auto* vs = snapshot_->virtual_service(flow.virtual_service);
   if (entry == nullptr || vs == nullptr) return false;
@@ -206,7 +206,7 @@ bool Forwarder::fill_adopted(Flow& flow, Buffer* buffer, const Adoption& a,
   } else {
     // Until the client's next packet says by which way it comes.
     find_client(flow);
-    flow.learns_client = a.vs.autogw;
+    flow.look.learns_client = a.vs.autogw;
   }
   if (!insert(flow, now)) return false;
   flow.seen = seen_going_on(a.server == nullptr ? Direction::kToServer : Direction::kToClient,

@@ -36,7 +36,7 @@ Flow* Forwarder::open(Buffer* buffer, const snapshot::VirtualService& vs, const 
   flow->client_port = m.source_port;
   flow->vip_port = m.destination_port;
   flow->protocol = m.protocol;
-  flow->per_packet = vs.per_packet && flow->is_udp();
+  flow->look.per_packet = vs.per_packet && flow->is_udp();
   towards(*flow, vs, server);
   if (!client_side(*flow, m, vs)) {
     *why = DropReason::kNoRoute;
@@ -248,7 +248,7 @@ void Forwarder::confirm(Flow& flow) {
   persist::Entry* entry = entry_of(flow);
   if (entry != nullptr) return replica_.confirm(*entry);
   // An embryonic binding may go before its connection is complete.
-  flow.unbound = flow.counted;
+  flow.look.unbound = flow.counted;
 }
 
 // The connection stands, its binding went while it was embryonic: the client is bound to this very
@@ -260,14 +260,14 @@ void Forwarder::bind_again(Flow& flow) {
   const auto* scope = vs == nullptr ? nullptr : snapshot_->scope(vs->scope);
   const auto* server = snapshot_->server(flow.server_slot);
   if (!flow.counted || scope == nullptr || server == nullptr) {
-    flow.unbound = false;
+    flow.look.unbound = false;
     return;
   }
   const auto key = binding::Key::of(scope->key_of(flow.client));
   persist::Entry* entry = replica_.find(*scope, key);
   if (entry == nullptr) {
     if (!balance::takes_new_clients(*server)) {
-      flow.unbound = false;
+      flow.look.unbound = false;
       return;
     }
     if (!replica_.is_home(scope->slot, key)) return ask_again(flow, *scope, key, server->id);
@@ -278,7 +278,7 @@ void Forwarder::bind_again(Flow& flow) {
   } else if (!replica_.may_use(*entry, *scope)) {
     return;
   }
-  flow.unbound = false;
+  flow.look.unbound = false;
   if (entry == nullptr || entry->server != server->id) return;
   bind(flow, *entry);
   ++entry->open;

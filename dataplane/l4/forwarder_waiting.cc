@@ -72,11 +72,11 @@ void Forwarder::ask_again(Flow& flow, const snapshot::Scope& scope, const bindin
 
 // By now it may be another flow; whoever asks for a binding may.
 void Forwarder::answered_again(Flow& flow, const replication::Down& m) {
-  if (!flow.used || !flow.unbound) return;
+  if (!flow.used || !flow.look.unbound) return;
   if (m.kind == replication::Down::Kind::kUpdate) {
     bind_again(flow);
   } else if (m.reason != Reason::kLate) {
-    flow.unbound = false;
+    flow.look.unbound = false;
   }
 }
 

@@ -31,28 +31,26 @@ struct Meta {
   net::Address destination;
   uint16_t source_port = 0;  // host order; 0 where the protocol has none
   uint16_t destination_port = 0;
-  uint16_t l3_offset = 0;    // IP header (or ARP header)
-  uint16_t l4_offset = 0;    // after the IP header and all extension headers
-  uint32_t l3_bytes = 0;     // the IP packet, header included
-  uint32_t l4_bytes = 0;     // from l4_offset to the end of the IP packet
-  uint32_t fragment_id = 0;  // kFragment: identification
-  uint32_t hash = 0;         // of the flow key, set when steering
+  uint16_t l3_offset = 0;  // IP header (or ARP header)
+  uint16_t l4_offset = 0;  // after the IP header and all extension headers
+  uint32_t l3_bytes = 0;   // the IP packet, header included
+  uint32_t l4_bytes = 0;   // from l4_offset to the end of the IP packet
+  uint32_t hash = 0;       // of the flow key, set when steering
   net::Family family = net::Family::kV4;
   Kind kind = Kind::kOther;
   uint8_t protocol = 0;  // of the transport header (IPPROTO_*)
   uint8_t tcp_flags = 0;
   uint8_t ttl = 0;
-  uint8_t port = 0;                // index of the port it came in by; frames to send: goes out by
-  bool owner_asked : 1 = false;    // the core whose slice holds the port does not know the flow
-  bool dont_fragment : 1 = false;  // IPv4 DF; always true for IPv6 that arrived whole
-  bool reassembled : 1 = false;
-  bool sum_owed : 1 = false;  // the TCP or UDP checksum was not looked at yet: transport_right()
+  uint8_t port = 0;            // index of the port it came in by; frames to send: goes out by
+  bool owner_asked = false;    // the core whose slice holds the port does not know the flow
+  bool dont_fragment = false;  // IPv4 DF; always true for IPv6 that arrived whole
+  bool reassembled = false;
+  bool sum_owed = false;  // the TCP or UDP checksum was not looked at yet: transport_right()
 
   // Second line.
   net::Mac source_mac;
-  net::Address next_hop;  // frames punted for neighbour resolution
-
-  friend bool operator==(const Meta&, const Meta&) = default;
+  uint32_t fragment_id = 0;  // kFragment: identification
+  net::Address next_hop;     // frames punted for neighbour resolution
 };
 static_assert(offsetof(Meta, source_mac) <= 64);
 
@@ -62,6 +60,10 @@ static_assert(sizeof(Meta) <= kMetaBytes && kMetaBytes % RTE_MBUF_PRIV_ALIGN == 
 
 inline Meta& meta(Buffer* buffer) {
   return *static_cast<Meta*>(rte_mbuf_to_priv(buffer));
+}
+
+inline const Meta& meta(const Buffer* buffer) {
+  return meta(const_cast<Buffer*>(buffer));  // NOLINT: rte_mbuf_to_priv() takes no const
 }
 
 template <class Header>

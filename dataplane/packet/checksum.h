@@ -10,6 +10,7 @@
 #include <rte_ip.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -27,10 +28,12 @@ Word load(const void* at) {
 
 // One's complement sum in 16 bits; not inverted.
 constexpr uint16_t fold(uint64_t sum) {
-  sum = (sum & 0xffffffffu) + (sum >> 32);
-  sum = (sum & 0xffffu) + ((sum >> 16) & 0xffffu) + (sum >> 32);
-  sum = (sum & 0xffffu) + (sum >> 16);
-  return static_cast<uint16_t>((sum & 0xffffu) + (sum >> 16));
+  // To 32 bits with the carry brought round; then both halves added to each other's place, so that
+  // the upper one gets the carry of the lower.
+  const auto high = static_cast<uint32_t>(sum >> 32);
+  auto half = static_cast<uint32_t>(sum) + high;
+  half += uint32_t{half < high};
+  return static_cast<uint16_t>((half + std::rotl(half, 16)) >> 16);
 }
 
 // As it stands in a header.
@@ -87,6 +90,8 @@ class ChecksumDelta {
     sum_ += static_cast<Word>(~before);
     sum_ += after;
   }
+  // A 16-bit word has become one less; it was not zero.
+  void subtract_one() { sum_ += 0xfffe; }
   // A 16-bit word at an odd distance: its bytes belong to two words.
   void replace_odd(uint16_t before, uint16_t after) {
     replace(__builtin_bswap16(before), __builtin_bswap16(after));

@@ -44,13 +44,10 @@ struct FamilyTraits<Family::kV4> {
   static void adjust(Header& h, const ChecksumDelta& delta) {
     h.checksum = delta.apply(h.checksum);
   }
+  // TTL is the low byte of its word as it lies in memory: one less there.
   static void decrement_ttl(Header& h, ChecksumDelta& delta) {
-    // As one word with the protocol behind it: a byte written and then read as part of a word would
-    // stall. TTL is the first byte, the low one.
-    const auto before = load<uint16_t>(&h.ttl);
-    const auto after = static_cast<uint16_t>((before & 0xff00u) | ((before - 1u) & 0xffu));
-    std::memcpy(&h.ttl, &after, sizeof after);
-    delta.replace(before, after);
+    --h.ttl;
+    delta.subtract_one();
   }
 
   // A header without options in front of `l4_bytes`; never to be fragmented, so its

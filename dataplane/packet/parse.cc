@@ -253,12 +253,6 @@ Verdict parse_ipv6(Buffer* buffer, Meta& m, bool verify) {
 }  // namespace
 
 Verdict parse(Buffer* buffer, const IngressSet& ports) {
-  if (parse_plain(buffer, ports)) [[likely]]
-    return kGoOn;
-  return parse_any(buffer, ports);
-}
-
-Verdict parse_any(Buffer* buffer, const IngressSet& ports) {
   // Devices rarely split frames; what cannot be joined is read as far as its first segment goes.
   if (buffer->nb_segs != 1) [[unlikely]]
     static_cast<void>(rte_pktmbuf_linearize(buffer));

@@ -1,9 +1,9 @@
 // Bytes to meaning, once. After parse() says that the frame may go on, accessors at meta's offsets
 // cannot run over.
 //
-// A packet that is only translated keeps its transport checksum, right or wrong: the change is added
-// to it (RFC 1624), and the receiver judges. So parse() leaves a TCP or UDP checksum that the device
-// does not vouch for unread, and whoever acts on the content asks transport_right() first.
+// A packet that is only translated keeps its transport checksum, right or wrong: the change is
+// added to it (RFC 1624), and the receiver judges. So parse() leaves a TCP or UDP checksum that the
+// device does not vouch for unread, and whoever acts on the content asks transport_right() first.
 //
 // Cost: one pass over the headers.
 #pragma once
@@ -41,10 +41,6 @@ struct IngressSet {
 // Checksums the device calls BAD are believed; a transport checksum it says was never filled in
 // (NONE) is written. ICMP checksums are looked at.
 std::optional<DropReason> parse(Buffer* buffer, const IngressSet& ports);
-
-// The same without the packets of parse_plain(), which it begins with (plain.h): for the rest, and
-// to compare.
-std::optional<DropReason> parse_any(Buffer* buffer, const IngressSet& ports);
 
 // Whether the TCP or UDP checksum of a parsed packet is right, or nobody's business here
 // (verify_checksums). Looks once.

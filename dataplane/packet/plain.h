@@ -1,11 +1,13 @@
-// The plain packet, which nearly all are: Ethernet to this port's own MAC with at most one VLAN tag,
-// IPv4 without options or IPv6 without extension headers or link-local addresses, TCP or UDP, whole,
-// in one segment, and nothing wrong with it. One straight piece of code; whatever else comes is for
-// parse_any(), which knows why. Both make the same Meta of a plain packet.
+// The plain packet, which nearly all are: Ethernet to this port's own MAC with at most one VLAN
+// tag, IPv4 without options or IPv6 without extension headers or link-local addresses, TCP or UDP,
+// whole, in one segment, and nothing wrong with it. One straight piece of code; whatever else comes
+// is for parse(), which knows why. Both say the same of a plain packet.
 #pragma once
 
 #include <cstring>
 
+#include "common/base/keyed_hash.h"
+#include "common/net/hash.h"
 #include "dataplane/packet/family.h"
 #include "dataplane/packet/parse.h"
 #include "dataplane/packet/segments.h"
@@ -55,6 +57,12 @@ inline const Ingress* find_ingress(const IngressSet& ports, uint16_t vlan) {
 
 namespace plain {
 
+// Neither 0/8 nor 127/8, and below 224/4, as it lies in memory. What is above is for parse().
+inline bool is_unicast_v4(uint32_t word) {
+  const auto first = static_cast<uint8_t>(word);
+  return static_cast<uint8_t>(first - 1) < 0xdf && first != 127;
+}
+
 // The IPv4 or IPv6 header at `l3`, in `bytes` bytes; into `m`, its transport's place too.
 template <Family F>
 [[gnu::always_inline]] inline bool take_header(const Buffer* buffer, const uint8_t* l3,
@@ -62,28 +70,30 @@ template <Family F>
   if (bytes < FamilyTraits<F>::kHeaderBytes + sizeof(UdpHeader)) return false;
   const auto& ip = *reinterpret_cast<const typename FamilyTraits<F>::Header*>(l3);
   if constexpr (F == Family::kV4) {
+    constexpr uint16_t kFragment =
+        net::byte_swap(uint16_t{kIpv4MoreFragments | kIpv4FragmentOffset});
     const uint32_t total = ip.total_bytes;
-    constexpr uint16_t kFragment = kIpv4MoreFragments | kIpv4FragmentOffset;
-    const uint16_t fragment = ip.fragment;
-    if (ip.version_words != 0x45 || total > bytes || (fragment & kFragment) != 0) return false;
+    const uint32_t l4_bytes = total - static_cast<uint32_t>(sizeof ip);  // huge if it is shorter
+    const auto fragment = load<uint16_t>(&ip.fragment);                  // as it lies in memory
+    if (ip.version_words != 0x45 || l4_bytes > bytes - sizeof ip || (fragment & kFragment) != 0)
+      return false;
     const uint64_t vouched = buffer->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK;
     if (vouched != RTE_MBUF_F_RX_IP_CKSUM_GOOD) {
       if (vouched == RTE_MBUF_F_RX_IP_CKSUM_BAD) return false;
-      if (verify && fold(uint64_t{load<uint32_t>(l3)} + load<uint32_t>(l3 + 4) +
-                         load<uint32_t>(l3 + 8) + load<uint32_t>(l3 + 12) +
-                         load<uint32_t>(l3 + 16)) != 0xffff)
+      if (verify &&
+          fold(uint64_t{load<uint32_t>(l3)} + load<uint32_t>(l3 + 4) + load<uint32_t>(l3 + 8) +
+               load<uint32_t>(l3 + 12) + load<uint32_t>(l3 + 16)) != 0xffff)
         return false;
     }
     const auto source = load<uint32_t>(ip.source);
     const auto destination = load<uint32_t>(ip.destination);
-    if (is_martian_v4(net::byte_swap(source)) || is_martian_v4(net::byte_swap(destination)) ||
-        source == destination)
+    if (!is_unicast_v4(source) || !is_unicast_v4(destination) || source == destination)
       return false;
     m.protocol = ip.protocol;
     m.ttl = ip.ttl;
-    m.dont_fragment = (fragment & kIpv4DontFragment) != 0;
+    m.dont_fragment = (fragment & net::byte_swap(kIpv4DontFragment)) != 0;
     m.l3_bytes = total;
-    m.l4_bytes = total - static_cast<uint32_t>(sizeof(Ipv4Header));
+    m.l4_bytes = l4_bytes;
   } else {
     const uint32_t l4_bytes = ip.payload_bytes;
     if (l3[0] >> 4 != 6 || l4_bytes + sizeof(Ipv6Header) > bytes) return false;
@@ -104,91 +114,106 @@ template <Family F>
   return true;
 }
 
-template <Family F>
-[[gnu::always_inline]] inline bool take(Buffer* buffer, uint8_t* l3, uint32_t bytes, bool verify,
+// The packet whose IP header begins `kL3` bytes behind the frame's start; `bytes` of it at most.
+template <Family F, uint16_t kL3>
+[[gnu::always_inline]] inline bool take(Buffer* buffer, const uint8_t* frame, uint32_t bytes,
+                                        const Ingress& ingress, const base::KeyedHash& hash,
                                         Meta& m) {
-  if (!take_header<F>(buffer, l3, bytes, verify, m)) return false;
+  const uint8_t* l3 = frame + kL3;
   const uint8_t* l4 = l3 + FamilyTraits<F>::kHeaderBytes;
-  m.tcp_flags = 0;
+  if (!take_header<F>(buffer, l3, bytes, ingress.verify_checksums, m)) return false;
+  uint8_t flags = 0;
   bool summed = true;
   if (m.protocol == kProtocolUdp) {
     const auto& udp = *reinterpret_cast<const UdpHeader*>(l4);
     const uint32_t udp_bytes = udp.bytes;
-    if (udp_bytes < sizeof(UdpHeader) || udp_bytes > m.l4_bytes || uint16_t{udp.destination_port} == 0)
-      return false;
+    if (udp_bytes < sizeof(UdpHeader) || udp_bytes > m.l4_bytes) return false;
     summed = udp.checksum != 0;
     if (F == Family::kV6 && !summed) return false;
-  } else if (m.protocol == kProtocolTcp) {
-    if (m.l4_bytes < sizeof(TcpHeader)) return false;
+  } else {
+    if (m.protocol != kProtocolTcp || m.l4_bytes < sizeof(TcpHeader)) return false;
     const auto& tcp = *reinterpret_cast<const TcpHeader*>(l4);
     const uint32_t header_bytes = static_cast<uint32_t>(tcp.data_words >> 4) * 4;
-    if (header_bytes < sizeof(TcpHeader) || header_bytes > m.l4_bytes || uint16_t{tcp.source_port} == 0 ||
-        uint16_t{tcp.destination_port} == 0 || tcp_flags_absurd(tcp.flags))
+    flags = tcp.flags;
+    if (header_bytes < sizeof(TcpHeader) || header_bytes > m.l4_bytes ||
+        uint16_t{tcp.source_port} == 0 || tcp_flags_absurd(flags))
       return false;
-    m.tcp_flags = tcp.flags;
-  } else {
-    return false;
   }
   const uint64_t vouched = buffer->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
-  if (summed && vouched != RTE_MBUF_F_RX_L4_CKSUM_UNKNOWN &&
-      vouched != RTE_MBUF_F_RX_L4_CKSUM_GOOD)
-    return false;
-  m.sum_owed = verify && summed && vouched == RTE_MBUF_F_RX_L4_CKSUM_UNKNOWN;
-  const auto ports = load<uint32_t>(l4);
-  m.source_port = net::byte_swap(static_cast<uint16_t>(ports));
-  m.destination_port = net::byte_swap(static_cast<uint16_t>(ports >> 16));
-  m.l4_offset = static_cast<uint16_t>(m.l3_offset + FamilyTraits<F>::kHeaderBytes);
+  bool owed = false;
+  if (vouched != RTE_MBUF_F_RX_L4_CKSUM_GOOD && summed) {
+    if (vouched != RTE_MBUF_F_RX_L4_CKSUM_UNKNOWN) return false;
+    owed = ingress.verify_checksums;
+  }
+  // Source port above, destination port below.
+  const uint32_t ports = net::byte_swap(load<uint32_t>(l4));
+  if ((ports & 0xffff) == 0) return false;
+  m.sum_owed = owed;
+  m.tcp_flags = flags;
+  m.source_port = static_cast<uint16_t>(ports >> 16);
+  m.destination_port = static_cast<uint16_t>(ports);
+  m.l3_offset = kL3;
+  m.l4_offset = kL3 + FamilyTraits<F>::kHeaderBytes;
+  m.hash = net::hash_pair<F>(hash, m.source, m.destination, ports, m.protocol);
+  m.kind = Kind::kFlow;
+  m.port = ingress.port;
+  m.owner_asked = false;
+  m.reassembled = false;
+  std::memcpy(&m.source_mac, frame + sizeof(net::Mac), sizeof(net::Mac));
+  const uint32_t whole = kL3 + m.l3_bytes;
+  buffer->data_len = static_cast<uint16_t>(whole);
+  buffer->pkt_len = whole;
   return true;
+}
+
+template <uint16_t kL3>
+[[gnu::always_inline]] inline bool take_type(Buffer* buffer, const uint8_t* frame, uint16_t type,
+                                             const Ingress& ingress, const base::KeyedHash& hash) {
+  const uint32_t bytes = buffer->data_len - uint32_t{kL3};
+  Meta& m = meta(buffer);
+  if (type == net::byte_swap(kEtherIpv4))
+    return take<Family::kV4, kL3>(buffer, frame, bytes, ingress, hash, m);
+  return type == net::byte_swap(kEtherIpv6) &&
+         take<Family::kV6, kL3>(buffer, frame, bytes, ingress, hash, m);
+}
+
+// With a tag in the frame, or one that the device has taken out.
+[[gnu::noinline]] inline bool take_tagged(Buffer* buffer, const uint8_t* frame, uint16_t type,
+                                          const IngressSet& ports, const base::KeyedHash& hash) {
+  constexpr uint16_t kTagged = sizeof(EthernetHeader) + sizeof(VlanTag);
+  const bool stripped = (buffer->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0;
+  const uint16_t tag =
+      stripped ? buffer->vlan_tci : net::byte_swap(load<uint16_t>(frame + sizeof(EthernetHeader)));
+  const Ingress* ingress = find_ingress(ports, tag & kVlanId);
+  if (ingress == nullptr || load<uint64_t>(frame) << 16 != ingress->mac.word() << 16) return false;
+  if (stripped) return take_type<sizeof(EthernetHeader)>(buffer, frame, type, *ingress, hash);
+  return take_type<kTagged>(buffer, frame, load<uint16_t>(frame + sizeof(EthernetHeader) + 2),
+                            *ingress, hash);
 }
 
 }  // namespace plain
 
-// True: the packet is plain, and meta(buffer) is filled. False: it is not, or something is wrong with
-// it; the frame is as it was.
-inline bool parse_plain(Buffer* buffer, const IngressSet& ports) {
+// True: the packet is plain, and meta(buffer) is filled, but for what a plain packet has not; with
+// its flow's hash by `hash`. False: it is not plain, or something is wrong with it; the frame is as
+// it was.
+[[gnu::always_inline]] inline bool parse_plain(Buffer* buffer, const IngressSet& ports,
+                                               const base::KeyedHash& hash) {
   constexpr uint32_t kTagged = sizeof(EthernetHeader) + sizeof(VlanTag);
   if (buffer->nb_segs != 1 || buffer->data_len < kTagged) [[unlikely]]
     return false;
-  Meta& m = meta(buffer);
-  auto* frame = at<uint8_t>(buffer, 0);
-  const auto& ethernet = *reinterpret_cast<const EthernetHeader*>(frame);
-  auto type = load<uint16_t>(&ethernet.type);
-  uint32_t l3_offset = sizeof(EthernetHeader);
-  uint16_t vlan = 0;
-  if ((buffer->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0) {
-    vlan = buffer->vlan_tci & kVlanId;
-  } else if (type == net::byte_swap(kEtherVlan)) {
-    vlan = net::byte_swap(load<uint16_t>(frame + sizeof(EthernetHeader))) & kVlanId;
-    type = load<uint16_t>(frame + sizeof(EthernetHeader) + 2);
-    l3_offset = kTagged;
-  }
-  const Ingress* ingress = ports.first;
-  if (ingress->vlan != vlan) [[unlikely]]
-    ingress = find_ingress(ports, vlan);
-  if (ingress == nullptr || ethernet.destination != ingress->mac ||
-      ethernet.destination.is_multicast() || ethernet.source.is_multicast() ||
-      ethernet.source.is_zero()) [[unlikely]]
+  const auto* frame = at<uint8_t>(buffer, 0);
+  // The source MAC, and the type behind it.
+  const auto source_type = load<uint64_t>(frame + sizeof(net::Mac));
+  const auto type = static_cast<uint16_t>(source_type >> 48);
+  if ((source_type & 1) != 0 || source_type << 16 == 0) return false;  // a group's, or none
+  const bool stripped = (buffer->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0;
+  if (stripped || type == net::byte_swap(kEtherVlan)) [[unlikely]]
+    return plain::take_tagged(buffer, frame, type, ports, hash);
+  const Ingress& ingress = *ports.first;
+  if (ingress.vlan != 0 || load<uint64_t>(frame) << 16 != ingress.mac.word() << 16) [[unlikely]] {
     return false;
-  m.l3_offset = static_cast<uint16_t>(l3_offset);
-  m.sum_owed = false;
-  const uint32_t bytes = buffer->data_len - l3_offset;
-  const bool verify = ingress->verify_checksums;
-  const bool taken =
-      type == net::byte_swap(kEtherIpv4)
-          ? plain::take<Family::kV4>(buffer, frame + l3_offset, bytes, verify, m)
-          : type == net::byte_swap(kEtherIpv6) &&
-                plain::take<Family::kV6>(buffer, frame + l3_offset, bytes, verify, m);
-  if (!taken) return false;
-  m.kind = Kind::kFlow;
-  m.port = ingress->port;
-  m.fragment_id = 0;
-  m.hash = 0;
-  m.owner_asked = false;
-  m.reassembled = false;
-  m.source_mac = ethernet.source;
-  m.next_hop = {};
-  trim_to(buffer, l3_offset + m.l3_bytes);
-  return true;
+  }
+  return plain::take_type<sizeof(EthernetHeader)>(buffer, frame, type, ingress, hash);
 }
 
 }  // namespace limpet::packet

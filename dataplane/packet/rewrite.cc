@@ -6,9 +6,6 @@
 
 namespace limpet::packet {
 
-template void translate<net::Family::kV4>(Buffer*, const Meta&, const Translation&, uint32_t);
-template void translate<net::Family::kV6>(Buffer*, const Meta&, const Translation&, uint32_t);
-
 uint16_t address_delta(const net::Address& source, const net::Address& destination,
                        const net::Address& new_source, const net::Address& new_destination) {
   return with_family(source.family(), [&]<net::Family F>() {

@@ -31,10 +31,10 @@ struct Egress {
   net::Mac mac;
 };
 
-// Replaces addresses, of which `delta` is what they change, and ports, decrements TTL or hop limit, and adjusts every checksum
-// incrementally (RFC 1624, eqn. 3), so an end-to-end checksum stays one. A UDP checksum of 0 over
-// IPv4 stays 0, one that becomes 0 is sent as 0xffff. TCP and UDP, first fragment or whole
-// datagram.
+// Replaces addresses, of which `delta` is what they change, and ports, decrements TTL or hop limit,
+// and adjusts every checksum incrementally (RFC 1624, eqn. 3), so an end-to-end checksum stays one.
+// A UDP checksum of 0 over IPv4 stays 0, one that becomes 0 is sent as 0xffff. TCP and UDP, first
+// fragment or whole datagram.
 template <net::Family F>
 void translate(Buffer* buffer, const Meta& m, const Translation& to, uint32_t delta);
 
@@ -49,6 +49,13 @@ constexpr uint16_t mss_of_mtu(net::Family family, uint16_t mtu) {
 
 // Writes the Ethernet header (tagged or not) in front of l3_offset, moving the start of the frame
 // when its size changes; updates meta's offsets and `port`. False when there is no headroom.
+// The same of a packet that came with an untagged header and leaves with one; its type is there.
+inline void write_macs(Buffer* buffer, const net::Mac& source, const net::Mac& destination) {
+  auto& ethernet = *at<EthernetHeader>(buffer, 0);
+  ethernet.destination = destination;
+  ethernet.source = source;
+}
+
 inline bool write_ethernet(Buffer* buffer, const Egress& out, const net::Mac& destination);
 
 }  // namespace limpet::packet

@@ -13,7 +13,8 @@ constexpr std::size_t transport_checksum_offset(uint8_t protocol) {
 }
 
 template <net::Family F>
-void translate(Buffer* buffer, const Meta& m, const Translation& to, uint32_t delta) {
+[[gnu::always_inline]] inline void translate(Buffer* buffer, const Meta& m, const Translation& to,
+                                             uint32_t delta) {
   using Traits = FamilyTraits<F>;
   auto& ip = *at<typename Traits::Header>(buffer, m.l3_offset);
   auto* ports = at<uint8_t>(buffer, m.l4_offset);

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "dataplane/packet/plain.h"
+
 namespace limpet::worker {
 
 using packet::Buffer;
@@ -35,12 +37,12 @@ Core::Core(const Options& options, Shared& shared, rte_mempool* pool,
                  shared.hash, replica_, picker_, sender_, now, memory),
       reassembler_(std::move(reassembler)),
       now_(now),
+      // has_room() is asked before a burst; tests let more arrive.
+      arrived_(2 * kTurnPacketsMax),
+      waiting_(2 * kTurnPacketsMax + options.cores * collected_max(options.cores)),
+      mine_(arrived_.capacity() + waiting_.capacity()),
       steered_(options.cores) {
-  // has_room() is asked before a burst; tests let more arrive.
   static_assert(kTurnPacketsMax >= base::kBurstPacketsMax);
-  arrived_.reserve(2 * kTurnPacketsMax);
-  waiting_.reserve(2 * kTurnPacketsMax + options.cores * collected_max(options.cores));
-  mine_.reserve(arrived_.capacity() + waiting_.capacity());
   for (auto& queue : steered_) queue.reserve(kSteeredMax);
 }
 
@@ -53,14 +55,45 @@ Core::~Core() {
   }
 }
 
-void Core::arrive(Buffer* frame, const packet::IngressSet& ports) {
-  const auto bytes = packet::length(frame);
+// Of packets that are not plain.
+[[gnu::noinline]] std::optional<DropReason> Core::parse(Buffer* frame,
+                                                        const packet::IngressSet& ports) {
   const auto wrong = packet::parse(frame, ports);
-  egress::PortCounters& counters = output_.port(packet::meta(frame).port);
-  ++counters.rx_packets;
-  counters.rx_bytes += bytes;
-  if (wrong) return output_.drop(frame, *wrong, packet::meta(frame).port);
-  put(&arrived_, frame);
+  forwarder_.hash(frame);
+  return wrong;
+}
+
+void Core::arrive(std::span<Buffer* const> frames, const packet::IngressSet& ports) {
+  constexpr std::size_t kAhead = 3;
+  uint8_t port = ports.first->port;
+  uint64_t packets = 0;
+  uint64_t bytes = 0;
+  const auto count = [&] {
+    output_.port(port).rx_packets += std::exchange(packets, 0);
+    output_.port(port).rx_bytes += std::exchange(bytes, 0);
+  };
+  for (std::size_t i = 0; i < frames.size(); ++i) {
+    if (i + kAhead < frames.size()) packet::prefetch(frames[i + kAhead]);
+    Buffer* frame = frames[i];
+    const uint32_t length = packet::length(frame);
+    std::optional<DropReason> wrong;
+    if (!packet::parse_plain(frame, ports, shared_.hash)) [[unlikely]]
+      wrong = parse(frame, ports);
+    const Meta& m = packet::meta(frame);
+    if (m.port != port) {
+      count();
+      port = m.port;
+    }
+    ++packets;
+    bytes += length;
+    if (wrong) [[unlikely]] {
+      output_.drop(frame, *wrong, m.port);
+      continue;
+    }
+    if (options_.cores == 1) forwarder_.expect(frame);
+    arrived_.put(frame);
+  }
+  count();
 }
 
 void Core::begin(const snapshot::Snapshot& s, timing::Instant now) {
@@ -88,15 +121,34 @@ void Core::message(const ControlMessage& m) {
 void Core::judge() {
   did_work_ = did_work_ || !arrived_.empty() || !waiting_.empty();
   forwarder_.judge_waiting(now_);
-  for (Buffer* b : arrived_) place(b);
-  for (Buffer* b : waiting_) place(b);
-  arrived_.clear();
-  waiting_.clear();
-  for (std::size_t i = 0; i < mine_.size(); i += base::kBurstPacketsMax) {
-    const std::size_t n = std::min(mine_.size() - i, base::kBurstPacketsMax);
-    forwarder_.process(std::span(mine_).subspan(i, n), now_);
+  if (options_.cores == 1) {
+    // All packets of flows are for this core: they stay where they are.
+    uint32_t kept = 0;
+    for (Buffer* b : arrived_) {
+      const Meta& m = packet::meta(b);
+      if (m.kind == Kind::kFlow && m.destination_port != base::kHeartbeatPort) {
+        arrived_[kept++] = b;
+      } else {
+        place(b);
+      }
+    }
+    arrived_.keep(kept);
+    judge(&arrived_);
+  } else {
+    for (Buffer* b : arrived_) place(b);
+    for (Buffer* b : waiting_) place(b);
+    arrived_.clear();
+    waiting_.clear();
   }
-  mine_.clear();
+  judge(&mine_);
+}
+
+void Core::judge(packet::BufferList* packets) {
+  for (std::size_t i = 0; i < packets->size(); i += base::kBurstPacketsMax) {
+    const std::size_t n = std::min(packets->size() - i, base::kBurstPacketsMax);
+    forwarder_.process(std::span(packets->begin() + i, n), now_);
+  }
+  packets->clear();
 }
 
 // Sends a parsed packet where it belongs: here, to another core, to the control thread, or nowhere.
@@ -113,8 +165,7 @@ void Core::place(Buffer* buffer) {
       return output_.drop(buffer, DropReason::kUnsupportedProtocol);
     case Kind::kFlow:
       if (options_.heartbeats && is_heartbeat(m)) {
-        if (!packet::transport_right(buffer))
-          return output_.drop(buffer, DropReason::kBadChecksum);
+        if (!packet::transport_right(buffer)) return output_.drop(buffer, DropReason::kBadChecksum);
         if (heartbeat_limit_.allow(now_)) return output_.punt(buffer);
         return output_.drop(buffer, DropReason::kRateLimited);
       }
@@ -131,12 +182,12 @@ void Core::place(Buffer* buffer) {
     m.owner_asked = true;
   }
   forwarder_.expect(buffer);
-  put(&mine_, buffer);
+  mine_.put(buffer);
 }
 
 void Core::steer(Buffer* buffer, uint32_t to) {
   if (steered_[to].size() == kSteeredMax) return output_.drop(buffer, DropReason::kSteerRingFull);
-  put(&steered_[to], buffer);
+  steered_[to].push_back(buffer);
 }
 
 // UDP for a port's own address that no service is for: another engine's, for the control thread.
@@ -160,6 +211,7 @@ void Core::judge_fragment(Buffer* fragment) {
   if (wrong) return output_.drop(whole, *wrong, port);
   if (packet::meta(whole).kind == Kind::kFragment)  // a fragment within a fragment
     return output_.drop(whole, DropReason::kFragmentInvalid, port);
+  forwarder_.hash(whole);
   place(whole);
 }
 

@@ -86,9 +86,13 @@ class Core {
        std::pmr::memory_resource* memory);
   ~Core();
 
-  void arrive(packet::Buffer* frame, const packet::IngressSet& ports);
+  // Frames of one device.
+  void arrive(std::span<packet::Buffer* const> frames, const packet::IngressSet& ports);
+  void arrive(packet::Buffer* frame, const packet::IngressSet& ports) {
+    arrive(std::span(&frame, 1), ports);
+  }
   // At most collected_max() a turn from each other core.
-  void collect(packet::Buffer* steered) { put(&waiting_, steered); }
+  void collect(packet::Buffer* steered) { waiting_.put(steered); }
   void begin(const snapshot::Snapshot& s, timing::Instant now);
   // `take()` calls begin() with the newest snapshot: a message came from one that is newer.
   template <class Take>
@@ -144,11 +148,8 @@ class Core {
   static constexpr timing::Duration kIdleLooksInterval{20'000};
 
  private:
-  // The lists below were made as long as they can get: a worker allocates nothing.
-  static void put(std::vector<packet::Buffer*>* list, packet::Buffer* buffer) {
-    LIMPET_ASSERT(list->size() < list->capacity());
-    list->push_back(buffer);
-  }
+  std::optional<packet::DropReason> parse(packet::Buffer* frame, const packet::IngressSet& ports);
+  void judge(packet::BufferList* packets);
   void place(packet::Buffer* buffer);
   void steer(packet::Buffer* buffer, uint32_t to);
   bool is_heartbeat(const packet::Meta& m) const;
@@ -179,9 +180,10 @@ class Core {
   const snapshot::Snapshot* snapshot_ = nullptr;
   uint64_t version_ = 0;  // its
   timing::Instant now_;
-  std::vector<packet::Buffer*> arrived_;  // parsed, to be steered
-  std::vector<packet::Buffer*> waiting_;  // steered here by others
-  std::vector<packet::Buffer*> mine_;     // to be judged here
+  // As long as they can get: a worker allocates nothing.
+  packet::BufferList arrived_;  // parsed, to be steered
+  packet::BufferList waiting_;  // steered here by others
+  packet::BufferList mine_;     // to be judged here
   std::vector<std::vector<packet::Buffer*>> steered_;
   Job* first_job_ = nullptr;  // by Job::next; the one that is worked on
   Job* last_job_ = nullptr;

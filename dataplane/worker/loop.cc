@@ -72,10 +72,7 @@ bool Loop::receive() {
     worked = worked || n > 0;
     const packet::IngressSet ports{ingress_[q.device].data(),
                                    static_cast<uint32_t>(ingress_[q.device].size())};
-    for (uint32_t i = 0; i < n; ++i) {
-      if (i + 3 < n) packet::prefetch(frames[i + 3]);
-      core_.arrive(frames[i], ports);
-    }
+    core_.arrive(std::span(frames, n), ports);
   }
   first_queue_ += visited < queues.size() ? visited : 1;
   if (first_queue_ >= queues.size()) first_queue_ -= queues.size();
@@ -117,7 +114,7 @@ void Loop::flush() {
   push_or_drop(wiring_.punted[options_.worker], core_.output().punted(), DropReason::kPuntRingFull);
 }
 
-void Loop::transmit(uint8_t port, egress::Frames& frames) {
+void Loop::transmit(uint8_t port, packet::BufferList& frames) {
   const uint16_t device = devices_.ports()[port].device;
   const port::TransmitQueue queue = devices_.queues().transmit[device][options_.worker];
   if (queue.worker != options_.worker) {

@@ -72,7 +72,7 @@ class Loop {
   bool collect();
   bool take_messages();
   void flush();
-  void transmit(uint8_t port, egress::Frames& frames);
+  void transmit(uint8_t port, packet::BufferList& frames);
   template <class Ring, class Buffers>
   void push_or_drop(Ring& ring, Buffers& buffers, packet::DropReason reason);
   void sleep();

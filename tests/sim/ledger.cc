@@ -412,7 +412,7 @@ void Ledger::look_at_sent(uint32_t core) {
     const l4::FlowRef ref = forwarder.flows().find(answer, forwarder.flows().hash(answer));
     if (!ref) continue;
     const Flow& flow = forwarder.flows()[ref.index];
-    if (flow.per_packet && flow.entry_serial != 0) {
+    if (flow.look.per_packet && flow.entry_serial != 0) {
       const Entry* e = engine_.core(core).table().at(flow.entry, flow.entry_serial);
       if (e == nullptr) continue;
       Life& life = lives_[e->serial];

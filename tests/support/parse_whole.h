@@ -1,8 +1,9 @@
 // Parsing as far as it goes: parse() with the transport checksum that it leaves for later. What
-// parse_plain() takes has to be to parse_any() the same.
+// parse_plain() takes has to be to parse() the same.
 #pragma once
 
 #include <optional>
+#include <tuple>
 
 #include "common/base/assert.h"
 #include "dataplane/packet/parse.h"
@@ -10,12 +11,29 @@
 
 namespace limpet::support {
 
+// What packets of flows are judged by.
+inline bool same_packet(const packet::Meta& a, const packet::Meta& b) {
+  const auto of = [](const packet::Meta& m) {
+    return std::tuple(m.source, m.destination, m.source_port, m.destination_port, m.l3_offset,
+                      m.l4_offset, m.l3_bytes, m.l4_bytes, m.family, m.kind, m.protocol,
+                      m.tcp_flags, m.ttl, m.port, m.owner_asked, m.dont_fragment, m.reassembled,
+                      m.sum_owed, m.source_mac);
+  };
+  return of(a) == of(b);
+}
+
+inline const base::KeyedHash& any_hash() {
+  static base::Random random(1);
+  static const base::KeyedHash hash(random);
+  return hash;
+}
+
 inline std::optional<packet::DropReason> parse_whole(packet::Buffer* buffer,
                                                      const packet::IngressSet& ports) {
-  const bool plain = packet::parse_plain(buffer, ports);
+  const bool plain = packet::parse_plain(buffer, ports, any_hash());
   const packet::Meta meta = packet::meta(buffer);
-  const auto verdict = packet::parse_any(buffer, ports);
-  LIMPET_ASSERT(!plain || (!verdict && packet::meta(buffer) == meta));
+  const auto verdict = packet::parse(buffer, ports);
+  LIMPET_ASSERT(!plain || (!verdict && same_packet(packet::meta(buffer), meta)));
   if (verdict || packet::transport_right(buffer)) return verdict;
   return packet::DropReason::kBadChecksum;
 }

@@ -123,7 +123,7 @@ TEST_P(FlowTableTest, PerPacketTranslationsDifferByServerAndAreNoFlowsForClients
     Flow* f = make(slot);
     f->client_port = 1000;
     f->protocol = 17;
-    f->per_packet = true;
+    f->look.per_packet = true;
     f->server_slot = snapshot::ServerSlot{slot};
     ASSERT_TRUE(table_.insert(*f));
   }

@@ -5,10 +5,7 @@ using limpet::packet::Buffer;
 void limpet_counted_turn(limpet::worker::Core& core, const limpet::snapshot::Snapshot& s,
                          limpet::timing::Instant now, std::span<Buffer* const> burst,
                          const limpet::packet::IngressSet& ports) {
-  for (std::size_t i = 0; i < burst.size(); ++i) {
-    if (i + 3 < burst.size()) limpet::packet::prefetch(burst[i + 3]);
-    core.arrive(burst[i], ports);
-  }
+  core.arrive(burst, ports);
   const auto take = [&] { core.begin(s, now); };
   take();
   core.drain(take);

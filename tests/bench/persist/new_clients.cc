@@ -89,7 +89,7 @@ class Life {
     from_clients(first, last, k, packet::kTcpSyn);
     rounds(kRoundsToOpen);
     for (uint32_t c = 0; c < engine_.cores(); ++c) {
-      egress::Frames& sent = engine_.core(c).output().tx(1);
+      packet::BufferList& sent = engine_.core(c).output().tx(1);
       for (Buffer* b : sent) arriving_.push_back({c, b});
       sent.clear();
     }
