@@ -7,38 +7,48 @@ MUTATIONS, between the cores of an engine, and CLUSTER_MUTATIONS, between engine
 files that are changed). A mutated header reaches only the files that are compiled with it.
 """
 
-HOME = "dataplane/replication/home.cc"
-COPY = "dataplane/replication/copy.cc"
-MERGE = "dataplane/replication/merge.cc"
-REPLICA = "dataplane/replication/replica.h"
+BOOK = "dataplane/replication/book.h"
+TELLER = "dataplane/replication/teller.cc"
+HOLDER = "dataplane/replication/holder.cc"
+HOLDER_HEADER = "dataplane/replication/holder.h"
+RECORDS = "dataplane/replication/records.cc"
+EVICTOR = "dataplane/replication/evictor.cc"
+KEEPER = "dataplane/replication/keeper.cc"
+KEEPER_HEADER = "dataplane/replication/keeper.h"
+CLAIMS = "dataplane/replication/keeper_claims.cc"
+ANNOUNCER = "dataplane/replication/announcer.cc"
+ANNOUNCER_HEADER = "dataplane/replication/announcer.h"
+MERGER = "dataplane/replication/merger.cc"
+SELECTOR = "dataplane/affinity/selector.cc"
 FORWARDER = "dataplane/l4/forwarder.h"
 WAITING = "dataplane/l4/forwarder_waiting.cc"
 ENGINE = "tests/sim/engine.cc"  # where drain() and serve() become code
-ANNOUNCE = "dataplane/replication/announce.cc"
-MERGE = "dataplane/replication/merge.cc"
 CHANGE = "common/binding/change.cc"
 TOMBSTONES = "dataplane/persist/tombstones.h"
 LIST = "control/mirroring/update_list.cc"
 LIST_HEADER = "control/mirroring/update_list.h"
 EXCHANGE = "control/mirroring/exchange.cc"
 EXCHANGE_HEADER = "control/mirroring/exchange.h"
-# Whoever asks the Replica for a deadline, or is it.
-REPLICAS = [HOME, COPY, ANNOUNCE, MERGE, "dataplane/worker/core.cc"]
+# Whoever asks for a deadline.
+DEADLINES = [RECORDS, EVICTOR, KEEPER, ANNOUNCER, MERGER, "dataplane/worker/core.cc"]
+# Whoever says that a binding is in use.
+USERS = [KEEPER, CLAIMS, ANNOUNCER, SELECTOR, "dataplane/l4/forwarder.cc", "dataplane/l4/forwarder_open.cc",
+         "dataplane/l4/forwarder_adopt.cc", WAITING, ENGINE]
 
 MUTATIONS = [
     (1, "expiry in one step: GONE to all at the deadline",
-     [(HOME, "  if (!end_if_due(record)) recall(record, home);",
-       "  if (!end_if_due(record)) forget(record, counters_.expired, {});")], []),
+     [(KEEPER, "  if (!records_.end_if_due(record)) teller_.recall(record, home);",
+       "  if (!records_.end_if_due(record)) records_.forget(record, book_.counters.expired, {});")], []),
     (2, "`regranted` ignored: a YES clears the copy although an UPDATE followed the RECALL",
-     [(HOME, "} else if ((home.regranted & bit) == 0) {", "} else {")], []),
+     [(CLAIMS, "} else if ((home.regranted & bit) == 0) {", "} else {")], []),
     (3, "the answer's serial is not checked",
-     [(HOME, "  Entry* record = table_.at(m.place, m.serial);\n  if (record == nullptr || !record->is_home()) return;",
-       "  Entry* record = m.place < table_.places() ? table_.entry_at(m.place) : nullptr;\n"
+     [(CLAIMS, "  Entry* record = book_.table.at(m.place, m.serial);\n  if (record == nullptr || !record->is_home()) return;",
+       "  Entry* record = m.place < book_.table.places() ? book_.table.entry_at(m.place) : nullptr;\n"
        "  if (record == nullptr || !record->is_home()) return;")], []),
     (4, "`have` is not looked at, nor whether the server may be used: two claims move twice",
-     [(HOME, "} else if (m.serial == record.serial && m.change == record.change) {",
+     [(CLAIMS, "} else if (m.serial == record.serial && m.change == record.change) {",
        "} else if (m.serial != 0) {"),
-      (HOME, "    } else if (j.action == Action::kPick) {", "    } else {")], []),
+      (CLAIMS, "    } else if (j.action == Action::kPick) {", "    } else {")], []),
     (5, "a close does not check its serial",
      [(FORWARDER, "return entry != nullptr && entry->life == flow.entry_life ? entry : nullptr;",
        "return entry;"),
@@ -48,103 +58,104 @@ MUTATIONS = [
        "                                : nullptr;")],
      ["dataplane/l4/forwarder.cc", WAITING]),
     (6, "a move is committed although a holder's ring is full",
-     [(HOME, "  if (!room(home.copies | asker)) {", "  if (!room(asker)) {"),
-      (HOME, "  each(cores, [&](uint32_t c) { tell(c, record, home); });",
-       "  each(cores, [&](uint32_t c) {\n"
+     [(CLAIMS, "  if (!teller_.room(home.copies | asker)) {", "  if (!teller_.room(asker)) {"),
+      (TELLER, "  for_each_core(cores, [&](uint32_t c) { tell(c, record, home); });",
+       "  for_each_core(cores, [&](uint32_t c) {\n"
        "    if (down(c).free_count() > 0) tell(c, record, home);\n  });")], []),
     (7, "the same for a delete",
-     [(HOME, "  if (!room(home.copies)) return false;\n  if (rings_.news",
-       "  if (rings_.news"),
-      (HOME, "    LIMPET_ASSERT(sent);  // R1\n    ++counters_.gones;", "    counters_.gones += sent;")],
+     [(RECORDS, "  if (!teller_.room(home.copies)) return false;\n", ""),
+      (TELLER, "    LIMPET_ASSERT(sent);  // R1\n    ++book_.counters.gones;", "    book_.counters.gones += sent;")],
      []),
     (8, "YES does not carry the last close",
-     [(COPY, "answer.last = held ? now_ : copy->last;",
-       "answer.last = held ? now_ : persist::kNoActivity;")], []),
+     [(HOLDER, "answer.last = held ? book_.now : copy->last;",
+       "answer.last = held ? book_.now : persist::kNoActivity;")], []),
     (9, "a core answers YES and keeps its copy",
-     [(COPY, "  if (answer.yes && copy != nullptr) {", "  if (false) {")], []),
+     [(HOLDER, "  if (answer.yes && copy != nullptr) drop(*copy);\n", "")], []),
     (10, "a core drops its copy and answers NO",
-     [(COPY, "  if (answer.yes && copy != nullptr) {", "  if (copy != nullptr) {")], []),
+     [(HOLDER, "  if (answer.yes && copy != nullptr) drop(*copy);", "  if (copy != nullptr) drop(*copy);")], []),
     (11, "home decides with the snapshot it had before the message",
-     [(REPLICA, "    const uint32_t claimed = claims.consume(kClaimsPerTurn, [&](const Claim& m) {\n"
-       "      if (m.version > snapshot_->version) take();\n",
+     [(KEEPER_HEADER, "    const uint32_t claimed = claims.consume(kClaimsPerTurn, [&](const Claim& m) {\n"
+       "      if (m.version > book_.snapshot->version) take();\n",
        "    const uint32_t claimed = claims.consume(kClaimsPerTurn, [&](const Claim& m) {\n")],
      [ENGINE]),
     (12, "every answer restarts the full timeout",
-     [(HOME, "  if (m.last > record->last) {", "  record->last = now_;\n  if (m.last > record->last) {")],
+     [(CLAIMS, "  if (m.last > record->last) {", "  record->last = book_.now;\n  if (m.last > record->last) {")],
      []),
     (13, "home trusts the proposed server",
-     [(HOME, "proposed != nullptr && balance::takes_new_clients(*proposed) &&",
+     [(CLAIMS, "proposed != nullptr && balance::takes_new_clients(*proposed) &&",
        "proposed != nullptr &&")], []),
     (14, "home removes after the first YES",
-     [(HOME, "    home.copies &= ~bit;\n", "    home.copies = 0;\n")], []),
+     [(CLAIMS, "    home.copies &= ~bit;\n", "    home.copies = 0;\n")], []),
     (15, "eviction without recall: GONE to all",
-     [(HOME, "    if (home.copies == 0) {\n      if (end_if_due(victim))",
+     [(EVICTOR, "    if (home.copies == 0) {\n      if (records_.end_if_due(victim))",
        "    if (home.copies != 0)\n"
-       "      return forget(victim, counters_.evicted_idle, {}) ? Outcome::kDone : Outcome::kWait;\n"
-       "    if (home.copies == 0) {\n      if (end_if_due(victim))")], []),
+       "      return records_.forget(victim, book_.counters.evicted_idle, {}) ? Outcome::kDone : Outcome::kWait;\n"
+       "    if (home.copies == 0) {\n      if (records_.end_if_due(victim))")], []),
     (16, "UPDATE does not release the pen",
      [(WAITING, "  if (slot == nullptr) return;\n  if (m.answer) {",
        "  if (slot == nullptr || m.kind == replication::Down::Kind::kUpdate) return;\n"
        "  if (m.answer) {")], []),
     (17, "UPDATE restarts the count",
-     [(COPY, "  } else if (copy->serial != m.serial) {", "  } else {")], []),
+     [(HOLDER, "  } else if (copy->serial != m.serial) {", "  } else {")], []),
     (18, "a recalled core ignores its open connections",
-     [(COPY, "const bool held = (copy->open > 0 && counts) ||", "const bool held =")], []),
+     [(HOLDER, "const bool held = (copy->open > 0 && counts) ||", "const bool held =")], []),
     (19, "the deadline is not checked again when the last copy is given up",
-     [(HOME, "  if (scope == nullptr || !expired(record, *scope)) return false;\n  if (record.confirmed",
+     [(RECORDS, "  if (scope == nullptr || !book_.expired(record, *scope)) return false;\n  if (record.confirmed",
        "  if (scope == nullptr || record.kept()) return false;\n  if (record.confirmed")], []),
     (20, "look-up before the down rings are empty: one message a ring and turn",
-     [(REPLICA, "const uint32_t taken = ring.consume(ring.size(), [&](const Down& m) {",
+     [(HOLDER_HEADER, "const uint32_t taken = ring.consume(ring.size(), [&](const Down& m) {",
        "const uint32_t taken = ring.consume(1, [&](const Down& m) {")], [ENGINE]),
     (21, "CLAIM is taken although its answer does not fit",
-     [(HOME, "  if (!room(Bits{1} << from)) return false;\n", "")], []),
+     [(CLAIMS, "  if (!teller_.room(Bits{1} << from)) return false;\n", "")], []),
     (22, "a NO leaves the core marked as asked",
-     [(HOME, "  home.asked &= ~bit;\n", "  if (m.yes) home.asked &= ~bit;\n")], []),
+     [(CLAIMS, "  home.asked &= ~bit;\n", "  if (m.yes) home.asked &= ~bit;\n")], []),
     (23, "no credits: an answer may not fit, which is asserted",
-     [(HOME, "if (credits_[core] >= rings_.capacity.answers || down(core).free_count() == 0)",
+     [(TELLER, "if (credits_[core] >= book_.rings.capacity.answers || down(core).free_count() == 0)",
        "if (down(core).free_count() == 0)")], []),
     (24, "home replaces a lineage without telling the holders",
-     [(MERGE, "    ++counters_.merged;\n    tell_all(home.copies, record, home);",
-       "    ++counters_.merged;\n    if (!lineage) tell_all(home.copies, record, home);")], []),
+     [(MERGER, "    ++book_.counters.merged;\n    teller_.tell_all(home.copies, record, home);",
+       "    ++book_.counters.merged;\n    if (!lineage) teller_.tell_all(home.copies, record, home);")], []),
     (25, "`copies` is set when the holder is first heard of, not when UPDATE enters the ring",
-     [(HOME, "  home.copies |= bit;\n", ""),
-      (HOME, "    record->last = std::max(record->last, m.sent);\n",
-       "    record->last = std::max(record->last, m.sent);\n"
-       "    table_.home(*record).copies |= Bits{1} << from;\n")], []),
+     [(TELLER, "  home.copies |= bit;\n", ""),
+      (CLAIMS, "    on_touch(m, scope);\n",
+       "    on_touch(m, scope);\n"
+       "    Entry* record = scope == nullptr ? nullptr : book_.table.find(m.scope, m.key);\n"
+       "    if (record != nullptr && !record->husk && record->serial == m.serial)\n"
+       "      book_.home(*record).copies |= Bits{1} << from;\n")], []),
     (26, "home's own connections do not stop expiry",
-     [(REPLICA, "    return !record.kept() && now_ >=", "    return now_ >=")], [HOME]),
+     [(BOOK, "    return !record.kept() && now >=", "    return now >=")], DEADLINES),
     (27, "a new serial inherits `asked`",
-     [(MERGE, "  home.asked = home.regranted = home.round = 0;\n",
+     [(RECORDS, "  home.asked = home.regranted = home.round = 0;\n",
        "  home.regranted = home.round = 0;\n")], []),
     (28, "a peer's move is not told to the holders",
-     [(MERGE, "    ++counters_.merged;\n    tell_all(home.copies, record, home);",
-       "    ++counters_.merged;\n    if (lineage) tell_all(home.copies, record, home);")], []),
+     [(MERGER, "    ++book_.counters.merged;\n    teller_.tell_all(home.copies, record, home);",
+       "    ++book_.counters.merged;\n    if (lineage) teller_.tell_all(home.copies, record, home);")], []),
     (29, "a merged lineage's serial is made of its stamp, which may come back",
-     [(MERGE, "  store(x, *record);\n  ++counters_.merged;",
+     [(MERGER, "  store(x, *record);\n  ++book_.counters.merged;",
        "  store(x, *record);\n"
        "  record->serial = static_cast<uint32_t>(x.merged.record.stamp.value >> 13) | 1u << 31;\n"
-       "  ++counters_.merged;")], []),
+       "  ++book_.counters.merged;")], []),
     (30, "a copy that was given up and comes back takes the connections of before for its own",
      [(FORWARDER, "return entry != nullptr && entry->life == flow.entry_life ? entry : nullptr;",
        "return entry;")],
      ["dataplane/l4/forwarder.cc", WAITING]),
     (31, "UPDATEs of a scope that has gone are ignored",
-     [(COPY, "void Replica::adopt(const Down& m) {\n",
-       "void Replica::adopt(const Down& m) {\n"
-       "  if (scope_of(m.scope, m.version) == nullptr) return;\n")], []),
+     [(HOLDER, "void Holder::adopt(const Down& m) {\n",
+       "void Holder::adopt(const Down& m) {\n"
+       "  if (book_.scope_of(m.scope, m.version) == nullptr) return;\n")], []),
     (32, "the asker is told of a new binding twice",
-     [(HOME, "push_to_others(*record, home, need.asker == kNobody ? 0 : Bits{1} << need.asker);",
+     [(KEEPER, "push_to_others(*record, home, need.asker == kNobody ? 0 : Bits{1} << need.asker);",
        "push_to_others(*record, home, 0);")], []),
     (33, "a packet that is parked again is young again",
      [(WAITING, "    if (!slot.used) continue;\n",
        "    if (!slot.used) continue;\n    slot.since = now;\n")], []),
     (34, "home is not told that a datagram used a copy of a half-open binding",
-     [(COPY, "    answer.datagram = copy->datagram;\n", "")], []),
+     [(HOLDER, "    answer.datagram = copy->datagram;\n", "")], []),
     (35, "a recalled core takes a datagram's flow for a half-open connection",
-     [(COPY, "const bool counts = !embryonic || (!m.evicting && (m.datagram || copy->datagram));",
+     [(HOLDER, "const bool counts = !embryonic || (!m.evicting && (m.datagram || copy->datagram));",
        "const bool counts = !embryonic;")], []),
     (36, "a handshake that is complete late moves the binding that was made meanwhile",
-     [(HOME, "if (m.exact && !m.if_none) {", "if (m.exact) {")], []),
+     [(CLAIMS, "if (m.exact && !m.if_none) {", "if (m.exact) {")], []),
 ]
 
 CLUSTER_MUTATIONS = [
@@ -155,14 +166,14 @@ CLUSTER_MUTATIONS = [
     (103, "the receiver with the better record stays silent",
      [(CHANGE, "    if (out.record != theirs) out.told = Told::kSender;\n", "")], []),
     (104, "activity is renewed by being received",
-     [(MERGE, "  if (!x.mine.live() || merged.act != x.mine.act) a.act_at = x.m.act_at;",
-       "  a.act_at = now_;")], []),
+     [(MERGER, "  if (!x.mine.live() || merged.act != x.mine.act) a.act_at = x.m.act_at;",
+       "  a.act_at = book_.now;")], []),
     (105, "releases are not announced",
-     [(ANNOUNCE, "  if (!held) return announce_release(record, home);\n",
+     [(ANNOUNCER, "  if (!held) return announce_release(record, home);\n",
        "  if (!held) home.holding = false;\n  if (!held) return;\n")], []),
     (106, "no slack for a binding that was held when last heard of",
-     [(REPLICA, "    return held ? interval(timeout, scope) : timing::Duration::zero();",
-       "    return held && false ? interval(timeout, scope) : timing::Duration::zero();")], REPLICAS),
+     [(BOOK, "    return held ? interval(timeout, scope) : timing::Duration::zero();",
+       "    return held && false ? interval(timeout, scope) : timing::Duration::zero();")], DEADLINES),
     (107, "the sender keeps its cursor for a restarted receiver",
      [(LIST, "  if (peer.boot == boot && claimed.value != 0 && claimed >= peer.acked && claimed <= peer.sent) {\n"
        "    peer.acked = claimed;",
@@ -190,11 +201,11 @@ CLUSTER_MUTATIONS = [
     (114, "the result of a conflict is not told to the other peers",
      [(CHANGE, "    if (conflict || (changed &&", "    if ((conflict && false) || (changed &&")], []),
     (115, "an update is lost when the ring to the mirror is full",
-     [(HOME, "  home.owed = !rings_.news[options_.core].push(change);",
-       "  (void)rings_.news[options_.core].push(change);\n  home.owed = false;")], []),
+     [(TELLER, "  home.owed = !news().push(change);",
+       "  (void)news().push(change);\n  home.owed = false;")], []),
     (116, "home keeps no tombstone",
-     [(HOME, "  if (!tombstones_.raise(record.scope, record.key, stamps_.next(wall())))",
-       "  if (stamps_.next(wall()).value == 0)")], []),
+     [(KEEPER, "  if (!book_.tombstones.raise(record.scope, record.key, book_.next_stamp()))",
+       "  if (book_.next_stamp().value == 0)")], []),
     (117, "a tombstone is forgotten at the acknowledgement",
      [(LIST_HEADER, "    } else if (now - entry.since >= keep(entry.scope)) {",
        "    } else if (keep(entry.scope) >= keep(entry.scope)) {")], [EXCHANGE]),
@@ -202,21 +213,21 @@ CLUSTER_MUTATIONS = [
      [(CHANGE, "  const bool a_lives = a.stamp > deleted;",
        "  const bool a_lives = a.stamp > deleted && b.deleted.value == 0;")], []),
     (119, "held is never cleared by a release",
-     [(ANNOUNCE, "(a.held && !is_ours(a.act)) || at <", "a.held || at <")], []),
+     [(ANNOUNCER, "(a.held && !book_.is_ours(a.act)) || at <", "a.held || at <")], []),
     (120, "what a lost peer had sent is not passed on",
      [(LIST, "  lost_ |= bit(index.value);\n", "")], []),
     (121, "a re-creation's stamp is not above the tombstone",
-     [(MERGE, "  stamps_.observe(std::max({m.record.stamp, m.record.deleted, m.record.act}), wall());\n",
+     [(MERGER, "  book_.stamps.observe(std::max({m.record.stamp, m.record.deleted, m.record.act}), book_.wall());\n",
        "")], []),
     (122, "the creator grants itself no slack",
-     [(REPLICA, "    return std::max(own, act_at + timeout + slack(a.held || theirs_is_later, timeout, scope));",
-       "    const bool ours = binding::StampClock::node_of(a.act) >> 6 == options_.node >> 6;\n"
+     [(BOOK, "    return std::max(own, act_at + timeout + slack(a.held || theirs_is_later, timeout, scope));",
+       "    const bool ours = binding::StampClock::node_of(a.act) >> 6 == options.node >> 6;\n"
        "    return std::max(own, act_at + timeout +\n"
        "                         slack((a.held && !ours) || theirs_is_later, timeout, scope));")],
-     REPLICAS),
+     DEADLINES),
     (123, "activity after an idle gap is not announced at once",
-     [(REPLICA, "    if (announcing_ && !home.holding) announce_activity(record, home);\n", "")],
-     REPLICAS + ["dataplane/l4/forwarder.cc", WAITING, ENGINE]),
+     [(ANNOUNCER_HEADER, "    if (book_.announcing && !home.holding) announce_activity(record, home);\n", "")],
+     USERS),
     (124, "the list has what peers send before home merged it",
      [(EXCHANGE, "  if (scope != nullptr) return send(*scope, arrival);",
        "  if (scope != nullptr)\n"
@@ -228,10 +239,10 @@ CLUSTER_MUTATIONS = [
      [(LIST, "  if (told == Told::kAll || is_old(source)) *targets", "  if (told == Told::kAll) *targets")],
      []),
     (126, "no husk",
-     [(HOME, "  if (record.confirmed && shares(*scope) && !husk_is_over(record, *scope))",
-       "  if (record.confirmed && shares(*scope) && !husk_is_over(record, *scope) && false)")], []),
+     [(RECORDS, "  if (record.confirmed && book_.shares(*scope) && !husk_is_over(record, *scope))",
+       "  if (record.confirmed && book_.shares(*scope) && !husk_is_over(record, *scope) && false)")], []),
     (140, "a husk in the way of a deletion is taken for a binding, which is asserted",
-     [(HOME, "  if (record.husk) {\n    if (farewell.told", "  if (false) {\n    if (farewell.told")],
+     [(RECORDS, "  if (record.husk) {\n    if (whom.told", "  if (false) {\n    if (whom.told")],
      []),
     (127, "the result of a conflict is not told to the peer it came from",
      [(LIST, "  if (told == Told::kAll || is_old(source)) *targets = everyone();",
@@ -240,34 +251,34 @@ CLUSTER_MUTATIONS = [
     (128, "an expired lineage beats a live one",
      [(CHANGE, "    } else if (expired.a != expired.b) {", "    } else if (false) {")], []),
     (129, "a revived husk, or a binding beside a tombstone, is told to nobody else",
-     [(MERGE, "    tell_mirror(husk, home, {Told::kAll, x.m.source});",
-       "    tell_mirror(husk, home, {Told::kNobody, x.m.source});"),
+     [(MERGER, "    teller_.tell_mirror(husk, home, {Told::kAll, x.m.source});",
+       "    teller_.tell_mirror(husk, home, {Told::kNobody, x.m.source});"),
       (CHANGE, "(changed && (deleted.value != 0 || m.from_disk))", "(changed && m.from_disk)")], []),
     (130, "the losing lineage's activity is dropped",
      [(CHANGE, "  out.act = latest.act;\n  out.held = latest.held;\n", "")], []),
     (131, "FORGET without comparing the stamp",
      [(TOMBSTONES, "at == base::HashIndex::kNone || places_[at].deleted != deleted) return false;",
-       "at == base::HashIndex::kNone) return false;")], [ANNOUNCE]),
+       "at == base::HashIndex::kNone) return false;")], [MERGER]),
     (132, "a pushed copy starts with `told_idle` clear",
-     [(COPY, "    copy->touch_owed = false;\n    copy->told_idle = !m.answer;",
-       "    copy->touch_owed = false;\n    copy->told_idle = false;"),
-      (COPY, "    copy->last = persist::kNoActivity;\n    copy->told_idle = !m.answer;",
+     [(HOLDER, "    begin_life(*copy);\n    copy->told_idle = !m.answer;",
+       "    begin_life(*copy);\n    copy->told_idle = false;"),
+      (HOLDER, "    copy->last = persist::kNoActivity;\n    copy->told_idle = !m.answer;",
        "    copy->last = persist::kNoActivity;\n    copy->told_idle = false;")], []),
     (133, "a round announces \"released\" although a TOUCH came before its last answer",
-     [(ANNOUNCE, "home.found_held || home.heard || record.open > 0;",
+     [(ANNOUNCER, "home.found_held || home.heard || record.open > 0;",
        "home.found_held || record.open > 0;")], []),
     (134, "what found the ring to the mirror full is told to the sender of other news alone",
-     [(HOME, "  const Farewell whom = home.owed ? Farewell{Told::kAll, {}} : given;",
-       "  const Farewell whom = given;")], []),
+     [(TELLER, "  const Whom whom = home.owed ? Whom{Told::kAll, {}} : given;",
+       "  const Whom whom = given;")], []),
     (135, "a release of ours covers what another engine held not long before",
-     [(ANNOUNCE, "(a.held && !is_ours(a.act)) || at < a.others_held_at() + 2 * r;",
-       "a.held && !is_ours(a.act);")], []),
+     [(ANNOUNCER, "(a.held && !book_.is_ours(a.act)) || at < a.others_held_at() + 2 * r;",
+       "a.held && !book_.is_ours(a.act);")], []),
     (136, "a scope's tombstone is forgotten while homes still remove what it kills",
      [(EXCHANGE, "    return k.fence && has_passed(*k.fence) &&", "    return true;\n    return k.fence && has_passed(*k.fence) &&")], []),
     (137, "a round before its time that finds the binding held leaves a peer's release as it is",
-     [(ANNOUNCE, "  if (home.early && a.held && is_ours(a.act)) return;", "  if (home.early) return;")],
+     [(ANNOUNCER, "  if (home.early && a.held && book_.is_ours(a.act)) return;", "  if (home.early) return;")],
      []),
     (138, "a close is announced as a release although another core has connections",
-     [(ANNOUNCE, "      begin_round(*record, /*early=*/true);",
-       "      announce_release(*record, table_.home(*record));")], []),
+     [(ANNOUNCER, "      begin_round(*record, /*early=*/true);",
+       "      announce_release(*record, book_.home(*record));")], []),
 ]
