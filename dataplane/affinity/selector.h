@@ -62,10 +62,17 @@ class Selector {
                 const balance::Client& client, Grant& grant);
   void undo(const Choice& choice);
 
-  // After Choice::Wait::kClaim: what to ask the home for.
-  balance::Picked propose(const snapshot::Snapshot& s, const snapshot::VirtualService& vs,
-                          const balance::Client& client) {
-    return picker_.pick(s, s.pools[vs.pool.value], client);
+  // After Choice::Wait::kClaim: what to ask the home for. `choice_hash` goes with it, whatever the
+  // algorithm: by the home's snapshot it may be another.
+  struct Proposed {
+    balance::Picked picked;
+    uint32_t choice_hash;
+  };
+  Proposed propose(const snapshot::Snapshot& s, const snapshot::VirtualService& vs,
+                   const balance::Client& client) {
+    const snapshot::Pool& pool = s.pools[vs.pool.value];
+    const uint32_t hash = balance::consistent_hash(client, pool.hash_input);
+    return {picker_.pick(s, pool, hash), hash};
   }
 
   const LookupCounters& counters() const { return counters_; }

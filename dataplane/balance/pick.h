@@ -42,13 +42,21 @@ inline bool takes_new_clients(const snapshot::Server& s) {
 // a client that aims at one server reaches only that.
 uint32_t consistent_hash(const Client& client, snapshot::HashInput input);
 
-// The index of the chosen server; kNobody when `usable(index)` holds for none.
+// What a pool picks this client's server by, if its algorithm is consistent hashing; else 0.
+inline uint32_t choice_hash_of(const snapshot::Pool& pool, const Client& client) {
+  return pool.algorithm == snapshot::Algorithm::kConsistentHash
+             ? consistent_hash(client, pool.hash_input)
+             : 0;
+}
+
+// The index of the chosen server; kNobody when `usable(index)` holds for none. `choice_hash` is the
+// client's consistent_hash(); only that algorithm reads it.
 //
 // Smooth weighted round robin is nginx's: every server earns its weight each turn, the richest is
 // chosen and pays the sum. With equal weights that is plain round robin, which needs no pass over
 // the pool.
 template <class Usable>
-uint32_t pick(const snapshot::Pool& pool, const Client& client, std::span<Load> loads, Turn& turn,
+uint32_t pick(const snapshot::Pool& pool, uint32_t choice_hash, std::span<Load> loads, Turn& turn,
               base::Random& random, Usable&& usable) {
   const auto n = static_cast<uint32_t>(pool.servers.size());
   const auto load_of = [&](uint32_t i) -> Load& { return loads[pool.servers[i].slot.value]; };
@@ -57,7 +65,7 @@ uint32_t pick(const snapshot::Pool& pool, const Client& client, std::span<Load> 
     case snapshot::Algorithm::kConsistentHash: {
       const auto cells = static_cast<uint32_t>(pool.maglev.size());
       if (cells == 0) return kNobody;
-      uint32_t cell = base::reduce(consistent_hash(client, pool.hash_input), cells);
+      uint32_t cell = base::reduce(choice_hash, cells);
       // The table holds every server that takes new clients; usually the first cell decides. One
       // that is at its limit passes its clients on to the following cells' servers.
       for (uint32_t i = 0; i < cells; ++i, cell = cell + 1 == cells ? 0 : cell + 1) {
@@ -116,6 +124,12 @@ uint32_t pick(const snapshot::Pool& pool, const Client& client, std::span<Load> 
     }
   }
   return kNobody;
+}
+
+template <class Usable>
+uint32_t pick(const snapshot::Pool& pool, const Client& client, std::span<Load> loads, Turn& turn,
+              base::Random& random, Usable&& usable) {
+  return pick(pool, choice_hash_of(pool, client), loads, turn, random, usable);
 }
 
 }  // namespace limpet::balance

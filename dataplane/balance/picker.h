@@ -26,11 +26,15 @@ class Picker {
 
   // `pool` is one of s.pools.
   Picked pick(const snapshot::Snapshot& s, const snapshot::Pool& pool, const Client& client) {
+    return pick(s, pool, choice_hash_of(pool, client));
+  }
+  // ... for whoever knows of the client only its consistent_hash().
+  Picked pick(const snapshot::Snapshot& s, const snapshot::Pool& pool, uint32_t choice_hash) {
     Picked out;
     Turn& turn = turns_[static_cast<std::size_t>(&pool - s.pools.data())];
     // Another core may take the last place between the look and the reservation.
     for (int attempt = 0; attempt < 3; ++attempt) {
-      const uint32_t at = balance::pick(pool, client, loads_, turn, random_, [&](uint32_t i) {
+      const uint32_t at = balance::pick(pool, choice_hash, loads_, turn, random_, [&](uint32_t i) {
         const snapshot::Server& server = pool.servers[i];
         if (!takes_new_clients(server)) return false;
         if (!gauges_.at_limit(server)) return true;

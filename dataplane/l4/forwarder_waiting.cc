@@ -35,9 +35,10 @@ void Forwarder::park(Buffer* buffer, const snapshot::VirtualService& vs, const C
 // False: no room for a CLAIM.
 bool Forwarder::ask_home(Pen::Slot& slot, const snapshot::VirtualService& vs, const Choice& choice,
                          const Meta& m) {
-  const balance::Picked picked = selector_.propose(*snapshot_, vs, {m.source, m.source_port});
+  const auto [picked, choice_hash] = selector_.propose(*snapshot_, vs, {m.source, m.source_port});
   replication::Replica::Proposal proposal;
   if (picked.server != nullptr) proposal = {picked.server->id, picked.gauged};
+  proposal.choice_hash = choice_hash;
   proposal.datagram = m.protocol == packet::kProtocolUdp;
   if (!replica_.claim(*snapshot_->scope(slot.scope), slot.key, choice.entry, proposal)) {
     if (picked.gauged) gauges_.release(picked.server->slot);

@@ -94,6 +94,7 @@ bool Holder::claim(const snapshot::Scope& scope, const binding::Key& key, Entry*
           .existing = proposal.existing,
           .datagram = proposal.datagram,
           .scope = scope.slot,
+          .choice_hash = proposal.choice_hash,
           .key = key,
           .proposed = proposal.server,
           .sent = book_.now,

@@ -54,6 +54,8 @@ class Holder {
     bool if_none = false;   // exact: only if there is no binding; what there is stands
     bool existing = false;  // nothing is to be made; Reason::kNew says that there is nothing
     bool datagram = false;  // not for a SYN
+    // The client's consistent_hash(): unless it is `exact` or `existing` home may have to choose.
+    uint32_t choice_hash = 0;
   };
   bool claim(const snapshot::Scope& scope, const binding::Key& key, persist::Entry* have,
              const Proposal& proposal);

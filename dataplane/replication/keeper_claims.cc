@@ -72,7 +72,8 @@ bool Keeper::on_claim(uint32_t from, const Claim& m) {
   return decide(from, m, *scope, *record);
 }
 
-// The asker proposes because it has the packet; home checks and chooses again if need be.
+// The asker proposes because it has the packet; home checks and chooses again if need be, by the
+// asker's hash: what was hashed of the client the key does not tell.
 Keeper::Chosen Keeper::choose(const Claim& m, const Scope& scope) {
   const Pool& pool = book_.snapshot->pools[scope.pool.value];
   const Server* proposed = pool.find(m.proposed);
@@ -82,8 +83,7 @@ Keeper::Chosen Keeper::choose(const Claim& m, const Scope& scope) {
       (m.reserved || proposed->connections_max == 0)) {
     return {proposed};
   }
-  const net::Address client = m.key.address();
-  const balance::Picked picked = picker_.pick(*book_.snapshot, pool, {client, 0});
+  const balance::Picked picked = picker_.pick(*book_.snapshot, pool, m.choice_hash);
   return {picked.server, picked.gauged, picked.limited ? Reason::kAtLimit : Reason::kNoServer};
 }
 

@@ -27,6 +27,9 @@ struct Claim {
   binding::ScopeSlot scope;
   uint32_t serial = 0;  // what the asker has; 0: nothing
   uint32_t change = 0;
+  // kClaim: balance::consistent_hash() of the client, as its pool says; what a home that has to
+  // choose by consistent hashing goes by, for the key does not tell (port, mask, string).
+  uint32_t choice_hash = 0;
   binding::Key key;
   binding::ServerId proposed;
   timing::Instant sent;

@@ -2,6 +2,9 @@
 // news from other engines.
 #include <gtest/gtest.h>
 
+#include <set>
+
+#include "dataplane/balance/maglev.h"
 #include "tests/unit/replication_lab.h"
 
 namespace limpet::replication {
@@ -300,6 +303,50 @@ TEST(ReplicationEvictionSample, OfALargeTableTakesSeveralAtOnce) {
   for (const Key& key : asked) EXPECT_TRUE(lab.everywhere(key));
   EXPECT_LE(lab.bindings.count(), 2100u);
   EXPECT_EQ(lab.bindings.count(), lab.at(0).table().records() + lab.at(1).table().records());
+}
+
+// --- consistent hashing --------------------------------------------------------------------------
+
+// Whoever is proposed is down: home chooses by itself.
+class ReplicationChoice : public testing::Test {
+ protected:
+  static constexpr uint32_t kCells = balance::kMaglevSizes.front();
+
+  ReplicationChoice() {
+    pool().algorithm = snapshot::Algorithm::kConsistentHash;
+    pool().hash_input = snapshot::HashInput::kSourceAddressAndPort;
+    lab.server(0).state = ServerState::kDown;
+    const balance::MaglevServer up[] = {{lab.id(1), 1, 1}, {lab.id(2), 1, 2}};
+    pool().maglev = balance::build_maglev(up, kCells);
+    lab.publish_to_all();
+  }
+  snapshot::Pool& pool() { return lab.world.pool(net::Family::kV4); }
+  binding::ServerId chosen_for(const Key& key, uint32_t choice_hash) {
+    lab.forget_heard();
+    EXPECT_TRUE(
+        lab.claim(1, key, Replica::Proposal{.server = lab.id(0), .choice_hash = choice_hash}));
+    lab.settle();
+    return lab.answer(1).server;
+  }
+
+  Lab lab;
+};
+
+TEST_F(ReplicationChoice, HomeChoosesAsTheAskerWouldBySourceAddressAndPort) {
+  const net::Address client = support::address("10.1.0.2");
+  std::set<binding::ServerId> chosen;
+  for (uint16_t port = 1000; port < 1032; ++port) {
+    const uint32_t hash = balance::consistent_hash({client, port}, pool().hash_input);
+    const binding::ServerId server = chosen_for(Lab::key(port), hash);
+    EXPECT_EQ(server, pool().servers[pool().maglev[base::reduce(hash, kCells)]].id);
+    chosen.insert(server);
+  }
+  EXPECT_EQ(chosen.size(), 2u);
+}
+
+TEST_F(ReplicationChoice, TheKeyItselfDoesNotDecide) {
+  const binding::ServerId server = chosen_for(Key{{1, 1}}, 77);
+  for (uint64_t n = 2; n < 20; ++n) EXPECT_EQ(chosen_for(Key{{n, n * n}}, 77), server);
 }
 
 // --- places in connection limits ----------------------------------------------------------------

@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "dataplane/balance/maglev.h"
 #include "dataplane/packet/headers.h"
 #include "tests/support/core_lab.h"
 
@@ -450,6 +451,41 @@ TEST_P(ReplicationTightRings, HomesOwnPacketLeavesAsSoonAsTheHoldersRingHasRoom)
   const auto out = lab.turn(0);
   ASSERT_EQ(out.size(), 1u);
   EXPECT_NE(to(out[0]), old);
+}
+
+// --- consistent hashing --------------------------------------------------------------------------
+
+TEST_P(ReplicationCores, AHomeThatChoosesGoesByTheClientsPortAsItsAskerWould) {
+  constexpr uint32_t kCells = balance::kMaglevSizes.front();
+  auto& pool = lab.world.pool(GetParam());
+  pool.algorithm = snapshot::Algorithm::kConsistentHash;
+  pool.hash_input = snapshot::HashInput::kSourceAddressAndPort;
+  std::vector<balance::MaglevServer> all;
+  for (auto& s : pool.servers) {
+    s.connections_max = 1;
+    all.push_back({s.id, s.weight, static_cast<uint16_t>(all.size())});
+  }
+  pool.maglev = balance::build_maglev(all, kCells);
+  lab.publish();
+  std::set<std::string> chosen;
+  for (uint32_t n = client_of(0); chosen.size() < 3 && n < 200; n = client_of(0, n + 1)) {
+    const uint16_t port = port_on(2, n, static_cast<uint16_t>(2000 + 40 * n));
+    const net::Address address = support::address(client(n));
+    const uint32_t hash = balance::consistent_hash({address, port}, pool.hash_input);
+    const uint16_t expected = pool.maglev[base::reduce(hash, kCells)];
+    // All are at their limit when the core asks, and are not when the home chooses.
+    for (auto& s : pool.servers) ASSERT_TRUE(lab.shared().gauges.reserve(s, false));
+    lab.arrive(2, syn(n, port));
+    lab.turn(2);
+    for (auto& s : pool.servers) lab.shared().gauges.release(s.slot);
+    lab.turn(0);
+    const auto out = lab.turn(2);
+    ASSERT_EQ(out.size(), 1u);
+    EXPECT_EQ(to(out[0]), pool.servers[expected].address.to_string());
+    chosen.insert(to(out[0]));
+    lab.advance(seconds(65), milliseconds(500));  // the half-open one goes
+  }
+  EXPECT_EQ(chosen.size(), 3u);
 }
 
 // --- connection limits --------------------------------------------------------------------------
