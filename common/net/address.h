@@ -107,8 +107,13 @@ class Address {
   // The next address in numeric order within its family; wraps.
   Address next() const;
 
-  friend constexpr auto operator<=>(const Address&, const Address&) = default;
-  // Two loads; the default would call memcmp() for each packet.
+  // Loads of words; the defaults would call memcmp() for each packet.
+  friend constexpr std::strong_ordering operator<=>(const Address& a, const Address& b) {
+    const auto x = std::bit_cast<Halves>(a.bytes_);
+    const auto y = std::bit_cast<Halves>(b.bytes_);
+    const std::size_t half = x[0] == y[0] ? 1 : 0;
+    return __builtin_bswap64(x[half]) <=> __builtin_bswap64(y[half]);
+  }
   friend constexpr bool operator==(const Address& a, const Address& b) {
     const auto x = std::bit_cast<Halves>(a.bytes_);
     const auto y = std::bit_cast<Halves>(b.bytes_);

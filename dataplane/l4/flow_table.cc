@@ -69,20 +69,24 @@ Flow* FlowTable::allocate() {
 }
 
 std::array<FlowRef, 2> FlowTable::conflicts(const Flow& flow) const {
+  return conflicts(flow, {hash_to_server(flow), hash_to_client(flow)});
+}
+
+std::array<FlowRef, 2> FlowTable::conflicts(const Flow& flow, const Hashes& hashes) const {
   const FlowKey forward = key_to_server(flow);
-  const FlowKey backward = key_to_client(flow);
   return {flow.look.per_packet ? find_per_packet(forward, flow.server_slot)
-                               : find(forward, hash_to_server(flow)),
-          find(backward, hash(backward))};
+                               : find(forward, hashes.to_server),
+          find(key_to_client(flow), hashes.to_client)};
 }
 
 bool FlowTable::insert(Flow& flow) {
-  for (const FlowRef taken : conflicts(flow)) {
+  const Hashes hashes{hash_to_server(flow), hash_to_client(flow)};
+  for (const FlowRef taken : conflicts(flow, hashes)) {
     if (taken) return false;
   }
   const uint32_t at = index_of(flow);
-  index_.insert(hash_to_server(flow), at << 1);
-  index_.insert(hash_to_client(flow), at << 1 | 1);
+  index_.insert(hashes.to_server, at << 1);
+  index_.insert(hashes.to_client, at << 1 | 1);
   flow.used = true;
   return true;
 }

@@ -119,6 +119,12 @@ class FlowTable {
  private:
   static constexpr uint32_t kPerPacketSalt = 0x9e3779b1u;
 
+  struct Hashes {
+    uint32_t to_server;
+    uint32_t to_client;
+  };
+
+  std::array<FlowRef, 2> conflicts(const Flow& flow, const Hashes& hashes) const;
   uint32_t hash_to_server(const Flow& f) const;
   uint32_t hash_to_client(const Flow& f) const;
 

@@ -72,21 +72,20 @@ void Forwarder::use(const snapshot::Snapshot& s) {
 }
 
 // What a packet that opens a connection will look up.
-void Forwarder::prefetch_binding(const Meta& m) {
-  const auto* vs = snapshot_->find(m.destination, m.protocol, m.destination_port);
-  const auto* scope = vs == nullptr ? nullptr : snapshot_->scope(vs->scope);
+void Forwarder::prefetch_binding(const snapshot::VirtualService& vs, const Meta& m) const {
+  const auto* scope = snapshot_->scope(vs.scope);
   if (scope == nullptr) return;
   const auto key = binding::Key::of(scope->key_of(m.source));
   replica_.table().prefetch_bucket(replica_.table().hash(scope->slot, key));
 }
 
-// What does not just pass.
-void Forwarder::look_up(Buffer* buffer, Instant now) {
+// What does not just pass. `vs`: that it is for, if that is known already.
+void Forwarder::look_up(Buffer* buffer, const snapshot::VirtualService* vs, Instant now) {
   const Meta& m = packet::meta(buffer);
   if (m.kind == packet::Kind::kIcmpError) return icmp(buffer);
   if (const FlowRef ref = flows_.find(key_of(m), m.hash)) return known(buffer, ref, now);
   Grant none{.since = now};
-  fresh(buffer, now, none);
+  fresh(buffer, vs != nullptr ? vs : find_service(m), now, none);
 }
 
 bool Forwarder::knows_flow(Buffer* buffer) const {
@@ -159,21 +158,26 @@ bool Forwarder::knows_flow(Buffer* buffer) const {
 
 void Forwarder::process(std::span<Buffer*> burst, Instant now) {
   uint32_t likely[base::kBurstPacketsMax];
+  // Of packets that seem to open a connection.
+  const snapshot::VirtualService* services[base::kBurstPacketsMax];
   LIMPET_ASSERT(burst.size() <= std::size(likely));
   for (std::size_t i = 0; i < burst.size(); ++i) {
     const Meta& m = packet::meta(burst[i]);
     likely[i] = FlowTable::kNone;
+    services[i] = nullptr;
     if (m.kind != packet::Kind::kFlow) continue;
     likely[i] = flows_.prefetch_flow(m.hash);
     if (likely[i] != FlowTable::kNone) continue;
-    if (m.protocol == packet::kProtocolUdp || opens(m)) prefetch_binding(m);
+    if (m.protocol != packet::kProtocolUdp && !opens(m)) continue;
+    services[i] = find_service(m);
+    if (services[i] != nullptr) prefetch_binding(*services[i], m);
   }
   for (std::size_t i = 0; i < burst.size(); ++i) {
     Buffer* b = burst[i];
     const uint32_t value = likely[i];
     if (value == FlowTable::kNone || !flows_.is(value, packet::meta(b)) ||
         !pass(b, flows_[value >> 1], static_cast<Direction>(value & 1), now)) [[unlikely]]
-      look_up(b, now);
+      look_up(b, services[i], now);
   }
 }
 
@@ -265,10 +269,10 @@ bool Forwarder::moves(const Flow& flow) const {
   return scope == nullptr || scope->down == snapshot::Recovery::kPickNew;
 }
 
-void Forwarder::fresh(Buffer* buffer, Instant now, Grant& grant) {
+void Forwarder::fresh(Buffer* buffer, const snapshot::VirtualService* vs, Instant now,
+                      Grant& grant) {
   if (!packet::transport_right(buffer)) return output_.drop(buffer, DropReason::kBadChecksum);
   const Meta& m = packet::meta(buffer);
-  const auto* vs = snapshot_->find(m.destination, m.protocol, m.destination_port);
   if (vs == nullptr) return no_listener(buffer, now, grant);
   if (snapshot_->own(m.source) != nullptr) return output_.drop(buffer, DropReason::kMartianSource);
   if (m.protocol == packet::kProtocolTcp && !opens(m)) {

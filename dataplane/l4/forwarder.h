@@ -123,7 +123,7 @@ class Forwarder {
  private:
   void known(packet::Buffer* buffer, FlowRef ref, timing::Instant now);
   bool pass(packet::Buffer* buffer, Flow& flow, Direction direction, timing::Instant now);
-  void look_up(packet::Buffer* buffer, timing::Instant now);
+  void look_up(packet::Buffer* buffer, const snapshot::VirtualService* vs, timing::Instant now);
   bool goes_on(const Flow& flow, Direction direction, packet::Buffer* buffer,
                timing::Instant now) const;
   enum class Standing : uint8_t {
@@ -134,7 +134,11 @@ class Forwarder {
   Standing standing(const Flow& flow) const;
   static bool is_at(const Flow& flow, const snapshot::Server& server);
   bool moves(const Flow& flow) const;
-  void fresh(packet::Buffer* buffer, timing::Instant now, Grant& grant);
+  void fresh(packet::Buffer* buffer, timing::Instant now, Grant& grant) {
+    fresh(buffer, find_service(packet::meta(buffer)), now, grant);
+  }
+  void fresh(packet::Buffer* buffer, const snapshot::VirtualService* vs, timing::Instant now,
+             Grant& grant);
   void begin(Flow& flow, packet::Buffer* buffer, timing::Instant now);
   void per_packet(packet::Buffer* buffer, const snapshot::VirtualService& vs, timing::Instant now,
                   Grant& grant);
@@ -222,7 +226,10 @@ class Forwarder {
   void forward(packet::Buffer* buffer, const Flow& flow, Direction direction,
                const egress::Way& way);
   void send_first(packet::Buffer* buffer, Flow& flow, timing::Instant now);
-  void prefetch_binding(const packet::Meta& m);
+  const snapshot::VirtualService* find_service(const packet::Meta& m) const {
+    return snapshot_->find(m.destination, m.protocol, m.destination_port);
+  }
+  void prefetch_binding(const snapshot::VirtualService& vs, const packet::Meta& m) const;
 
   const uint32_t core_;
   const uint32_t cores_;

@@ -42,7 +42,8 @@ bool acceptable(const View& v, const TcpSegment& s) {
 
 // Takes over what the segment says, where it can be true.
 void note(View& v, const TcpSegment& s) {
-  if (!v.finished && acceptable(v, s) && sequence_after(s.end(), v.from.next)) v.from.next = s.end();
+  if (!v.finished && acceptable(v, s) && sequence_after(s.end(), v.from.next))
+    v.from.next = s.end();
   if (!s.has(kTcpAck) || !sequence_within(s.acknowledgment, v.from.acked, v.to.next)) return;
   v.from.acked = s.acknowledgment;
   const uint32_t edge = s.acknowledgment + (uint32_t{s.window} << v.scale);
@@ -56,14 +57,16 @@ Step on_reset(FlowState state, Direction direction, const TcpSegment& s, const V
       return {state};
     case FlowState::kSynSent:
       if (direction == Direction::kToClient)  // RFC 9293 3.10.7.3
-        return s.has(kTcpAck) && sequence_within(s.acknowledgment, v.from.acked, v.to.next) ? over
-                                                                                   : Step{state};
+        return s.has(kTcpAck) && sequence_within(s.acknowledgment, v.from.acked, v.to.next)
+                   ? over
+                   : Step{state};
       break;
     default:
       break;
   }
   if (s.sequence == v.from.next || s.sequence == v.to.acked) return over;
-  const bool in_window = sequence_within(s.sequence, v.to.acked, v.to.edge) && s.sequence != v.to.edge;
+  const bool in_window =
+      sequence_within(s.sequence, v.to.acked, v.to.edge) && s.sequence != v.to.edge;
   return {state, in_window ? Life::kShort : Life::kAsBefore};
 }
 

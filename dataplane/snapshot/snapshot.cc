@@ -33,9 +33,9 @@ const VirtualService* Snapshot::find(const net::Address& vip, uint8_t protocol,
   // The last listener that starts at or before (vip, protocol, port) is the only one that can hold
   // it.
   const auto after =
-      std::upper_bound(listeners.begin(), listeners.end(), std::tuple(vip, protocol, port),
+      std::upper_bound(listeners.begin(), listeners.end(), std::tie(vip, protocol, port),
                        [](const auto& wanted, const Listener& l) {
-                         return wanted < std::tuple(l.address, l.protocol, l.first_port);
+                         return wanted < std::tie(l.address, l.protocol, l.first_port);
                        });
   if (after == listeners.begin()) return nullptr;
   const Listener& l = *std::prev(after);

@@ -311,5 +311,20 @@ TEST_P(ForwardingRegression, AClientThatComesAgainIsBelievedWhenItsDatagramsAreB
   EXPECT_TRUE(confirmed());
 }
 
+// Flows are looked up for a whole burst before its first packet is judged: what one of them ended
+// was still forwarded by the record.
+TEST_P(ForwardingRegression, APacketBehindItsConnectionsResetIsNotForwarded) {
+  CoreLab lab({.servers = 1});
+  const auto c = lab.connect({.address = client(), .port = 40000});
+  ASSERT_TRUE(c.ok());
+  const Frame reset = c.from_client(kTcpRst);
+  const auto out = lab.send({reset.build(), c.from_client(kTcpAck, "data").build()}, 0);
+  uint32_t to_server = 0;
+  for (const auto& sent : out) to_server += sent.port == 1 ? 1 : 0;
+  EXPECT_EQ(to_server, 1u) << "the reset alone";
+  EXPECT_EQ(lab.drops(DropReason::kNoFlow), 1u);
+  EXPECT_EQ(lab.core().forwarder().flows().size(), 0u);
+}
+
 }  // namespace
 }  // namespace limpet
