@@ -1,5 +1,5 @@
-// Who is bound to whom, by names that mean the same on every engine and after every restart (SPEC
-// 2.9), and the short ones that they have within one process.
+// Who is bound to whom, by names that mean the same on every engine and after every restart
+// (control/config/README.md, "Identities"), and the short ones that they have within one process.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
-// The backend's answers as JSON text, exactly as SPEC describes them. Pure: called on the renderer
-// thread, because a status of every server or a hundred thousand errors take longer to print than
-// the control loop may stand still.
+// The backend's answers as JSON text, exactly as control/api/README.md describes them. Pure: called
+// on the renderer thread, because a status of every server or a hundred thousand errors take longer
+// to print than the control loop may stand still.
 //
 // Text that is not UTF-8 (names come from documents and peers) is printed with U+FFFD in place of
 // the wrong bytes; nothing here throws for it.

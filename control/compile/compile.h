@@ -80,9 +80,10 @@ uint64_t group_id(std::string_view uuid);
 // The identity of a persist scope, equal on all engines; the virtual service counts unless the
 // profile is shared. What forms the keys is part of it: the type, the mask that addresses of the
 // family get (the same number for no mask and for one that leaves them whole), the name of a header
-// or cookie. So a profile of another form drops its entries (SPEC 2.10), and engines whose
-// documents differ do not take each other's keys for their own. None survives because its bits
-// could be a key of the new form too: 10.1.1.0/24 is not the client 10.1.1.0.
+// or cookie. So a profile of another form drops its entries (dataplane/affinity/README.md,
+// "Another document"), and engines whose documents differ do not take each other's keys for their
+// own. None survives because its bits could be a key of the new form too: 10.1.1.0/24 is not the
+// client 10.1.1.0.
 binding::ScopeId scope_id(const config::Profile& profile, std::string_view virtual_service_uuid,
                           std::string_view pool_uuid, net::Family family);
 

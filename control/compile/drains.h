@@ -1,5 +1,6 @@
-// Drains: when the connections of a disabled or removed server are to be reset (SPEC 2.5):
-// graceful_disable_timeout after it was disabled or left its pool.
+// Drains: when the connections of a disabled or removed server are to be reset:
+// graceful_disable_timeout after it was disabled or left its pool (dataplane/affinity/README.md,
+// "Established connections").
 //
 // Owner: the control thread. A value: the owner updates a copy with the new document, compiles, and
 // keeps the copy only when the document is applied.

@@ -1,6 +1,6 @@
-// Bootstrap: what the engine's own configuration file says (SPEC 4), with defaults filled in and
-// every relative path made absolute. parse_bootstrap (bootstrap_codec.h) makes it; the composition
-// root reads it once at start.
+// Bootstrap: what the engine's own configuration file says (control/config/README.md), with
+// defaults filled in and every relative path made absolute. parse_bootstrap (bootstrap_codec.h)
+// makes it; the composition root reads it once at start.
 //
 // Plain values. Unlike a document this file is strict: an unknown field is an error.
 //

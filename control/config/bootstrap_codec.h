@@ -1,4 +1,4 @@
-// JSON text -> Bootstrap (SPEC 4).
+// JSON text -> Bootstrap (control/config/README.md, "The engine's own file").
 #pragma once
 
 #include <filesystem>

@@ -1,5 +1,6 @@
-// JSON text -> Document (SPEC 3). Pure: no file, no clock; whatever the bytes are, the answer is a
-// Document or errors, within memory and time proportional to the text.
+// JSON text -> Document (control/config/README.md, "Documents"). Pure: no file, no clock; whatever
+// the bytes are, the answer is a Document or errors, within memory and time proportional to the
+// text.
 #pragma once
 
 #include <cstdint>

@@ -7,7 +7,7 @@
 // Invariants of a Document that parse_document returned
 //  1. Every index is within its vector.
 //  2. (model, tenant, cloud, name) and (model, uuid) are unique; `uuid` is never empty and equal on
-//     every engine that got the same document (SPEC 2.9).
+//     every engine that got the same document (control/config/README.md, "Identities").
 //  3. Server identities are unique within their pool and never 0.
 //  4. The listeners of no two virtual services with `served` overlap: (VIP, protocol, port) is one
 //     service's.
@@ -56,7 +56,8 @@ enum class PersistenceType : uint8_t {
 // "PERSISTENCE_TYPE_CLIENT_IP_ADDRESS" and so on, as listings print it.
 const char* to_string(PersistenceType type);
 
-// SPEC 2.2: what happens to a persisted client whose server may not simply be used.
+// What happens to a persisted client: dataplane/affinity/README.md, "A server that may not be
+// used".
 enum class Recovery : uint8_t { kPickNew, kContinue, kAbort };
 
 // ApplicationPersistenceProfile and NSX's three persistence profiles.

@@ -1,5 +1,6 @@
-// Identities (SPEC 2.9): names for objects and servers that do not depend on their place in a
-// document, so that engines with the same document agree and reordering moves nobody. Pure.
+// Identities (control/config/README.md): names for objects and servers that do not depend on their
+// place in a document, so that engines with the same document agree and reordering moves nobody.
+// Pure.
 #pragma once
 
 #include <string>

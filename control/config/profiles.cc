@@ -121,7 +121,8 @@ void read_body(const Fields& fields, Profile* profile) {
   profile->timeout = seconds(0);
 }
 
-// The fields of SPEC 3 that Avi's and NSX's profiles have alike.
+// control/config/README.md, "Beyond Avi's and NSX's fields": what both kinds of profiles have
+// alike.
 void read_common(const Fields& fields, Profile* profile) {
   if (const auto purge = fields.choice("purge", kPurges)) profile->purge = *purge == Purge::kFull;
   profile->shared = fields.boolean("persistence_shared").value_or(profile->shared);

@@ -1,9 +1,10 @@
 // References between objects, and the catalog they are looked up in. Used by one thread during one
 // parse.
 //
-// The forms (SPEC 3): /api/pool/?name=X, /api/pool?name=X&tenant=admin&cloud=C, /api/pool/<uuid>,
-// the same behind https://host, with #name at the end, and NSX paths such as
-// /infra/lb-persistence-profiles/<id>. A bare uuid is accepted, a bare name is not (as in Avi).
+// The forms (control/config/README.md, "References"): /api/pool/?name=X,
+// /api/pool?name=X&tenant=admin&cloud=C, /api/pool/<uuid>, the same behind https://host, with #name
+// at the end, and NSX paths such as /infra/lb-persistence-profiles/<id>. A bare uuid is accepted, a
+// bare name is not (as in Avi).
 #pragma once
 
 #include <array>

@@ -4,7 +4,8 @@
 //
 // Owner: the control thread. Invariants
 //  1. It is answered when every worker has begun another turn since the homes were done: what it
-//     receives from then on, it judges after it has heard of it (PROTOCOL R2).
+//     receives from then on, it judges after it has heard of it (R2 of
+//     dataplane/replication/README.md).
 //  2. The tombstones that homes have been ordered to make, and those that are there, never exceed
 //     the room there is.
 //  3. It deletes what the filter meant when it was asked: a slot that has got another meaning since

@@ -1,5 +1,6 @@
 // Replay: runs captures through one core in one thread, with the packets' capture times as the
-// clock and fixed seeds, so that two runs give identical files (SPEC 4).
+// clock and fixed seeds, so that two runs give identical files (control/engine/README.md,
+// "Replay").
 #pragma once
 
 #include <filesystem>

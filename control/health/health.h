@@ -1,6 +1,6 @@
 // Health: what is known of each server's state: the marks that people and controllers set over the
 // API, and the verdicts of the monitors. A server's state is its mark; else its monitors' verdict;
-// else up (SPEC 5).
+// else up (control/api/README.md, "POST /v1/health-marks").
 //
 // Owner: the control thread. A value: copy it to hand a consistent view to another thread.
 //

@@ -1,6 +1,7 @@
-// The policy of SPEC 2.2-2.4 as a pure function: what becomes of a client with a binding. Whoever
-// decides calls judge(): the core that has the packet, the key's home, an explanation; so they
-// agree as far as they see the same.
+// The policy as a pure function: what becomes of a client with a binding
+// (dataplane/affinity/README.md, "A server that may not be used"). Whoever decides calls judge():
+// the core that has the packet, the key's home, an explanation; so they agree as far as they see
+// the same.
 #pragma once
 
 #include <atomic>

@@ -257,7 +257,8 @@ bool Forwarder::is_at(const Flow& flow, const snapshot::Server& server) {
 }
 
 // Datagrams are no connection: where the policy chooses another server for a client whose server is
-// down, it does so at once (SPEC 2.5); and they go where their server is.
+// down, it does so at once (dataplane/affinity/README.md, "Established connections"); and they go
+// where their server is.
 bool Forwarder::moves(const Flow& flow) const {
   const auto* server = snapshot_->server(flow.server_slot);
   if (!flow.is_udp() || server == nullptr) return false;

@@ -77,7 +77,8 @@ struct Server {
 enum class Algorithm : uint8_t { kRoundRobin, kLeastConnections, kRandom, kConsistentHash };
 enum class HashInput : uint8_t { kSourceAddress, kSourceAddressAndPort };
 
-// What to do with a persisted client whose server may not simply be used (SPEC 2.2).
+// What to do with a persisted client: dataplane/affinity/README.md, "A server that may not be
+// used".
 enum class Recovery : uint8_t { kPickNew, kContinue, kAbort };
 
 struct Pool {

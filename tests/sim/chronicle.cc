@@ -183,7 +183,7 @@ Instant Chronicle::end_of(const ScopeDocument& scope, Instant last) const {
          kMargin;
 }
 
-// B3: what was over when it was heard of does not come into a table that has nothing of the key.
+// What was over when it was heard of does not come into a table that has nothing of the key.
 void Chronicle::check_arrived(Member& m, uint32_t core, const GlobalKey& key, const Seen& s) {
   const ScopeDocument* scope = m.scope_of(key.scope);
   if (scope == nullptr || !scope->profile.mirrored || !s.confirmed || s.husk || s.used) return;
@@ -369,7 +369,7 @@ void Chronicle::ended(Member& m, const KeyId& local, Instant now, Witness::Endin
   check_others(m, key);
 }
 
-// B2, B5: whoever announced it: the time that this gave it is over; and while others may know
+// Whoever announced it: the time that this gave it is over; and while others may know
 // better, there is a husk.
 void Chronicle::check_own(Member& m, const KeyId& local, Instant now) {
   const GlobalKey key = m.global(local);
@@ -393,7 +393,7 @@ void Chronicle::check_own(Member& m, const KeyId& local, Instant now) {
   Record held = known->second.record;
   held.held = true;
   if (now < deadline(scope, held, known->second.act_at))
-    fail(m, "B5", "a binding expired, peers may know better, and there is no husk", key);
+    fail(m, "P7 husk", "a binding expired, peers may know better, and there is no husk", key);
 }
 
 // P7: nor does it end before the time that peers' news gave it.

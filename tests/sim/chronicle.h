@@ -1,6 +1,7 @@
-// Chronicle: what was promised about a cluster (PROTOCOL B1), seen from outside: what every engine
-// has heard of every key and when clients were really active, in the world's own time. It knows
-// the code under test by its results only: records of homes, what they tell, what peers deliver.
+// Chronicle: what was promised about a cluster (dataplane/replication/README.md, "Between
+// engines"), seen from outside: what every engine has heard of every key and when clients were
+// really active, in the world's own time. It knows the code under test by its results only: records
+// of homes, what they tell, what peers deliver.
 #pragma once
 
 #include <array>

@@ -135,21 +135,21 @@ void Checker::pair(uint32_t home, uint32_t core) {
     if (m.kind == Claim::Kind::kClaim) asked_for_[core].push_back({m.scope.value, m.key});
   });
   if (outstanding_.size() != engine_.core(home).replica().credits_used(core))
-    fail("A7 credits", "credits in use are not the RECALLs and ANSWERs under way" + on(home, core));
+    fail("credits", "credits in use are not the RECALLs and ANSWERs under way" + on(home, core));
   check_copies(home, core);
   check_asked(home, core);
 }
 
-// Who holds a copy, or will, is in `copies` (A7); and the copy is what home has (P4).
+// Who holds a copy, or will, is in `copies`; and the copy is what home has (P4).
 void Checker::check_copies(uint32_t home, uint32_t core) {
   persist::Table& table = engine_.core(home).table();
   for (const Expected& e : expected_) {
     if (!e.holds) continue;
     const Entry* record = table.find(binding::ScopeSlot{e.key.scope}, e.key.key);
     if (record == nullptr)
-      fail("A7 holder", "a copy whose home has no record" + on(home, core), e.key);
+      fail("holder", "a copy whose home has no record" + on(home, core), e.key);
     if ((table.home(*record).copies >> core & 1) == 0)
-      fail("A7 holder", "a copy that its home does not know of" + on(home, core), e.key);
+      fail("holder", "a copy that its home does not know of" + on(home, core), e.key);
     if (e.serial != record->serial || e.change != record->change || e.server != record->server ||
         e.first != record->first) {
       fail("P4", "a copy that will not become what its home has" + on(home, core), e.key);
@@ -165,9 +165,9 @@ void Checker::check_asked(uint32_t home, uint32_t core) {
     const KeyId key{record->scope.value, record->key};
     const auto same = std::count_if(outstanding_.begin(), outstanding_.end(),
                                     [&](const auto& x) { return x.serial == o.serial; });
-    if (same != 1) fail("A7 asked", "asked twice" + on(home, core), key);
+    if (same != 1) fail("asked", "asked twice" + on(home, core), key);
     if ((table.home(*record).asked >> core & 1) == 0)
-      fail("A7 asked", "a question under way that home has forgotten" + on(home, core), key);
+      fail("asked", "a question under way that home has forgotten" + on(home, core), key);
   }
   for (uint32_t i = 0; i < table.home_places(); ++i) {
     const Entry* record = table.record_at(i);
@@ -175,7 +175,7 @@ void Checker::check_asked(uint32_t home, uint32_t core) {
     const bool found = std::any_of(outstanding_.begin(), outstanding_.end(),
                                    [&](const auto& x) { return x.serial == record->serial; });
     if (!found) {
-      fail("A7 asked", "home waits for an answer that nobody owes it" + on(home, core),
+      fail("asked", "home waits for an answer that nobody owes it" + on(home, core),
            {record->scope.value, record->key});
     }
   }
@@ -195,7 +195,7 @@ void Checker::check_counts(uint32_t core) {
   for (uint32_t i = 0; i < table.places(); ++i) {
     const Entry* e = table.entry_at(i);
     if (e == nullptr || e->open == open[i]) continue;
-    fail("A7 count",
+    fail("count",
          "core " + std::to_string(core) + " counts " + std::to_string(e->open) +
              " connections where " + std::to_string(open[i]) + " are open",
          {e->scope.value, e->key});
@@ -221,17 +221,17 @@ void Checker::check_pen(uint32_t core) {
     const KeyId key{slot.scope.value, slot.key};
     const auto n = std::count(asked_for_[core].begin(), asked_for_[core].end(), key);
     if (n != 1) {
-      fail("A7 claim",
+      fail("claim",
            "core " + std::to_string(core) + " waits for an answer and " + std::to_string(n) +
                " are under way",
            key);
     }
   }
   if (claimed != asked_for_[core].size()) {
-    fail("A7 claim", "a claim or its answer that core " + std::to_string(core) + " does not await",
+    fail("claim", "a claim or its answer that core " + std::to_string(core) + " does not await",
          asked_for_[core].front());
   }
-  if (packets != pen.packets()) fail("A7 pen", "the pen has lost count of its packets");
+  if (packets != pen.packets()) fail("pen", "the pen has lost count of its packets");
 }
 
 // What homes have told the mirror, all of it read, is what they have (P4).

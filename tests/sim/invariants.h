@@ -1,5 +1,6 @@
-// Invariants: what holds between cores after every step (PROTOCOL A7, P4, the limits), found out
-// from tables, rings, pens and flows alone.
+// Invariants: what holds between cores after every step (dataplane/replication/README.md,
+// "Invariants that the simulator checks at every step"), found out from tables, rings, pens and
+// flows alone.
 #pragma once
 
 #include <string>

@@ -1,6 +1,7 @@
 // Ledger: what was promised to whom. It watches every stage of every core from outside: which
 // connections opened on which version of which binding, what clients have seen, when the last of
-// them closed; and says when a promise (PROTOCOL A1: P1, P1c, P2, P3) is broken.
+// them closed; and says when a promise (P1, P1c, P2 or P3 of dataplane/replication/README.md) is
+// broken.
 //
 // It knows the code under test by its results only: tables, flows, frames, the messages in rings.
 #pragma once

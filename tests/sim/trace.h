@@ -26,7 +26,7 @@ struct KeyIdHash {
 };
 
 struct Violation {
-  std::string checker;  // "P1c", "A7 asked"
+  std::string checker;  // "P1c", "asked"
   std::string what;
   KeyId key;  // none: not about one key
 };

@@ -1,4 +1,4 @@
-// The engine's own configuration file (SPEC 4).
+// The engine's own configuration file (control/config/README.md).
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-// Identities of objects and servers (SPEC 2.9).
+// Identities of objects and servers (control/config/README.md, "Identities").
 #include <gtest/gtest.h>
 
 #include <set>

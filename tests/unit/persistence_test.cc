@@ -1,4 +1,5 @@
-// Client-IP persistence through a whole core: SPEC 2, each rule for both families.
+// Client-IP persistence through a whole core: the rules of dataplane/affinity/README.md, each for
+// both families.
 #include <gtest/gtest.h>
 
 #include <set>

@@ -189,7 +189,7 @@ TEST(SourcePorts, TheQueueWrapsAroundManyTimes) {
   }
 }
 
-// The order of use as SPEC 4 has it, a time kept for each port.
+// The order of use as source_ports.h has it, a time kept for each port.
 class ModelPorts {
  public:
   ModelPorts(PortSlice slice, base::Random& random)
