@@ -68,6 +68,8 @@ inline constexpr std::array<std::string_view, kDropReasons> kDropReasonNames = {
     "transmit_full",    "no_buffer",
     "rate_limited",     "unhandled"};
 
+static_assert(!kDropReasonNames.back().empty(), "each has a name");
+
 using DropCounts = std::array<uint64_t, kDropReasons>;
 
 constexpr std::string_view name(DropReason reason) {
