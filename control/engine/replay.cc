@@ -19,7 +19,7 @@
 #include "dataplane/port/memory.h"
 #include "dataplane/port/pool.h"
 #include "dataplane/port/replay.h"
-#include "dataplane/worker/core.h"
+#include "dataplane/worker/turn.h"
 
 namespace limpet::engine {
 
@@ -157,6 +157,13 @@ class Replay final : private slowpath::Link {
   }
 
  private:
+  // Packets and what the slow path says come to the core between its turns.
+  struct Host : worker::PlainHost {
+    Replay& replay;
+
+    void flush() { replay.flush(); }
+  };
+
   base::Status open_devices() {
     port::DevicesOptions options;
     options.pool = pool_->get();
@@ -275,12 +282,11 @@ class Replay final : private slowpath::Link {
 
   void turn() {
     events_.tell_suppressed(clock_.now());
-    const auto take = [this] { core_->begin(*running_.snapshot, clock_.now()); };
-    take();
-    core_->drain(take);
-    core_->judge();
-    core_->serve(take);
-    core_->end();
+    worker::turn(*core_, Host{{*core_, *running_.snapshot, clock_.now()}, *this});
+    slow_path_->tick(clock_.now());
+  }
+
+  void flush() {
     for (binding::Change change; shared_->rings.news.front().pop(&change);) {
     }
     for (uint8_t p = 0; p < bootstrap_.ports.size(); ++p) {
@@ -289,7 +295,6 @@ class Replay final : private slowpath::Link {
     }
     for (packet::Buffer* b : core_->output().punted()) slow_path_->receive(b, clock_.now());
     core_->output().punted().clear();
-    slow_path_->tick(clock_.now());
   }
 
   base::Status finish() {

@@ -1,16 +1,8 @@
 // Core: all state of one core and the stages of its turn. No device, no ring, no clock: a Loop
 // brings packets and takes them away, so tests and simulations run many cores in one thread.
 //
-// Owner: one worker. A turn, in this order, every stage bounded (why this order: what a client
-// could have seen the effect of must be known before its next packet is judged):
-//   arrive()   packets from devices: parse, steer
-//   collect()  packets steered here by other cores
-//   begin()    take the newest snapshot
-//   drain()    what homes have told this core (after the packets arrived, before they are judged)
-//   message()  what the control thread has to say
-//   judge()    what waited for a home, known flows, new flows, everything else
-//   serve()    as home: claims and answers
-//   end()      timers, aging, a slice of the sweep and of a job
+// Owner: one worker. The order of the stages, and why it is this one: worker/turn.h, by which all
+// turns are taken.
 #pragma once
 
 #include <cstdint>
@@ -86,7 +78,9 @@ class Core {
        std::pmr::memory_resource* memory);
   ~Core();
 
-  // Frames of one device.
+  // Stages of a turn.
+
+  // Frames of one device: parse, steer.
   void arrive(std::span<packet::Buffer* const> frames, const packet::IngressSet& ports);
   void arrive(packet::Buffer* frame, const packet::IngressSet& ports) {
     arrive(std::span(&frame, 1), ports);
@@ -94,18 +88,22 @@ class Core {
   // At most collected_max() a turn from each other core.
   void collect(packet::Buffer* steered) { waiting_.put(steered); }
   void begin(const snapshot::Snapshot& s, timing::Instant now);
-  // `take()` calls begin() with the newest snapshot: a message came from one that is newer.
+  // What homes have told this core. `take()` calls begin() with the newest snapshot: a message came
+  // from one that is newer.
   template <class Take>
   void drain(Take&& take) {
     if (replica_.drain(take, [this](const replication::Down& m) { forwarder_.heard(m); }))
       did_work_ = true;
   }
   void message(const ControlMessage& m);
+  // What waited for a home, known flows, new flows, everything else.
   void judge();
+  // As home: claims and answers.
   template <class Take>
   void serve(Take&& take) {
     if (replica_.serve(take)) did_work_ = true;
   }
+  // Timers, aging, a slice of the sweep and of a job.
   void end();
 
   // As much as a core may bring in a turn, shared out over the others: who takes less than they

@@ -1,11 +1,24 @@
 #include "dataplane/worker/loop.h"
 
 #include "dataplane/port/clock.h"
+#include "dataplane/worker/turn.h"
 
 namespace limpet::worker {
 
 using packet::Buffer;
 using packet::DropReason;
+
+// What turn() finds around the core.
+struct Loop::Host {
+  Loop& loop;
+  timing::Instant now;
+
+  bool receive() { return loop.receive(); }
+  bool collect() { return loop.collect(); }
+  void take() { loop.core_.begin(loop.reader_.take(), now); }
+  void messages() { loop.take_messages(); }
+  void flush() { loop.flush(); }
+};
 
 Loop::Loop(const Options& options, Core& core, Wiring& wiring, const port::Devices& devices,
            snapshot::Reader reader, const timing::Clock& clock)
@@ -30,7 +43,7 @@ void Loop::run(const std::atomic<bool>& stop) {
     (worked ? core_.stats().busy_ns : core_.stats().idle_ns) +=
         static_cast<uint64_t>((now - last).count());
     last = now;
-    worked = turn(now);
+    worked = turn(core_, Host{*this, now});
     empty_turns = worked ? 0 : empty_turns + 1;
     if (empty_turns >= kEmptyTurnsBeforeSleep && options_.idle_sleep > timing::Duration::zero())
       sleep();
@@ -42,21 +55,6 @@ void Loop::sleep() {
   reader_.offline();
   port::idle_sleep(options_.idle_sleep);
   reader_.online();
-}
-
-bool Loop::turn(timing::Instant now) {
-  bool worked = receive();
-  worked = collect() || worked;
-  const auto take = [&] { core_.begin(reader_.take(), now); };
-  take();
-  core_.drain(take);
-  worked = take_messages() || worked;
-  core_.judge();
-  core_.serve(take);
-  worked = core_.busy() || worked;
-  core_.end();
-  flush();
-  return worked;
 }
 
 // A turn begins with the queue at which the one before had to stop, else with the next in turn.
@@ -96,11 +94,10 @@ bool Loop::collect() {
   return worked || n > 0;
 }
 
-bool Loop::take_messages() {
+void Loop::take_messages() {
   ControlMessage messages[base::kBurstPacketsMax];
   const uint32_t n = wiring_.messages[options_.worker].pop(std::span(messages));
   for (uint32_t i = 0; i < n; ++i) core_.message(messages[i]);
-  return n > 0;
 }
 
 void Loop::flush() {

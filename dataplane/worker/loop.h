@@ -66,11 +66,11 @@ class Loop {
  private:
   static constexpr uint32_t kEmptyTurnsBeforeSleep = 64;
 
-  // One turn; true when it found something to do.
-  bool turn(timing::Instant now);
+  struct Host;
+
   bool receive();
   bool collect();
-  bool take_messages();
+  void take_messages();
   void flush();
   void transmit(uint8_t port, packet::BufferList& frames);
   template <class Ring, class Buffers>

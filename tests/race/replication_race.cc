@@ -17,6 +17,7 @@
 
 #include "dataplane/packet/headers.h"
 #include "dataplane/snapshot/publisher.h"
+#include "dataplane/worker/turn.h"
 #include "tests/support/core_lab.h"
 
 namespace limpet {
@@ -564,42 +565,33 @@ class CoreWorker {
   // Also after run(), by whoever joined its thread.
   void turn() {
     reader_.online();
+    worker::turn(core_, *this);
+  }
+
+  // For the turn.
+  bool receive() {
     std::vector<support::Bytes> arriving;
     arriving.swap(arriving_);
     for (const support::Bytes& frame : arriving) arrive(frame);
+    return !arriving.empty();
+  }
+  bool collect() {
+    bool found = false;
     packet::Buffer* buffers[base::kBurstPacketsMax];
     for (const uint32_t peer : steered_.peers(core_.index())) {
       const uint32_t n = steered_.from(peer).to(core_.index()).pop(std::span(buffers));
       for (uint32_t i = 0; i < n; ++i) core_.collect(buffers[i]);
+      found = found || n > 0;
     }
-    const auto take = [this] { core_.begin(reader_.take(), time_.now()); };
-    take();
-    core_.drain(take);
+    return found;
+  }
+  void take() { core_.begin(reader_.take(), time_.now()); }
+  void messages() {
     worker::ControlMessage message;
     while (messages_.pop(&message)) core_.message(message);
-    core_.judge();
-    core_.serve(take);
-    core_.end();
-    deliver();
   }
-
-  // The servers to which this core sent the SYNs of each IPv4 client.
-  const std::map<std::string, std::set<std::string>>& servers() const { return servers_; }
-  uint32_t established() const { return established_; }
-
- private:
-  void arrive(const support::Bytes& frame) {
-    packet::Buffer* b = support::make_buffer(lab_.buffers().pool(), frame);
-    if (b == nullptr) return;
-    const bool front = support::parts(frame).to_mac == support::kFrontMac;
-    const packet::Ingress port =
-        front ? packet::Ingress{.port = 0, .mac = support::mac(support::kFrontMac)}
-              : packet::Ingress{.port = 1, .mac = support::mac(support::kBackMac)};
-    core_.arrive(b, {&port, 1});
-  }
-
-  // Takes away what the turn left: to other cores, and to the far ends.
-  void deliver() {
+  // To other cores, and to the far ends.
+  void flush() {
     for (const uint32_t peer : steered_.peers(core_.index())) {
       auto& out = core_.steered(peer);
       const uint32_t n =
@@ -616,6 +608,21 @@ class CoreWorker {
     }
     for (packet::Buffer* b : core_.output().punted()) packet::release(b);
     core_.output().punted().clear();
+  }
+
+  // The servers to which this core sent the SYNs of each IPv4 client.
+  const std::map<std::string, std::set<std::string>>& servers() const { return servers_; }
+  uint32_t established() const { return established_; }
+
+ private:
+  void arrive(const support::Bytes& frame) {
+    packet::Buffer* b = support::make_buffer(lab_.buffers().pool(), frame);
+    if (b == nullptr) return;
+    const bool front = support::parts(frame).to_mac == support::kFrontMac;
+    const packet::Ingress port =
+        front ? packet::Ingress{.port = 0, .mac = support::mac(support::kFrontMac)}
+              : packet::Ingress{.port = 1, .mac = support::mac(support::kBackMac)};
+    core_.arrive(b, {&port, 1});
   }
 
   void connect() {

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "dataplane/packet/headers.h"
+#include "dataplane/worker/turn.h"
 #include "tests/support/core_lab.h"
 
 namespace limpet {
@@ -225,9 +226,7 @@ TEST(ForwardingRegression, AnotherSnapshotAtTheSameAddressIsAnotherSnapshot) {
   snapshot->version = 100;
   worker::Core& core = lab.core();
   const auto turn = [&] {
-    core.begin(*snapshot, lab.clock.now());
-    core.judge();
-    core.end();
+    worker::turn(core, worker::PlainHost{core, *snapshot, lab.clock.now()});
   };
   for (int i = 0; i < 10'000 && core.stats().swept_version != 100; ++i) turn();
   ASSERT_EQ(core.stats().swept_version, 100u);

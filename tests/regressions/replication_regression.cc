@@ -7,6 +7,7 @@
 
 #include "common/net/hash.h"
 #include "dataplane/packet/headers.h"
+#include "dataplane/worker/turn.h"
 #include "tests/support/core_lab.h"
 
 namespace limpet {
@@ -43,12 +44,7 @@ persist::Entry* entry(CoreLab& lab, uint32_t core, std::string_view client) {
 
 // A turn of one core, while the others stand still.
 void turn_of(CoreLab& lab, uint32_t core, const snapshot::Snapshot& s) {
-  const auto take = [&] { lab.core(core).begin(s, lab.clock.now()); };
-  take();
-  lab.core(core).drain(take);
-  lab.core(core).judge();
-  lab.core(core).serve(take);
-  lab.core(core).end();
+  worker::turn(lab.core(core), worker::PlainHost{lab.core(core), s, lab.clock.now()});
 }
 
 // A frame that core `core` receives itself.

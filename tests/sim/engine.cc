@@ -142,55 +142,74 @@ std::size_t Engine::waiting_frames() const {
   return sum;
 }
 
-void Engine::collect(uint32_t core) {
-  Worker& w = workers_[core];
-  for (auto& queue : w.steered) {
-    for (uint32_t i = 0; i < base::kBurstPacketsMax && !queue.empty(); ++i) {
-      w.core->collect(queue.front());
-      queue.pop_front();
-    }
-  }
-}
+// What lies around a core.
+struct Engine::Host {
+  Engine& engine;
+  Worker& w;
+  const Received& received;
+  const Sent& sent;
 
-void Engine::flush_steered(uint32_t core) {
-  Worker& w = workers_[core];
-  for (uint32_t to = 0; to < cores(); ++to) {
-    auto& queue = workers_[to].steered[core];
-    for (Buffer* b : w.core->steered(to)) {
-      if (queue.size() < shape_.steered) {
-        queue.push_back(b);
-      } else {
-        w.core->output().drop(b, packet::DropReason::kSteerRingFull);
+  worker::Core& core() { return *w.core; }
+
+  bool receive() {
+    w.now = engine.clock_.now();
+    for (uint32_t i = 0; i < base::kBurstPacketsMax && !w.device.empty(); ++i) {
+      const Arriving frame = std::move(w.device.front());
+      w.device.pop_front();
+      received(frame.bytes);
+      Buffer* b = support::make_buffer(engine.pool_.pool(), frame.bytes);
+      if (b != nullptr) core().arrive(b, {&engine.ingress_[frame.port], 1});
+    }
+    return true;
+  }
+
+  bool collect() {
+    for (auto& queue : w.steered) {
+      for (uint32_t i = 0; i < base::kBurstPacketsMax && !queue.empty(); ++i) {
+        core().collect(queue.front());
+        queue.pop_front();
       }
     }
-    w.core->steered(to).clear();
+    return true;
   }
-  for (Buffer* b : w.core->output().punted()) packet::release(b);
-  w.core->output().punted().clear();
-}
 
-void Engine::run(uint32_t core, Stage stage) {
-  Worker& w = workers_[core];
-  const auto take = [&] { w.core->begin(*newest_, w.now); };
-  switch (stage) {
-    case Stage::kBegin:
-      ++w.turns;
-      return take();
-    case Stage::kDrain:
-      return w.core->drain(take);
-    case Stage::kMessages:
-      for (; !w.messages.empty(); w.messages.pop_front()) w.core->message(w.messages.front());
-      return;
-    case Stage::kJudge:
-      return w.core->judge();
-    case Stage::kServe:
-      return w.core->serve(take);
-    case Stage::kEnd:
-      return w.core->end();
-    case Stage::kReceive:
-    case Stage::kFlush:
-      return;
+  void take() { core().begin(*engine.newest_, w.now); }
+
+  void messages() {
+    for (; !w.messages.empty(); w.messages.pop_front()) core().message(w.messages.front());
   }
+
+  void flush() {
+    for (uint8_t p = 0; p < 2; ++p) {
+      for (Buffer* b : core().output().tx(p)) {
+        sent(Leaving{p, support::bytes(b)});
+        packet::release(b);
+      }
+      core().output().tx(p).clear();
+    }
+    for (uint32_t to = 0; to < engine.cores(); ++to) {
+      auto& queue = engine.workers_[to].steered[core().index()];
+      for (Buffer* b : core().steered(to)) {
+        if (queue.size() < engine.shape_.steered) {
+          queue.push_back(b);
+        } else {
+          core().output().drop(b, packet::DropReason::kSteerRingFull);
+        }
+      }
+      core().steered(to).clear();
+    }
+    for (Buffer* b : core().output().punted()) packet::release(b);
+    core().output().punted().clear();
+  }
+};
+
+void Engine::step(uint32_t core, const Received& received, const Sent& sent) {
+  Worker& w = workers_[core];
+  const Stage stage = w.next;
+  w.next = static_cast<Stage>((static_cast<uint32_t>(stage) + 1) % kStages);
+  if (stage == Stage::kBegin) ++w.turns;
+  Host host{*this, w, received, sent};
+  worker::step(stage, *w.core, host);
 }
 
 }  // namespace limpet::sim

@@ -11,7 +11,7 @@
 
 #include "common/timing/manual_clock.h"
 #include "control/engine/cores.h"
-#include "dataplane/worker/core.h"
+#include "dataplane/worker/turn.h"
 #include "tests/support/frames.h"
 #include "tests/support/heap_pool.h"
 
@@ -24,18 +24,9 @@ inline bool chance(base::Random& random, uint32_t percent) {
   return random.below(100) < percent;
 }
 
-// The stages of a worker's turn (worker::Loop::turn), each one step of the simulation.
-enum class Stage : uint8_t {
-  kReceive,
-  kBegin,
-  kDrain,
-  kMessages,
-  kJudge,
-  kServe,
-  kEnd,
-  kFlush,
-};
-inline constexpr uint32_t kStages = 8;
+// The stages of a worker's turn, each one step of the simulation.
+using worker::kStages;
+using worker::Stage;
 
 // A frame under way to the engine.
 struct Arriving {
@@ -69,6 +60,8 @@ struct Shape {
 class Engine final : public engine::Cores {
  public:
   static constexpr uint32_t kBuffers = 512;
+  using Received = std::function<void(const support::Bytes&)>;
+  using Sent = std::function<void(const Leaving&)>;
 
   Engine(const Shape& shape, const timing::ManualClock& clock, base::Random& random);
 
@@ -109,8 +102,7 @@ class Engine final : public engine::Cores {
   Stage stage(uint32_t core) const { return workers_[core].next; }
   // Takes the next stage of the core's turn. `received(bytes)` is told of each frame that a device
   // hands over, `sent(Leaving)` of each that leaves.
-  template <class Received, class Sent>
-  void step(uint32_t core, Received&& received, Sent&& sent);
+  void step(uint32_t core, const Received& received, const Sent& sent);
   // The clock as the core read it when its turn began.
   timing::Instant now(uint32_t core) const { return workers_[core].now; }
 
@@ -126,10 +118,8 @@ class Engine final : public engine::Cores {
     std::vector<std::unique_ptr<egress::SourcePorts>> ports;
   };
 
-  packet::Buffer* receive_one(Worker& worker);
-  void collect(uint32_t core);
-  void flush_steered(uint32_t core);
-  void run(uint32_t core, Stage stage);
+  struct Host;
+
   void provide(uint32_t nat);
 
   const Shape shape_;
@@ -144,32 +134,5 @@ class Engine final : public engine::Cores {
   std::function<void(const worker::Job&)> job_seen_;
   std::vector<std::vector<uint64_t>> marks_;  // by token: turns that each core had begun
 };
-
-template <class Received, class Sent>
-void Engine::step(uint32_t core, Received&& received, Sent&& sent) {
-  Worker& w = workers_[core];
-  const Stage stage = w.next;
-  w.next = static_cast<Stage>((static_cast<uint32_t>(stage) + 1) % kStages);
-  if (stage == Stage::kReceive) {
-    w.now = clock_.now();
-    for (uint32_t i = 0; i < base::kBurstPacketsMax && !w.device.empty(); ++i) {
-      const Arriving frame = std::move(w.device.front());
-      w.device.pop_front();
-      received(frame.bytes);
-      packet::Buffer* b = support::make_buffer(pool_.pool(), frame.bytes);
-      if (b != nullptr) w.core->arrive(b, {&ingress_[frame.port], 1});
-    }
-    return collect(core);
-  }
-  if (stage != Stage::kFlush) return run(core, stage);
-  for (uint8_t p = 0; p < 2; ++p) {
-    for (packet::Buffer* b : w.core->output().tx(p)) {
-      sent(Leaving{p, support::bytes(b)});
-      packet::release(b);
-    }
-    w.core->output().tx(p).clear();
-  }
-  flush_steered(core);
-}
 
 }  // namespace limpet::sim

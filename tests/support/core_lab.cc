@@ -8,6 +8,7 @@
 #include "common/base/assert.h"
 #include "dataplane/balance/maglev.h"
 #include "dataplane/packet/headers.h"
+#include "dataplane/worker/turn.h"
 
 namespace limpet::support {
 
@@ -206,14 +207,20 @@ std::vector<Sent> CoreLab::turn() {
 }
 
 std::vector<Sent> CoreLab::turn(uint32_t c) {
+  struct Host : worker::PlainHost {
+    CoreLab& lab;
+    std::vector<Sent> sent;
+
+    void flush() { sent = lab.flush(core); }
+  };
+  Host host{{*cores_[c], *running_, clock.now()}, *this, {}};
+  worker::turn(*cores_[c], host);
+  return std::move(host.sent);
+}
+
+std::vector<Sent> CoreLab::flush(worker::Core& core) {
+  const uint32_t c = core.index();
   std::vector<Sent> out;
-  worker::Core& core = *cores_[c];
-  const auto take = [&] { core.begin(*running_, clock.now()); };
-  take();
-  core.drain(take);
-  core.judge();
-  core.serve(take);
-  core.end();
   binding::Change change;
   while (shared_->rings.news[c].pop(&change)) news_.push_back(change);
   for (uint32_t to = 0; to < cores(); ++to) {

@@ -139,6 +139,7 @@ class CoreLab {
   Connection datagram(Client client);  // UDP, and the server's answer
 
  private:
+  std::vector<Sent> flush(worker::Core& core);
   Connection opened(const Client& client, const std::vector<Sent>& out) const;
 
   Options options_;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/net/hash.h"
+#include "dataplane/worker/turn.h"
 #include "tests/support/allocations.h"
 #include "tests/support/core_lab.h"
 
@@ -53,19 +54,27 @@ class CoreAllocation : public testing::Test {
     return out;
   }
 
+  struct Host : worker::PlainHost {
+    const std::vector<Buffer*>& arriving;
+    const std::vector<Buffer*>& collected;
+    const packet::Ingress& front;
+
+    bool receive() {
+      for (Buffer* b : arriving) core.arrive(b, {&front, 1});
+      return !arriving.empty();
+    }
+    bool collect() {
+      for (Buffer* b : collected) core.collect(b);
+      return !collected.empty();
+    }
+  };
+
   // Allocations of a whole turn of core 0.
   uint64_t turn(const std::vector<Buffer*>& arriving, const std::vector<Buffer*>& collected) {
     for (Buffer* b : collected) EXPECT_FALSE(packet::parse(b, {&front_, 1}));
-    Core& core = lab_.core();
-    const auto take = [&] { core.begin(lab_.running(), lab_.clock.now()); };
+    Host host{{lab_.core(), lab_.running(), lab_.clock.now()}, arriving, collected, front_};
     const uint64_t before = support::allocations();
-    for (Buffer* b : arriving) core.arrive(b, {&front_, 1});
-    for (Buffer* b : collected) core.collect(b);
-    take();
-    core.drain(take);
-    core.judge();
-    core.serve(take);
-    core.end();
+    worker::turn(lab_.core(), host);
     const uint64_t made = support::allocations() - before;
     empty();
     return made;

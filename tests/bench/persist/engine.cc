@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "dataplane/packet/parse.h"
+#include "dataplane/worker/turn.h"
 
 namespace limpet::bench {
 
@@ -123,13 +124,7 @@ uint16_t Engine::port_for(uint32_t client, uint32_t core, uint16_t from) {
 }
 
 void Engine::turn(uint32_t c, Instant now) {
-  worker::Core& core = *cores_[c];
-  const auto take = [&] { core.begin(*snapshot_, now); };
-  take();
-  core.drain(take);
-  core.judge();
-  core.serve(take);
-  core.end();
+  worker::turn(*cores_[c], worker::PlainHost{*cores_[c], *snapshot_, now});
 }
 
 void Engine::bind(uint32_t count, Instant now) {

@@ -81,7 +81,7 @@ class Engine {
   void arrive(uint32_t core, packet::Buffer* frame, uint8_t port = 0) {
     cores_[core]->arrive(frame, {&ingress_[port], 1});
   }
-  // A turn in the order of worker::Loop, without its devices and rings of packets.
+  // A worker's turn, without its devices and rings of packets.
   void turn(uint32_t core, timing::Instant now);
 
   // Bindings of clients [0, count), as they come from a mirror: confirmed, on all cores.
