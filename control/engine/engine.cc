@@ -22,7 +22,7 @@ using timing::Instant;
 
 namespace {
 
-constexpr auto kTick = std::chrono::milliseconds(1);
+constexpr auto kLeaveTick = std::chrono::milliseconds(1);
 constexpr timing::Duration kTelemetryInterval = timing::seconds(1);
 constexpr timing::Duration kLeaveMax = timing::milliseconds(200);  // for the last words to peers
 constexpr uint32_t kPuntsPerTick = 256;                            // of each worker
@@ -64,7 +64,8 @@ Engine::Engine(const config::Bootstrap& bootstrap, port::Eal eal, const port::Cp
       limits_(resolve_limits(bootstrap)),
       cluster_(bootstrap),
       events_(&std::cerr),
-      reporter_(events_, clock_) {}
+      reporter_(events_, clock_),
+      pace_(cluster_.peers()) {}
 
 base::Result<std::unique_ptr<Engine>> Engine::start(const config::Bootstrap& bootstrap,
                                                     std::optional<std::string> document) {
@@ -376,8 +377,9 @@ void Engine::run() {
 }
 
 void Engine::schedule_tick() {
-  timer_.expires_after(kTick);
-  timer_.async_wait([this, due = clock_.now() + kTick](const boost::system::error_code& error) {
+  const timing::Duration wait = pace_.next(exchange_->list().last(), clock_.now());
+  timer_.expires_after(wait);
+  timer_.async_wait([this, due = clock_.now() + wait](const boost::system::error_code& error) {
     if (error) return;
     tick_delays_.observe(clock_.now() - due);
     telling_is_due_ = true;
@@ -518,7 +520,7 @@ void Engine::take_leave() {
   const Instant end = clock_.now() + kLeaveMax;
   while (!peers_->have_told_all(clock_.now()) && clock_.now() < end) {
     peers_->tick(/*due=*/true);
-    io_.run_one_for(kTick);
+    io_.run_one_for(kLeaveTick);
   }
   peers_->close();
 }

@@ -34,6 +34,7 @@
 #include "control/engine/home_rings.h"
 #include "control/engine/news.h"
 #include "control/engine/ownership.h"
+#include "control/engine/pace.h"
 #include "control/engine/peers.h"
 #include "control/engine/retirement.h"
 #include "control/engine/sizing.h"
@@ -183,6 +184,7 @@ class Engine final : public api::Backend, private slowpath::Link {
   Stage stage_ = Stage::kDocument;
   uint32_t fence_ = 0;           // Stage::kFence
   bool telling_is_due_ = false;  // the timer has come since peers were told
+  Pace pace_;                    // of the timer
   timing::Instant telemetry_published_;
 
   boost::asio::steady_timer timer_{io_};

@@ -56,8 +56,8 @@ class Peers final : private mirroring::GroupListener {
 
   // From here on peers are told and listened to.
   void start(Heard heard);
-  // `due`: peers are told of what is new (once a millisecond: the loop turns after each handler,
-  // and a few at a time would cost more in system calls than in what is told).
+  // `due`: peers are told of what is new (at the engine's pace: the loop turns after each
+  // handler, and a few at a time would cost more in system calls than in what is told).
   void tick(bool due);
   void close() { transport_->close(); }
   // Whether those who are there have acknowledged all that they are to know.
