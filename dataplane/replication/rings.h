@@ -21,10 +21,16 @@ struct Rings {
     uint32_t news = 4096;
     uint32_t merges = 4096;
 
-    // There are as many rings as pairs of cores: of many cores each gets smaller ones.
+    // There are as many rings as pairs of cores: of many cores each gets smaller ones. What homes
+    // say beyond their ring is found again by a sweep only, half a second later, so a few homes
+    // have room for what comes while the control thread has no processor: 40 ms of 200,000 new
+    // bindings a second. The memory of such a ring is the same.
     static Capacity for_cores(uint32_t cores) {
       const auto share = [&](uint32_t all) { return std::max(all / cores, all / 16); };
-      return {.claims = share(2048), .answers = share(1024), .down = share(4096)};
+      return {.claims = share(2048),
+              .answers = share(1024),
+              .down = share(4096),
+              .news = std::clamp(16'384 / cores, 4096u, 8191u)};
     }
   };
 
