@@ -159,6 +159,7 @@ template <Family F, uint16_t kL3>
   m.port = ingress.port;
   m.owner_asked = false;
   m.reassembled = false;
+  m.next_hop = {};
   std::memcpy(&m.source_mac, frame + sizeof(net::Mac), sizeof(net::Mac));
   const uint32_t whole = kL3 + m.l3_bytes;
   buffer->data_len = static_cast<uint16_t>(whole);
@@ -193,8 +194,8 @@ template <uint16_t kL3>
 
 }  // namespace plain
 
-// True: the packet is plain, and meta(buffer) is filled, but for what a plain packet has not; with
-// its flow's hash by `hash`. False: it is not plain, or something is wrong with it; the frame is as
+// True: the packet is plain, and meta(buffer) is filled, but for what only fragments have; with its
+// flow's hash by `hash`. False: it is not plain, or something is wrong with it; the frame is as
 // it was.
 [[gnu::always_inline]] inline bool parse_plain(Buffer* buffer, const IngressSet& ports,
                                                const base::KeyedHash& hash) {

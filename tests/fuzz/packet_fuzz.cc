@@ -96,6 +96,7 @@ void compare_parsers(support::HeapPool& pool, const Ingress& ingress,
                      std::span<const uint8_t> frame) {
   Buffer* plain = support::make_buffer(pool.pool(), frame);
   Buffer* any = support::make_buffer(pool.pool(), frame);
+  support::soil(plain);
   if (parse_plain(plain, {&ingress, 1}, support::any_hash()) &&
       (parse(any, {&ingress, 1}) || !support::same_packet(meta(plain), meta(any)) ||
        support::bytes(plain) != support::bytes(any)))

@@ -2,6 +2,7 @@
 // parse_plain() takes has to be to parse() the same.
 #pragma once
 
+#include <cstring>
 #include <optional>
 #include <tuple>
 
@@ -17,9 +18,15 @@ inline bool same_packet(const packet::Meta& a, const packet::Meta& b) {
     return std::tuple(m.source, m.destination, m.source_port, m.destination_port, m.l3_offset,
                       m.l4_offset, m.l3_bytes, m.l4_bytes, m.family, m.kind, m.protocol,
                       m.tcp_flags, m.ttl, m.port, m.owner_asked, m.dont_fragment, m.reassembled,
-                      m.sum_owed, m.source_mac);
+                      m.sum_owed, m.source_mac, m.next_hop);
   };
   return of(a) == of(b);
+}
+
+// As the packet before left it.
+inline void soil(packet::Buffer* buffer) {
+  packet::Meta& m = packet::meta(buffer);
+  std::memset(static_cast<void*>(&m), 1, sizeof m);
 }
 
 inline const base::KeyedHash& any_hash() {
@@ -30,6 +37,7 @@ inline const base::KeyedHash& any_hash() {
 
 inline std::optional<packet::DropReason> parse_whole(packet::Buffer* buffer,
                                                      const packet::IngressSet& ports) {
+  soil(buffer);
   const bool plain = packet::parse_plain(buffer, ports, any_hash());
   const packet::Meta meta = packet::meta(buffer);
   const auto verdict = packet::parse(buffer, ports);
