@@ -7,7 +7,6 @@ namespace limpet::affinity {
 using balance::Bound;
 using balance::Judgement;
 using balance::Picked;
-using binding::Key;
 using persist::Entry;
 using replication::Outcome;
 using snapshot::Pool;
@@ -16,18 +15,16 @@ using snapshot::Server;
 using Action = Judgement::Action;
 using Wait = Choice::Wait;
 
-Choice Selector::choose(const snapshot::Snapshot& s, const snapshot::VirtualService& vs,
-                        const balance::Client& client, Grant& grant) {
-  const Pool& pool = s.pools[vs.pool.value];
-  const Scope* scope = s.scope(vs.scope);
-  if (scope == nullptr) return pick_at_home(s, vs, nullptr, client, Reason::kNew, grant);
-  const Key key = Key::of(scope->key_of(client.address));
-  Entry* entry = replica_.find(*scope, key);
+Choice Selector::choose(const snapshot::Snapshot& s, const Question& q, Grant& grant) {
+  if (q.scope == nullptr) return pick_at_home(s, q, nullptr, Reason::kNew, grant);
+  const Pool& pool = q.pool;
+  const Scope* scope = q.scope;
+  Entry* entry = replica_.find(*scope, q.key, q.hash);
   ++(entry != nullptr ? counters_.hits : counters_.misses);
-  const bool at_home = entry != nullptr ? entry->is_home() : replica_.is_home(scope->slot, key);
+  const bool at_home = entry != nullptr ? entry->is_home() : replica_.is_home(q.hash);
   if (entry == nullptr) {
     if (!at_home) return {.wait = Wait::kClaim};
-    return pick_at_home(s, vs, nullptr, client, Reason::kNew, grant);
+    return pick_at_home(s, q, nullptr, Reason::kNew, grant);
   }
   const Bound bound{entry->server, entry->first};
   const bool settled =
@@ -48,7 +45,7 @@ Choice Selector::choose(const snapshot::Snapshot& s, const snapshot::VirtualServ
     }
     const bool changes = j.action == Action::kPick || j.reason == Reason::kHome;
     if (changes && !at_home) return {.entry = entry, .reason = j.reason, .wait = Wait::kClaim};
-    if (j.action == Action::kPick) return pick_at_home(s, vs, entry, client, j.reason, grant);
+    if (j.action == Action::kPick) return pick_at_home(s, q, entry, j.reason, grant);
     if (!replica_.may_use(*entry, *scope)) return {.entry = entry, .wait = Wait::kRoom};
     Choice choice = use(j, entry, grant);
     if (choice.server == nullptr) continue;
@@ -81,24 +78,21 @@ Choice Selector::use(const Judgement& j, Entry* entry, Grant& grant) {
   return choice;
 }
 
-Choice Selector::pick_at_home(const snapshot::Snapshot& s, const snapshot::VirtualService& vs,
-                              Entry* entry, const balance::Client& client, Reason reason,
-                              const Grant& grant) {
-  const Picked picked = picker_.pick(s, s.pools[vs.pool.value], client);
+Choice Selector::pick_at_home(const snapshot::Snapshot& s, const Question& q, Entry* entry,
+                              Reason reason, const Grant& grant) {
+  const Picked picked = picker_.pick(s, q.pool, q.client);
   if (picked.server == nullptr) {
     ++counters_.refused;
     return {.entry = entry, .reason = picked.limited ? Reason::kAtLimit : Reason::kNoServer};
   }
   Choice choice{.server = picked.server, .entry = entry, .reason = reason, .gauged = picked.gauged};
-  const Scope* scope = s.scope(vs.scope);
-  if (scope == nullptr) return choice;
+  if (q.scope == nullptr) return choice;
   Outcome outcome = Outcome::kDone;
   if (entry != nullptr) {
     outcome = replica_.move(*entry, picked.server->id, grant.datagram);
   } else {
-    const auto made =
-        replica_.create(*scope, Key::of(scope->key_of(client.address)), picked.server->id,
-                        {.since = grant.since, .datagram = grant.datagram});
+    const auto made = replica_.create(*q.scope, q.key, picked.server->id,
+                                      {.since = grant.since, .datagram = grant.datagram});
     outcome = made.outcome;
     choice.entry = made.entry;
     choice.created = outcome == Outcome::kDone;

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "dataplane/affinity/question.h"
 #include "dataplane/balance/picker.h"
 #include "dataplane/replication/replica.h"
 #include "dataplane/snapshot/snapshot.h"
@@ -58,21 +59,13 @@ class Selector {
   // Decides and carries out: the binding is made or moved, a place in the limit is taken. The
   // caller opens the connection (Entry::open) or takes the choice back with undo(). A place that
   // `grant` brought is used up (and cleared) when the choice falls on its server.
-  Choice choose(const snapshot::Snapshot& s, const snapshot::VirtualService& vs,
-                const balance::Client& client, Grant& grant);
+  Choice choose(const snapshot::Snapshot& s, const Question& question, Grant& grant);
   void undo(const Choice& choice);
 
-  // After Choice::Wait::kClaim: what to ask the home for. `choice_hash` goes with it, whatever the
-  // algorithm: by the home's snapshot it may be another.
-  struct Proposed {
-    balance::Picked picked;
-    uint32_t choice_hash;
-  };
-  Proposed propose(const snapshot::Snapshot& s, const snapshot::VirtualService& vs,
-                   const balance::Client& client) {
-    const snapshot::Pool& pool = s.pools[vs.pool.value];
-    const uint32_t hash = balance::consistent_hash(client, pool.hash_input);
-    return {picker_.pick(s, pool, hash), hash};
+  // After Choice::Wait::kClaim: what to ask the home for.
+  balance::Picked propose(const snapshot::Snapshot& s, const Question& question,
+                          uint32_t choice_hash) {
+    return picker_.pick(s, question.pool, choice_hash);
   }
 
   const LookupCounters& counters() const { return counters_; }
@@ -80,9 +73,8 @@ class Selector {
 
  private:
   Choice use(const balance::Judgement& judgement, persist::Entry* entry, Grant& grant);
-  Choice pick_at_home(const snapshot::Snapshot& s, const snapshot::VirtualService& vs,
-                      persist::Entry* entry, const balance::Client& client, Reason reason,
-                      const Grant& grant);
+  Choice pick_at_home(const snapshot::Snapshot& s, const Question& question, persist::Entry* entry,
+                      Reason reason, const Grant& grant);
 
   replication::Replica& replica_;
   balance::Picker& picker_;

@@ -1,6 +1,9 @@
 #include "dataplane/l4/forwarder.h"
 
 #include <algorithm>
+#include <new>
+#include <optional>
+#include <type_traits>
 #include <utility>
 
 #include "dataplane/packet/parse.h"
@@ -71,21 +74,13 @@ void Forwarder::use(const snapshot::Snapshot& s) {
   swept_ = false;
 }
 
-// What a packet that opens a connection will look up.
-void Forwarder::prefetch_binding(const snapshot::VirtualService& vs, const Meta& m) const {
-  const auto* scope = snapshot_->scope(vs.scope);
-  if (scope == nullptr) return;
-  const auto key = binding::Key::of(scope->key_of(m.source));
-  replica_.table().prefetch_bucket(replica_.table().hash(scope->slot, key));
-}
-
-// What does not just pass. `vs`: that it is for, if that is known already.
-void Forwarder::look_up(Buffer* buffer, const snapshot::VirtualService* vs, Instant now) {
+// What does not just pass. `question`: what it asks, if that is known already.
+void Forwarder::look_up(Buffer* buffer, const Question* question, Instant now) {
   const Meta& m = packet::meta(buffer);
   if (m.kind == packet::Kind::kIcmpError) return icmp(buffer);
   if (const FlowRef ref = flows_.find(key_of(m), m.hash)) return known(buffer, ref, now);
   Grant none{.since = now};
-  fresh(buffer, vs != nullptr ? vs : find_service(m), now, none);
+  fresh(buffer, question, now, none);
 }
 
 bool Forwarder::knows_flow(Buffer* buffer) const {
@@ -158,26 +153,30 @@ bool Forwarder::knows_flow(Buffer* buffer) const {
 
 void Forwarder::process(std::span<Buffer*> burst, Instant now) {
   uint32_t likely[base::kBurstPacketsMax];
-  // Of packets that seem to open a connection.
-  const snapshot::VirtualService* services[base::kBurstPacketsMax];
+  // Of packets that seem to open a connection: made where they are needed, and nowhere else.
+  const Question* questions[base::kBurstPacketsMax];
+  alignas(Question) std::byte made[base::kBurstPacketsMax][sizeof(Question)];
+  static_assert(std::is_trivially_destructible_v<Question>);
   LIMPET_ASSERT(burst.size() <= std::size(likely));
   for (std::size_t i = 0; i < burst.size(); ++i) {
     const Meta& m = packet::meta(burst[i]);
     likely[i] = FlowTable::kNone;
-    services[i] = nullptr;
+    questions[i] = nullptr;
     if (m.kind != packet::Kind::kFlow) continue;
     likely[i] = flows_.prefetch_flow(m.hash);
     if (likely[i] != FlowTable::kNone) continue;
     if (m.protocol != packet::kProtocolUdp && !opens(m)) continue;
-    services[i] = find_service(m);
-    if (services[i] != nullptr) prefetch_binding(*services[i], m);
+    const auto* vs = service_of(m);
+    if (vs == nullptr) continue;
+    questions[i] = new (made[i]) Question(question_of(*vs, m.source, m.source_port));
+    if (questions[i]->scope != nullptr) replica_.table().prefetch_bucket(questions[i]->hash);
   }
   for (std::size_t i = 0; i < burst.size(); ++i) {
     Buffer* b = burst[i];
     const uint32_t value = likely[i];
     if (value == FlowTable::kNone || !flows_.is(value, packet::meta(b)) ||
         !pass(b, flows_[value >> 1], static_cast<Direction>(value & 1), now)) [[unlikely]]
-      look_up(b, services[i], now);
+      look_up(b, questions[i], now);
   }
 }
 
@@ -188,7 +187,7 @@ void Forwarder::known(Buffer* buffer, FlowRef ref, Instant now) {
   if (!goes_on(flow, ref.direction, buffer, now)) {
     close(flow, now);
     Grant none{.since = now};
-    return fresh(buffer, now, none);
+    return fresh(buffer, nullptr, now, none);
   }
   if (ref.direction == Direction::kToServer &&
       (!flow.client_mac.is_zero() || flow.look.learns_client)) {
@@ -270,25 +269,31 @@ bool Forwarder::moves(const Flow& flow) const {
   return scope == nullptr || scope->down == snapshot::Recovery::kPickNew;
 }
 
-void Forwarder::fresh(Buffer* buffer, const snapshot::VirtualService* vs, Instant now,
-                      Grant& grant) {
+// What belongs to no flow. `question`: what it asks, if that is known already.
+void Forwarder::fresh(Buffer* buffer, const Question* question, Instant now, Grant& grant) {
   if (!packet::transport_right(buffer)) return output_.drop(buffer, DropReason::kBadChecksum);
   const Meta& m = packet::meta(buffer);
-  if (vs == nullptr) return no_listener(buffer, now, grant);
+  std::optional<Question> made;
+  if (question == nullptr) {
+    const auto* service = service_of(m);
+    if (service == nullptr) return no_listener(buffer, now, grant);
+    question = &made.emplace(question_of(*service, m.source, m.source_port));
+  }
+  const snapshot::VirtualService& vs = question->service;
   if (snapshot_->own(m.source) != nullptr) return output_.drop(buffer, DropReason::kMartianSource);
   if (m.protocol == packet::kProtocolTcp && !opens(m)) {
-    if (vs->adopts && adopt_from_client(buffer, *vs, now, grant)) return;
+    if (vs.adopts && adopt_from_client(buffer, vs, now, grant)) return;
     return sender_.refuse(buffer, DropReason::kNoFlow, now);
   }
   if (sender_.bounce(buffer, UINT16_MAX, now)) return;
   grant.datagram = m.protocol == packet::kProtocolUdp;
-  if (vs->per_packet && grant.datagram) return per_packet(buffer, *vs, now, grant);
+  if (vs.per_packet && grant.datagram) return per_packet(buffer, *question, now, grant);
 
-  const Choice choice = selector_.choose(*snapshot_, *vs, {m.source, m.source_port}, grant);
-  if (choice.wait != Choice::Wait::kNo) return park(buffer, *vs, choice, grant.since);
-  if (choice.server == nullptr) return refused(buffer, *vs, choice.reason, now);
+  const Choice choice = selector_.choose(*snapshot_, *question, grant);
+  if (choice.wait != Choice::Wait::kNo) return park(buffer, *question, choice, grant.since);
+  if (choice.server == nullptr) return refused(buffer, vs, choice.reason, now);
   DropReason why{};
-  Flow* flow = open(buffer, *vs, choice, now, &why);
+  Flow* flow = open(buffer, vs, choice, now, &why);
   if (flow == nullptr) {
     selector_.undo(choice);
     return sender_.refuse(buffer, why, now);
@@ -326,11 +331,11 @@ void Forwarder::send_first(Buffer* buffer, Flow& flow, Instant now) {
 
 // Every datagram is a connection of its own, over as soon as it has passed; what stays is the
 // translation that brings answers back.
-void Forwarder::per_packet(Buffer* buffer, const snapshot::VirtualService& vs, Instant now,
-                           Grant& grant) {
+void Forwarder::per_packet(Buffer* buffer, const Question& question, Instant now, Grant& grant) {
+  const snapshot::VirtualService& vs = question.service;
   const Meta& m = packet::meta(buffer);
-  const Choice choice = selector_.choose(*snapshot_, vs, {m.source, m.source_port}, grant);
-  if (choice.wait != Choice::Wait::kNo) return park(buffer, vs, choice, grant.since);
+  const Choice choice = selector_.choose(*snapshot_, question, grant);
+  if (choice.wait != Choice::Wait::kNo) return park(buffer, question, choice, grant.since);
   if (choice.server == nullptr) return refused(buffer, vs, choice.reason, now);
   if (choice.gauged) gauges_.release(choice.server->slot);
   const FlowRef ref = flows_.find_per_packet(key_of(m), choice.server->slot);

@@ -33,6 +33,7 @@ namespace limpet::l4 {
 using affinity::Choice;
 using affinity::Grant;
 using affinity::Pen;
+using affinity::Question;
 using balance::Reason;
 
 struct VsCounters {
@@ -123,7 +124,7 @@ class Forwarder {
  private:
   void known(packet::Buffer* buffer, FlowRef ref, timing::Instant now);
   bool pass(packet::Buffer* buffer, Flow& flow, Direction direction, timing::Instant now);
-  void look_up(packet::Buffer* buffer, const snapshot::VirtualService* vs, timing::Instant now);
+  void look_up(packet::Buffer* buffer, const Question* question, timing::Instant now);
   bool goes_on(const Flow& flow, Direction direction, packet::Buffer* buffer,
                timing::Instant now) const;
   enum class Standing : uint8_t {
@@ -134,21 +135,15 @@ class Forwarder {
   Standing standing(const Flow& flow) const;
   static bool is_at(const Flow& flow, const snapshot::Server& server);
   bool moves(const Flow& flow) const;
-  void fresh(packet::Buffer* buffer, timing::Instant now, Grant& grant) {
-    fresh(buffer, find_service(packet::meta(buffer)), now, grant);
-  }
-  void fresh(packet::Buffer* buffer, const snapshot::VirtualService* vs, timing::Instant now,
-             Grant& grant);
+  void fresh(packet::Buffer* buffer, const Question* question, timing::Instant now, Grant& grant);
   void begin(Flow& flow, packet::Buffer* buffer, timing::Instant now);
-  void per_packet(packet::Buffer* buffer, const snapshot::VirtualService& vs, timing::Instant now,
+  void per_packet(packet::Buffer* buffer, const Question& question, timing::Instant now,
                   Grant& grant);
   void judge_again(std::span<packet::Buffer* const> buffers, timing::Instant now, Grant& grant);
-  void park(packet::Buffer* buffer, const snapshot::VirtualService& vs, const Choice& choice,
+  void park(packet::Buffer* buffer, const Question& question, const Choice& choice,
             timing::Instant since);
-  bool ask_home(Pen::Slot& slot, const snapshot::VirtualService& vs, const Choice& choice,
-                const packet::Meta& m);
-  void ask_again(Flow& flow, const snapshot::Scope& scope, const binding::Key& key,
-                 binding::ServerId server);
+  bool ask_home(Pen::Slot& slot, const Question& question, const Choice& choice, bool datagram);
+  void ask_again(Flow& flow, const Question& question, binding::ServerId server);
   void answered_again(Flow& flow, const replication::Down& message);
   void answered(Pen::Slot& slot, timing::Instant now);
   Grant grant_of(Pen::Slot& slot);
@@ -173,8 +168,7 @@ class Forwarder {
                          timing::Instant now, const Grant& grant);
   bool adopt_from_server(packet::Buffer* buffer, timing::Instant now, const Grant& grant);
   bool adopt(packet::Buffer* buffer, const Adoption& a, timing::Instant now, const Grant& grant);
-  bool ask_for_adoption(packet::Buffer* buffer, const snapshot::Scope& scope,
-                        const binding::Key& key, timing::Instant since);
+  bool ask_for_adoption(packet::Buffer* buffer, const Question& question, timing::Instant since);
   const snapshot::Server* server_of(const Adoption& a, binding::ServerId id,
                                     const packet::Meta& m) const;
   bool try_first_server(Flow& flow, timing::Instant now);
@@ -226,10 +220,13 @@ class Forwarder {
   void forward(packet::Buffer* buffer, const Flow& flow, Direction direction,
                const egress::Way& way);
   void send_first(packet::Buffer* buffer, Flow& flow, timing::Instant now);
-  const snapshot::VirtualService* find_service(const packet::Meta& m) const {
+  const snapshot::VirtualService* service_of(const packet::Meta& m) const {
     return snapshot_->find(m.destination, m.protocol, m.destination_port);
   }
-  void prefetch_binding(const snapshot::VirtualService& vs, const packet::Meta& m) const;
+  Question question_of(const snapshot::VirtualService& vs, const net::Address& client,
+                       uint16_t port) const {
+    return Question::of(*snapshot_, vs, {client, port}, replica_.table());
+  }
 
   const uint32_t core_;
   const uint32_t cores_;

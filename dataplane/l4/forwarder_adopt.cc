@@ -79,11 +79,10 @@ bool Forwarder::adopt(Buffer* buffer, const Adoption& a, Instant now, const Gran
   const snapshot::Scope* scope = snapshot_->scope(a.vs.scope);
   if (!is_established(m) || scope == nullptr || grant.nothing || !can_keep_address(a.vs, a.client))
     return false;
-  const auto key = binding::Key::of(scope->key_of(a.client));
-  persist::Entry* entry = replica_.find(*scope, key);
+  const Question q = question_of(a.vs, a.client, a.client_port);
+  persist::Entry* entry = replica_.find(*scope, q.key, q.hash);
   if (entry == nullptr)
-    return !replica_.is_home(scope->slot, key) &&
-           ask_for_adoption(buffer, *scope, key, grant.since);
+    return !replica_.is_home(q.hash) && ask_for_adoption(buffer, q, grant.since);
   if (!entry->confirmed) return false;
   const snapshot::Server* server = server_of(a, entry->server, m);
   const snapshot::Server* first =
@@ -169,17 +168,15 @@ bool Forwarder::try_first_server(Flow& flow, Instant now) {
 }
 
 // This core has no copy of the binding; its home may know it. True: parked, or dropped.
-bool Forwarder::ask_for_adoption(Buffer* buffer, const snapshot::Scope& scope,
-                                 const binding::Key& key, Instant since) {
-  const uint32_t hash = replica_.table().hash(scope.slot, key);
-  Pen::Slot* slot = pen_.find(hash, scope.slot, key);
-  if (slot == nullptr) slot = pen_.add(hash, scope.slot, key, since);
+bool Forwarder::ask_for_adoption(Buffer* buffer, const Question& q, Instant since) {
+  Pen::Slot* slot = pen_.find(q.hash, q.scope->slot, q.key);
+  if (slot == nullptr) slot = pen_.add(q.hash, q.scope->slot, q.key, since);
   if (slot == nullptr || !pen_.park(*slot, buffer, since)) {
     output_.drop(buffer, packet::DropReason::kPenFull);
     return true;
   }
   if (slot->claimed) return true;
-  if (!replica_.claim(scope, key, nullptr, {.existing = true})) {
+  if (!replica_.claim(*q.scope, q.key, nullptr, {.existing = true})) {
     pen_.queue(*slot);
     return true;
   }

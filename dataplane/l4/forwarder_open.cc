@@ -263,15 +263,15 @@ void Forwarder::bind_again(Flow& flow) {
     flow.look.unbound = false;
     return;
   }
-  const auto key = binding::Key::of(scope->key_of(flow.client));
-  persist::Entry* entry = replica_.find(*scope, key);
+  const Question q = question_of(*vs, flow.client, flow.client_port);
+  persist::Entry* entry = replica_.find(*scope, q.key, q.hash);
   if (entry == nullptr) {
     if (!balance::takes_new_clients(*server)) {
       flow.look.unbound = false;
       return;
     }
-    if (!replica_.is_home(scope->slot, key)) return ask_again(flow, *scope, key, server->id);
-    const auto made = replica_.create(*scope, key, server->id,
+    if (!replica_.is_home(q.hash)) return ask_again(flow, q, server->id);
+    const auto made = replica_.create(*scope, q.key, server->id,
                                       {.since = replica_.now(), .datagram = flow.is_udp()});
     if (made.outcome == replication::Outcome::kWait) return;
     entry = made.entry;

@@ -17,30 +17,26 @@ constexpr uint32_t kPenSlotsPerTurn = 32;
 
 }  // namespace
 
-void Forwarder::park(Buffer* buffer, const snapshot::VirtualService& vs, const Choice& choice,
-                     Instant since) {
-  const Meta& m = packet::meta(buffer);
-  const snapshot::Scope& scope = *snapshot_->scope(vs.scope);
-  const auto key = binding::Key::of(scope.key_of(m.source));
-  const uint32_t hash = replica_.table().hash(scope.slot, key);
-  Pen::Slot* slot = pen_.find(hash, scope.slot, key);
-  if (slot == nullptr) slot = pen_.add(hash, scope.slot, key, since);
+void Forwarder::park(Buffer* buffer, const Question& q, const Choice& choice, Instant since) {
+  Pen::Slot* slot = pen_.find(q.hash, q.scope->slot, q.key);
+  if (slot == nullptr) slot = pen_.add(q.hash, q.scope->slot, q.key, since);
   if (slot == nullptr) return output_.drop(buffer, DropReason::kPenFull);
   if (!pen_.park(*slot, buffer, since)) return output_.drop(buffer, DropReason::kPenFull);
   if (slot->claimed) return;
-  if (choice.wait == Choice::Wait::kClaim && ask_home(*slot, vs, choice, m)) return;
+  const bool datagram = packet::meta(buffer).protocol == packet::kProtocolUdp;
+  if (choice.wait == Choice::Wait::kClaim && ask_home(*slot, q, choice, datagram)) return;
   pen_.queue(*slot);  // can neither be decided about nor asked about yet
 }
 
 // False: no room for a CLAIM.
-bool Forwarder::ask_home(Pen::Slot& slot, const snapshot::VirtualService& vs, const Choice& choice,
-                         const Meta& m) {
-  const auto [picked, choice_hash] = selector_.propose(*snapshot_, vs, {m.source, m.source_port});
+bool Forwarder::ask_home(Pen::Slot& slot, const Question& q, const Choice& choice, bool datagram) {
+  const uint32_t choice_hash = q.choice_hash();
+  const balance::Picked picked = selector_.propose(*snapshot_, q, choice_hash);
   replication::Replica::Proposal proposal;
   if (picked.server != nullptr) proposal = {picked.server->id, picked.gauged};
   proposal.choice_hash = choice_hash;
-  proposal.datagram = m.protocol == packet::kProtocolUdp;
-  if (!replica_.claim(*snapshot_->scope(slot.scope), slot.key, choice.entry, proposal)) {
+  proposal.datagram = datagram;
+  if (!replica_.claim(*q.scope, q.key, choice.entry, proposal)) {
     if (picked.gauged) gauges_.release(picked.server->slot);
     return false;
   }
@@ -55,17 +51,15 @@ bool Forwarder::ask_home(Pen::Slot& slot, const snapshot::VirtualService& vs, co
 }
 
 // For a flow whose binding went before it was confirmed: no packet waits.
-void Forwarder::ask_again(Flow& flow, const snapshot::Scope& scope, const binding::Key& key,
-                          binding::ServerId server) {
-  const uint32_t hash = replica_.table().hash(scope.slot, key);
-  Pen::Slot* slot = pen_.find(hash, scope.slot, key);
+void Forwarder::ask_again(Flow& flow, const Question& q, binding::ServerId server) {
+  Pen::Slot* slot = pen_.find(q.hash, q.scope->slot, q.key);
   if (slot != nullptr) return;  // its home is being asked, or will be
-  slot = pen_.add(hash, scope.slot, key, replica_.now());
+  slot = pen_.add(q.hash, q.scope->slot, q.key, replica_.now());
   if (slot == nullptr) return;
   const bool datagram = flow.protocol == packet::kProtocolUdp;
-  if (!replica_.claim(scope, key, nullptr,
+  if (!replica_.claim(*q.scope, q.key, nullptr,
                       {.server = server, .exact = true, .if_none = true, .datagram = datagram}))
-    return pen_.remove(hash, *slot);
+    return pen_.remove(q.hash, *slot);
   slot->claimed = true;
   slot->version = snapshot_->version;
   slot->flow = flows_.index_of(flow);
@@ -160,7 +154,7 @@ void Forwarder::judge_again(std::span<Buffer* const> buffers, Instant now, Grant
     if (const FlowRef ref = flows_.find(key_of(m), m.hash)) {
       known(b, ref, now);
     } else {
-      fresh(b, now, grant);
+      fresh(b, nullptr, now, grant);
     }
   }
 }

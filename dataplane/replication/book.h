@@ -118,6 +118,8 @@ struct Book {
   bool is_home(binding::ScopeSlot scope, const binding::Key& key) const {
     return home_of(scope, key) == options.core;
   }
+  // By the hash of scope and key.
+  bool is_home(uint32_t hash) const { return base::reduce(hash, homes) == options.core; }
   // Null: it has gone.
   const snapshot::Scope* scope_of(const persist::Entry& entry) const {
     return snapshot->scope(entry.scope);

@@ -23,8 +23,8 @@ Keeper::Keeper(Book& book, const Roles& roles, balance::Picker& picker)
 
 // --- making, changing, ending --------------------------------------------------------------------
 
-Entry* Keeper::find(const Scope& scope, const Key& key) {
-  Entry* entry = book_.table.find(scope.slot, key);
+Entry* Keeper::find(const Scope& scope, const Key& key, uint32_t hash) {
+  Entry* entry = book_.table.find(scope.slot, key, hash);
   if (entry == nullptr || !entry->is_home()) return entry;
   if (entry->husk) return nullptr;
   return book_.expired(*entry, scope) && records_.end_if_due(*entry) ? nullptr : entry;

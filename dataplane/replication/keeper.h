@@ -49,7 +49,7 @@ class Keeper {
 
   // Whatever this core knows of the key, a copy too; null: nothing. A record whose time is over and
   // that nobody else has a copy of ends here.
-  persist::Entry* find(const snapshot::Scope& scope, const binding::Key& key);
+  persist::Entry* find(const snapshot::Scope& scope, const binding::Key& key, uint32_t hash);
   // A connection is about to use the record, perhaps of datagrams.
   void use(persist::Entry& record, bool datagram) {
     if (datagram && !record.confirmed && book_.comes_again(record)) confirm(record);

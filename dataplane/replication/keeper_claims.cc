@@ -61,7 +61,7 @@ bool Keeper::on_claim(uint32_t from, const Claim& m) {
     teller_.refuse(from, m, Reason::kLate);
     return true;
   }
-  Entry* record = find(*scope, m.key);
+  Entry* record = find(*scope, m.key, book_.table.hash(scope->slot, m.key));
   if (record == nullptr && m.existing) {
     teller_.refuse(from, m, Reason::kNew);
     return true;

@@ -79,11 +79,16 @@ class Replica {
   bool is_home(binding::ScopeSlot scope, const binding::Key& key) const {
     return book_.is_home(scope, key);
   }
+  // By the hash of scope and key.
+  bool is_home(uint32_t hash) const { return book_.is_home(hash); }
 
   // What this core knows of the key; null: nothing. At home that is all there is to know, and a
   // record whose time is over and that nobody else has a copy of ends here.
   persist::Entry* find(const snapshot::Scope& scope, const binding::Key& key) {
-    return keeper_.find(scope, key);
+    return find(scope, key, book_.table.hash(scope.slot, key));
+  }
+  persist::Entry* find(const snapshot::Scope& scope, const binding::Key& key, uint32_t hash) {
+    return keeper_.find(scope, key, hash);
   }
   // A connection is about to use the entry, perhaps of datagrams.
   void use(persist::Entry& entry, bool datagram = false) {
