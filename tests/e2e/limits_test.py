@@ -73,7 +73,7 @@ class FullServers(Limited):
 class SourcePorts(Limited):
     """Eight source addresses, and room for about forty blocks of source ports."""
 
-    engine_options = {"memory": {"hugepages": False, "size_mb": 64}, "snat": ["10.2.0.32/29"],
+    engine_options = {"memory": {"hugepages": False, "size_mb": 65}, "snat": ["10.2.0.32/29"],
                       "limits": {"persistence_entries": 1024, "flows_per_worker": 1024,
                                  "packet_buffers": 15000}}
 

@@ -29,10 +29,9 @@ inline void soil(packet::Buffer* buffer) {
   std::memset(static_cast<void*>(&m), 1, sizeof m);
 }
 
-inline const base::KeyedHash& any_hash() {
-  static base::Random random(1);
-  static const base::KeyedHash hash(random);
-  return hash;
+inline base::KeyedHash any_hash() {
+  base::Random random(1);
+  return base::KeyedHash(random);
 }
 
 inline std::optional<packet::DropReason> parse_whole(packet::Buffer* buffer,
