@@ -8,8 +8,7 @@
 // Invariants
 //  1. A value sits in its home bucket or, when that was full, in the next bucket that had room.
 //  2. `passed` of a bucket is the number of values whose search goes on behind it. So deletion
-//  leaves
-//     no tombstones and a miss ends at the first bucket that nobody passed.
+//     leaves no tombstones and a miss ends at the first bucket that nobody passed.
 //  3. Never more values than `capacity` (asserted); at that point 4/7 of the slots are in use.
 //
 // The hash itself often chose whose index it is: the key's home core, the core that a client is

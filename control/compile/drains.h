@@ -11,8 +11,7 @@
 //  3. For a disabled server the timeout of the newest document counts; for a removed one the last
 //     its pool had.
 //  4. At most base::kServersMax removed servers wait. Beyond, those nearest to their time are due
-//  at
-//     once.
+//     at once.
 #pragma once
 
 #include <map>

@@ -12,8 +12,7 @@
 //
 // Invariants
 //  1. Every frame given to receive() is sent, held (bounded, see neighbor_cache.h) or released;
-//  what
-//     is lost of it is counted, here or through Link::drop.
+//     what is lost of it is counted, here or through Link::drop.
 //  2. A neighbour is never learned for an address of ours, whatever is said on the wire. Somebody
 //     else's MAC for it is an ADDRESS_CONFLICT event and a defence (RFC 5227 2.4, RFC 4861 7.2.6).
 //  3. One frame received causes at most one sent, apart from an echo reply that must be fragmented,

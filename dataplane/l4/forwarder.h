@@ -3,10 +3,10 @@
 //
 // Owner: its worker; time is an argument. Invariants
 //  1. Each buffer given to process() ends in exactly one place: sent, punted or dropped with a
-//  reason.
+//     reason.
 //  2. A flow that is `counted` is counted once in its server, its virtual service and its entry.
 //  3. Known flows are never re-balanced; a snapshot only decides about new ones, and which must
-//  end.
+//     end.
 //
 // Cost of a packet of a known flow: three cache lines besides its own (bucket and flow), all asked
 // for ahead over the burst; no message, no lock, no allocation.

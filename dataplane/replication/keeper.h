@@ -14,8 +14,7 @@
 //     ring, and changes nothing.
 //  4. An ANSWER clears a core's bit in `copies` only if no UPDATE was sent to it after the RECALL.
 //  5. Only servers that the home's own snapshot and gauges allow are chosen. A place in a limit
-//  that
-//     was taken here travels with the answer or is given back.
+//     that was taken here travels with the answer or is given back.
 // Cost: a new binding one UPDATE (or one to each other core), a move one to each holder.
 #pragma once
 

@@ -7,8 +7,7 @@
 //  1. As many bindings are reserved as there are records and husks: each is released when it ends.
 //  2. A record ends for good only when nobody has a copy, and when the mirror could be told (R1).
 //  3. A husk (over, but a peer may know better) has no copies and no connections, and its mirror
-//  and
-//     holders know nothing of it; `husks()` of them are there.
+//     and holders know nothing of it; `husks()` of them are there.
 //  4. Another life of a key has another serial: answers and connections of the one before say
 //     nothing about it.
 // Cost: constant, and a GONE for each holder.

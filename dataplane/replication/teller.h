@@ -5,8 +5,7 @@
 //
 // Invariants
 //  1. A core to which an UPDATE was put into a ring is in the record's `copies` from then on, and
-//  in
-//     `regranted` if a RECALL to it is unanswered.
+//     in `regranted` if a RECALL to it is unanswered.
 //  2. RECALLs that a core has not answered, its credits, are never more than its answers ring
 //     holds: so an ANSWER always fits. Whoever was asked of this life of a record is in `asked`.
 //  3. Who tells has asked for room before (R1): what is sent by tell(), answer(), refuse() and

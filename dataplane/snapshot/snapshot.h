@@ -5,9 +5,8 @@
 // Invariants
 //  1. Nothing in a Snapshot changes after it was published.
 //  2. Slots (VsSlot, ServerSlot, ScopeSlot, NatId) are handles that the control side's registry
-//  gives
-//     to identities. A slot keeps its meaning for as long as a flow, an entry or a snapshot uses
-//     it.
+//     gives to identities. A slot keeps its meaning for as long as a flow, an entry or a snapshot
+//     uses it.
 //  3. Names are here for listings and explanations; no packet reads one.
 #pragma once
 
