@@ -56,17 +56,19 @@ std::string state(Member& m, const KeyId& key) {
     return static_cast<long long>((m.now() - t).count() / 1'000'000);
   };
   const snapshot::Scope* scope = m.cores().core(core).snapshot().scope(slot);
+  const uint32_t other = core == 0 ? 1 : 0;
   char out[300];
   std::snprintf(
       out, sizeof out,
-      "(T %lld ms, confirmed %d, evicting %d, turns %llu credits of core 1 %u, places %u, limits "
+      "(T %lld ms, confirmed %d, evicting %d, turns %llu credits of core %u %u, places %u, limits "
       "%u %u, last %lld ms ago, act %lld, open %u, copies %llx, asked %llx, round %d, owed %d) ",
       scope == nullptr ? 0LL : static_cast<long long>(scope->timeout.count() / 1'000'000),
-      e->confirmed, home.evicting, static_cast<unsigned long long>(m.cores().turns(core)),
-      m.cores().core(core).replica().credits_used(core == 0 ? 1 : 0), table.home_places(),
-      m.cores().shape().rings.answers, m.cores().shape().rings.news, ago(e->last),
-      ago(table.activity(*e).act_at), e->open, static_cast<unsigned long long>(home.copies),
-      static_cast<unsigned long long>(home.asked), home.in_round, home.owed);
+      e->confirmed, home.evicting, static_cast<unsigned long long>(m.cores().turns(core)), other,
+      other < m.cores().cores() ? m.cores().core(core).replica().credits_used(other) : 0,
+      table.home_places(), m.cores().shape().rings.answers, m.cores().shape().rings.news,
+      ago(e->last), ago(table.activity(*e).act_at), e->open,
+      static_cast<unsigned long long>(home.copies), static_cast<unsigned long long>(home.asked),
+      home.in_round, home.owed);
   return out;
 }
 
