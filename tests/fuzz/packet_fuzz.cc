@@ -71,6 +71,7 @@ bool act_on(Buffer* buffer, uint8_t act) {
   }
   if (m.kind == Kind::kEcho && act % 2 == 0) return make_echo_reply(buffer);
   if (m.kind == Kind::kFlow && act < 3) {
+    if (m.ttl == 0) return false;  // is never translated
     translate_any(buffer);
     return true;
   }
