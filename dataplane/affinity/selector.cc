@@ -11,7 +11,6 @@ using persist::Entry;
 using replication::Outcome;
 using snapshot::Pool;
 using snapshot::Scope;
-using snapshot::Server;
 using Action = Judgement::Action;
 using Wait = Choice::Wait;
 

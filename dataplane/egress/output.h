@@ -26,10 +26,10 @@ class Output {
   static constexpr uint32_t kTransmitFramesMax = 2048;  // a port and turn
   static constexpr uint32_t kPuntFramesMax = 256;       // a turn
 
-  explicit Output(std::size_t ports) : drops_by_port_(ports), ports_(ports) {
+  explicit Output(std::size_t ports)
+      : punted_(kPuntFramesMax), drops_by_port_(ports), ports_(ports) {
     tx_.reserve(ports);
     for (std::size_t i = 0; i < ports; ++i) tx_.emplace_back(kTransmitFramesMax);
-    punted_.reserve(kPuntFramesMax);
   }
 
   // A complete frame; leaves by meta.port.
@@ -42,8 +42,8 @@ class Output {
   }
   uint32_t room(std::size_t port) const { return tx_[port].room(); }
   void punt(packet::Buffer* frame) {
-    if (punted_.size() == kPuntFramesMax) return drop(frame, packet::DropReason::kPuntRingFull);
-    punted_.push_back(frame);
+    if (punted_.room() == 0) return drop(frame, packet::DropReason::kPuntRingFull);
+    punted_.put(frame);
   }
   void drop(packet::Buffer* buffer, packet::DropReason reason, uint8_t port) {
     ++drops_by_port_[port][static_cast<std::size_t>(reason)];
@@ -57,14 +57,14 @@ class Output {
   }
 
   packet::BufferList& tx(std::size_t port) { return tx_[port]; }
-  std::vector<packet::Buffer*>& punted() { return punted_; }
+  packet::BufferList& punted() { return punted_; }
   const DropCounters& drops(std::size_t port) const { return drops_by_port_[port]; }
   PortCounters& port(std::size_t port) { return ports_[port]; }
   const PortCounters& port(std::size_t port) const { return ports_[port]; }
 
  private:
   std::vector<packet::BufferList> tx_;
-  std::vector<packet::Buffer*> punted_;
+  packet::BufferList punted_;
   std::vector<DropCounters> drops_by_port_;
   std::vector<PortCounters> ports_;
 };

@@ -77,8 +77,13 @@ struct alignas(64) Flow {
 static_assert(sizeof(Flow) == 192 && alignof(Flow) == 64);
 static_assert(offsetof(Flow, client_port) == 64, "a packet touches the first two lines");
 static_assert(offsetof(Flow, server_slot) == 128);
-static_assert(offsetof(Flow, server) == offsetof(Flow, client) + 32 &&
-              offsetof(Flow, server_port) == offsetof(Flow, client_port) + 4);
+static_assert(offsetof(Flow, vip) == offsetof(Flow, client) + 16 &&
+                  offsetof(Flow, server) == offsetof(Flow, client) + 32 &&
+                  offsetof(Flow, source) == offsetof(Flow, client) + 48 &&
+                  offsetof(Flow, vip_port) == offsetof(Flow, client_port) + 2 &&
+                  offsetof(Flow, server_port) == offsetof(Flow, client_port) + 4 &&
+                  offsetof(Flow, source_port) == offsetof(Flow, client_port) + 6,
+              "FlowTable::is() takes a pair of them by its direction");
 
 inline constexpr snapshot::NatId kNoNat{UINT32_MAX};
 

@@ -74,7 +74,7 @@ void Forwarder::use(const snapshot::Snapshot& s) {
   swept_ = false;
 }
 
-// What does not just pass. `question`: what it asks, if that is known already.
+// A packet of which no flow was in sight. `question`: what it asks, if that is known already.
 void Forwarder::look_up(Buffer* buffer, const Question* question, Instant now) {
   const Meta& m = packet::meta(buffer);
   if (m.kind == packet::Kind::kIcmpError) return icmp(buffer);
@@ -89,7 +89,7 @@ bool Forwarder::knows_flow(Buffer* buffer) const {
     const auto quote = packet::parse_quote(buffer);
     return quote && quoted_flow(*quote);
   }
-  return static_cast<bool>(flows_.find(key_of(m), flows_.hash(key_of(m))));
+  return static_cast<bool>(flows_.find(key_of(m), m.hash));
 }
 
 [[gnu::always_inline]] inline void Forwarder::translate(Buffer* buffer, const Flow& flow,
@@ -100,11 +100,7 @@ bool Forwarder::knows_flow(Buffer* buffer) const {
       to_server ? packet::Translation{flow.source, flow.server, flow.source_port, flow.server_port}
                 : packet::Translation{flow.vip, flow.client, flow.vip_port, flow.client_port};
   const uint32_t delta = to_server ? flow.delta : packet::opposite(flow.delta);
-  if (m.family == Family::kV4) {
-    packet::translate<Family::kV4>(buffer, m, to, delta);
-  } else {
-    packet::translate<Family::kV6>(buffer, m, to, delta);
-  }
+  packet::with_family(m.family, [&]<Family F>() { packet::translate<F>(buffer, m, to, delta); });
 }
 
 // The packet that nearly all are: of a connection that stands, and of which it changes nothing but
@@ -174,9 +170,13 @@ void Forwarder::process(std::span<Buffer*> burst, Instant now) {
   for (std::size_t i = 0; i < burst.size(); ++i) {
     Buffer* b = burst[i];
     const uint32_t value = likely[i];
-    if (value == FlowTable::kNone || !flows_.is(value, packet::meta(b)) ||
-        !pass(b, flows_[value >> 1], static_cast<Direction>(value & 1), now)) [[unlikely]]
+    if (value == FlowTable::kNone || !flows_.is(value, packet::meta(b))) [[unlikely]] {
       look_up(b, questions[i], now);
+      continue;
+    }
+    const FlowRef ref{value >> 1, static_cast<Direction>(value & 1)};
+    if (!pass(b, flows_[ref.index], ref.direction, now)) [[unlikely]]
+      known(b, ref, now);
   }
 }
 
@@ -505,7 +505,7 @@ void Forwarder::forward(Buffer* buffer, const Flow& flow, Direction direction,
                         const egress::Way& way) {
   const Meta& m = packet::meta(buffer);
   translate(buffer, flow, direction);
-  if ((m.tcp_flags & packet::kTcpSyn) != 0 && m.protocol == packet::kProtocolTcp) {
+  if ((m.tcp_flags & packet::kTcpSyn) != 0) {
     const uint16_t both = std::min(sender_.mtu(way.port), sender_.mtu(m.port));
     packet::clamp_mss(buffer, m, packet::mss_of_mtu(m.family, both));
   }

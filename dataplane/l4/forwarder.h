@@ -79,7 +79,7 @@ class Forwarder {
   // Takes the snapshot that everything until the next call goes by.
   void use(const snapshot::Snapshot& s);
 
-  // What the flow of a packet is looked up by; parse_plain() has set it.
+  // What the flow of a packet is looked up by; of those that parse_plain() did not take.
   void hash(packet::Buffer* buffer) const {
     packet::Meta& m = packet::meta(buffer);
     m.hash = m.kind == packet::Kind::kFlow ? flows_.hash(key_of(m)) : 0;

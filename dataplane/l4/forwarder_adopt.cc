@@ -26,7 +26,6 @@ namespace limpet::l4 {
 using packet::Buffer;
 using packet::Meta;
 using timing::Instant;
-using timing::Tick;
 
 // Whose connection it would be.
 struct Forwarder::Adoption {

@@ -4,7 +4,6 @@
 
 namespace limpet::l4 {
 
-using packet::kNoScale;
 using packet::kTcpAck;
 using packet::kTcpFin;
 using packet::kTcpRst;

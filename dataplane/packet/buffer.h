@@ -26,7 +26,7 @@ enum class Kind : uint8_t {
 
 // What the parser found. Offsets count from the start of the frame.
 struct Meta {
-  // First line: what a packet of a known flow is judged by.
+  // The first line is what a packet of a known flow is judged by.
   net::Address source;
   net::Address destination;
   uint16_t source_port = 0;  // host order; 0 where the protocol has none
@@ -35,7 +35,7 @@ struct Meta {
   uint16_t l4_offset = 0;  // after the IP header and all extension headers
   uint32_t l3_bytes = 0;   // the IP packet, header included
   uint32_t l4_bytes = 0;   // from l4_offset to the end of the IP packet
-  uint32_t hash = 0;       // of the flow key, set when steering
+  uint32_t hash = 0;       // kFlow: of the flow key
   net::Family family = net::Family::kV4;
   Kind kind = Kind::kOther;
   uint8_t protocol = 0;  // of the transport header (IPPROTO_*)
@@ -45,10 +45,8 @@ struct Meta {
   bool owner_asked = false;    // the core whose slice holds the port does not know the flow
   bool dont_fragment = false;  // IPv4 DF; always true for IPv6 that arrived whole
   bool reassembled = false;
-  bool sum_owed = false;  // the TCP or UDP checksum was not looked at yet: transport_right()
-
-  // Second line.
-  net::Mac source_mac;
+  bool sum_owed = false;     // the TCP or UDP checksum was not looked at yet: transport_right()
+  net::Mac source_mac;       // from here on the second line
   uint32_t fragment_id = 0;  // kFragment: identification
   net::Address next_hop;     // frames punted for neighbour resolution
 };

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <span>
 
 #include "common/base/assert.h"
 #include "dataplane/packet/buffer.h"

@@ -4,6 +4,8 @@
 // A packet that is only translated keeps its transport checksum, right or wrong: the change is
 // added to it (RFC 1624), and the receiver judges. So parse() leaves a TCP or UDP checksum that the
 // device does not vouch for unread, and whoever acts on the content asks transport_right() first.
+// (What a connection's tracker notes of the numbers of a packet that passes is bounded by what was
+// sent, and heals with the next.)
 //
 // Cost: one pass over the headers.
 #pragma once
@@ -24,7 +26,8 @@ struct Ingress {
   bool verify_checksums = true;
 };
 
-// The ports that share one device, at most 4096; at least one.
+// The ports that share one device, at most 4096; at least one. Packets are plain (plain.h) if the
+// untagged one comes first.
 struct IngressSet {
   const Ingress* first = nullptr;
   uint32_t count = 0;

@@ -16,7 +16,8 @@ namespace limpet::packet {
 
 inline constexpr uint16_t kVlanId = 0x0fff;
 
-// Sources no packet may have: 0/8, 127/8, 224/4, 255.255.255.255 (RFC 1122 3.2.1.3).
+// Neither a source nor a destination that is somebody: 0/8, 127/8, 224/4, 255.255.255.255 (RFC
+// 1122 3.2.1.3).
 inline bool is_martian_v4(uint32_t host_order) {
   const uint32_t first = host_order >> 24;
   return first == 0 || first == 127 || first >> 4 == 0xe || host_order == 0xffffffffu;

@@ -49,14 +49,10 @@ constexpr uint16_t mss_of_mtu(net::Family family, uint16_t mtu) {
 
 // Writes the Ethernet header (tagged or not) in front of l3_offset, moving the start of the frame
 // when its size changes; updates meta's offsets and `port`. False when there is no headroom.
-// The same of a packet that came with an untagged header and leaves with one; its type is there.
-inline void write_macs(Buffer* buffer, const net::Mac& source, const net::Mac& destination) {
-  auto& ethernet = *at<EthernetHeader>(buffer, 0);
-  ethernet.destination = destination;
-  ethernet.source = source;
-}
-
 inline bool write_ethernet(Buffer* buffer, const Egress& out, const net::Mac& destination);
+
+// The same of a packet that came with an untagged header and leaves with one: its type is there.
+inline void write_macs(Buffer* buffer, const net::Mac& source, const net::Mac& destination);
 
 }  // namespace limpet::packet
 

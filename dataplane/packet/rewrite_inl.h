@@ -39,6 +39,12 @@ template <net::Family F>
   std::memcpy(field, &adjusted, sizeof adjusted);
 }
 
+inline void write_macs(Buffer* buffer, const net::Mac& source, const net::Mac& destination) {
+  auto& ethernet = *at<EthernetHeader>(buffer, 0);
+  ethernet.destination = destination;
+  ethernet.source = source;
+}
+
 // When the header's size changes, or it is no IP packet.
 bool write_ethernet_anew(Buffer* buffer, const Egress& out, const net::Mac& destination);
 
@@ -47,10 +53,8 @@ inline bool write_ethernet(Buffer* buffer, const Egress& out, const net::Mac& de
   if (out.vlan != 0 || m.l3_offset != sizeof(EthernetHeader) || m.kind == Kind::kNeighbor)
       [[unlikely]]
     return write_ethernet_anew(buffer, out, destination);
-  auto& ethernet = *at<EthernetHeader>(buffer, 0);
-  ethernet.destination = destination;
-  ethernet.source = out.mac;
-  ethernet.type = m.family == net::Family::kV4 ? kEtherIpv4 : kEtherIpv6;
+  write_macs(buffer, out.mac, destination);
+  at<EthernetHeader>(buffer, 0)->type = m.family == net::Family::kV4 ? kEtherIpv4 : kEtherIpv6;
   m.port = out.port;
   return true;
 }

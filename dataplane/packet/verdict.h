@@ -12,7 +12,7 @@ namespace limpet::packet {
 enum class DropReason : uint8_t {
   kTruncated,         // shorter than a header or its IP length says
   kMalformed,         // header fields that contradict each other
-  kBadChecksum,       // IPv4 header, TCP, UDP or ICMP checksum wrong
+  kBadChecksum,       // of IPv4 or ICMP; of TCP or UDP where the content is acted on
   kUnknownEthertype,  // neither IPv4, IPv6 nor ARP
   kUnknownVlan,       // a tag no port of this device has
   kNotForUs,          // destination MAC or address is nobody's here

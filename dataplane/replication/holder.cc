@@ -85,24 +85,31 @@ void Holder::recalled(uint32_t from, const Down& m) {
   LIMPET_ASSERT(sent);  // credits
 }
 
-bool Holder::claim(const snapshot::Scope& scope, const binding::Key& key, Entry* have,
-                   const Proposal& proposal) {
-  Claim m{.kind = Claim::Kind::kClaim,
-          .exact = proposal.exact,
-          .if_none = proposal.if_none,
-          .reserved = proposal.reserved,
-          .existing = proposal.existing,
-          .datagram = proposal.datagram,
-          .scope = scope.slot,
-          .choice_hash = proposal.choice_hash,
+// What every message to the home of a key says. `have`: the copy, or null.
+Claim Holder::message(Claim::Kind kind, binding::ScopeSlot scope, const binding::Key& key,
+                      const Entry* have) const {
+  Claim m{.kind = kind,
+          .scope = scope,
           .key = key,
-          .proposed = proposal.server,
           .sent = book_.now,
           .version = book_.snapshot->version};
   if (have != nullptr) {
     m.serial = have->serial;
     m.change = have->change;
   }
+  return m;
+}
+
+bool Holder::claim(const snapshot::Scope& scope, const binding::Key& key, Entry* have,
+                   const Proposal& proposal) {
+  Claim m = message(Claim::Kind::kClaim, scope.slot, key, have);
+  m.exact = proposal.exact;
+  m.if_none = proposal.if_none;
+  m.reserved = proposal.reserved;
+  m.existing = proposal.existing;
+  m.datagram = proposal.datagram;
+  m.choice_hash = proposal.choice_hash;
+  m.proposed = proposal.server;
   if (!claims_to(scope.slot, key).push(m)) return book_.wait();
   ++book_.counters.claims;
   if (have != nullptr) have->told_idle = false;
@@ -117,14 +124,9 @@ void Holder::confirm(Entry& copy) {
 }
 
 Claim Holder::touch_of(const Entry& copy) const {
-  return {.kind = Claim::Kind::kTouch,
-          .confirmed = copy.confirmed,
-          .scope = copy.scope,
-          .serial = copy.serial,
-          .change = copy.change,
-          .key = copy.key,
-          .sent = book_.now,
-          .version = book_.snapshot->version};
+  Claim m = message(Claim::Kind::kTouch, copy.scope, copy.key, &copy);
+  m.confirmed = copy.confirmed;
+  return m;
 }
 
 bool Holder::touch(Entry& copy) {

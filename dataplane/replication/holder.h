@@ -42,7 +42,7 @@ class Holder {
   // The last connection of the copy on this core has closed: its home may want to look. Once until
   // it asks; not if there is no room.
   void closed(persist::Entry& copy) {
-    if (book_.announcing && copy.confirmed && !copy.told_close) tell_close(copy);
+    if (!copy.told_close) tell_close(copy);
   }
   void confirm(persist::Entry& copy);
 
@@ -83,6 +83,8 @@ class Holder {
   void tell_close(persist::Entry& copy);
   void pay_touches();
   // TOUCH.
+  Claim message(Claim::Kind kind, binding::ScopeSlot scope, const binding::Key& key,
+                const persist::Entry* have) const;
   Claim touch_of(const persist::Entry& copy) const;
   ring::Ring<Claim>& claims_to(binding::ScopeSlot scope, const binding::Key& key) {
     return book_.rings.claims.from(book_.options.core).to(book_.home_of(scope, key));

@@ -13,7 +13,6 @@ using persist::Entry;
 using persist::Home;
 using snapshot::Scope;
 using timing::Duration;
-using timing::Instant;
 
 Merger::Merger(Book& book, const Roles& roles)
     : book_(book),

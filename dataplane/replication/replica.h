@@ -21,8 +21,8 @@
 // The work of one call is bounded by the rings' sizes or by an argument; that of a turn's evictions
 // by a constant (asserted).
 //
-// Cost: a hit sends nothing. A new binding costs an UPDATE to each other core, its end a RECALL and
-// an ANSWER, a move an UPDATE to each holder.
+// Cost: a hit sends nothing. A new binding costs an UPDATE to who asked (with `push`: to each other
+// core), its end a RECALL and an ANSWER, a move an UPDATE to each holder.
 #pragma once
 
 #include <cstdint>

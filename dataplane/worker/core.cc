@@ -37,13 +37,13 @@ Core::Core(const Options& options, Shared& shared, rte_mempool* pool,
                  shared.hash, replica_, picker_, sender_, now, memory),
       reassembler_(std::move(reassembler)),
       now_(now),
-      // has_room() is asked before a burst; tests let more arrive.
+      // has_room() is asked before a burst; who brings frames by hand may bring more.
       arrived_(2 * kTurnPacketsMax),
       waiting_(2 * kTurnPacketsMax + options.cores * collected_max(options.cores)),
-      mine_(arrived_.capacity() + waiting_.capacity()),
-      steered_(options.cores) {
+      mine_(arrived_.capacity() + waiting_.capacity()) {
   static_assert(kTurnPacketsMax >= base::kBurstPacketsMax);
-  for (auto& queue : steered_) queue.reserve(kSteeredMax);
+  steered_.reserve(options.cores);
+  for (uint32_t i = 0; i < options.cores; ++i) steered_.emplace_back(kSteeredMax);
 }
 
 Core::~Core() {
@@ -186,8 +186,8 @@ void Core::place(Buffer* buffer) {
 }
 
 void Core::steer(Buffer* buffer, uint32_t to) {
-  if (steered_[to].size() == kSteeredMax) return output_.drop(buffer, DropReason::kSteerRingFull);
-  steered_[to].push_back(buffer);
+  if (steered_[to].room() == 0) return output_.drop(buffer, DropReason::kSteerRingFull);
+  steered_[to].put(buffer);
 }
 
 // UDP for a port's own address that no service is for: another engine's, for the control thread.

@@ -119,7 +119,7 @@ class Core {
   bool busy() const { return did_work_; }
 
   // Packets for core `to`, filled by judge(); the Loop empties it.
-  std::vector<packet::Buffer*>& steered(uint32_t to) { return steered_[to]; }
+  packet::BufferList& steered(uint32_t to) { return steered_[to]; }
   egress::Output& output() { return output_; }
   const egress::Output& output() const { return output_; }
   l4::Forwarder& forwarder() { return forwarder_; }
@@ -128,7 +128,6 @@ class Core {
   const replication::Replica& replica() const { return replica_; }
   persist::Table& table() { return replica_.table(); }
   const persist::Table& table() const { return replica_.table(); }
-  balance::Picker& picker() { return picker_; }
   CoreStats& stats() { return stats_; }
   const CoreStats& stats() const { return stats_; }
   uint32_t index() const { return options_.index; }
@@ -182,7 +181,7 @@ class Core {
   packet::BufferList arrived_;  // parsed, to be steered
   packet::BufferList waiting_;  // steered here by others
   packet::BufferList mine_;     // to be judged here
-  std::vector<std::vector<packet::Buffer*>> steered_;
+  std::vector<packet::BufferList> steered_;
   Job* first_job_ = nullptr;  // by Job::next; the one that is worked on
   Job* last_job_ = nullptr;
   bool did_work_ = false;

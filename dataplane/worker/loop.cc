@@ -31,6 +31,10 @@ Loop::Loop(const Options& options, Core& core, Wiring& wiring, const port::Devic
       ingress_(devices.devices().size()) {
   for (const port::PortInfo& p : devices.ports())
     ingress_[p.device].push_back({.port = p.index, .vlan = p.vlan, .mac = p.mac});
+  for (auto& ports : ingress_) {
+    std::stable_partition(ports.begin(), ports.end(),
+                          [](const packet::Ingress& i) { return i.vlan == 0; });
+  }
 }
 
 void Loop::run(const std::atomic<bool>& stop) {
@@ -137,8 +141,8 @@ void Loop::transmit(uint8_t port, packet::BufferList& frames) {
   frames.clear();
 }
 
-template <class Ring, class Buffers>
-void Loop::push_or_drop(Ring& ring, Buffers& buffers, DropReason reason) {
+template <class Ring>
+void Loop::push_or_drop(Ring& ring, packet::BufferList& buffers, DropReason reason) {
   if (buffers.empty()) return;
   const uint32_t pushed = ring.push(std::span<Buffer* const>(buffers.begin(), buffers.end()));
   for (std::size_t i = pushed; i < buffers.size(); ++i) core_.output().drop(buffers[i], reason);

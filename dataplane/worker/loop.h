@@ -73,8 +73,8 @@ class Loop {
   void take_messages();
   void flush();
   void transmit(uint8_t port, packet::BufferList& frames);
-  template <class Ring, class Buffers>
-  void push_or_drop(Ring& ring, Buffers& buffers, packet::DropReason reason);
+  template <class Ring>
+  void push_or_drop(Ring& ring, packet::BufferList& buffers, packet::DropReason reason);
   void sleep();
 
   const Options options_;

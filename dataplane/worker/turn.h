@@ -8,9 +8,6 @@
 // this core is heard after the packets have arrived and before they are judged; the snapshot is
 // taken before both, and again by a message from one that is newer. Serving other cores comes after
 // the core's own packets, and all that a turn has decided leaves at its end.
-//
-// TCP and HTTP exchanges will have two stages between judge and serve: "run", what they make of the
-// segments that were judged, and after it "emit", what they send.
 #pragma once
 
 #include <cstdint>

@@ -373,9 +373,6 @@ Frame syn(const Net& n) {
 Frame datagram(const Net& n) {
   return udp(n.up(), "hello");
 }
-std::size_t l4(const Net& n) {
-  return n.v4() ? 34 : 54;
-}
 Frame from(const Net& n, std::string_view source) {
   return syn(n).with(&Frame::source, support::address(source));
 }

@@ -34,6 +34,25 @@ Story udp_exchange(const Net& n) {
           }};
 }
 
+// What is only translated stays as wrong as it was; the receiver judges.
+Story damage_stays(const Net& n) {
+  const Frame question = udp(n.up(), "question");
+  const Frame answer = udp(n.answer(), "answer");
+  const Frame damaged = question.poke(l4(n) + 8, 'X');
+  const Frame damaged_answer = answer.poke(l4(n) + 8, 'X');
+  return {
+      .steps = {
+          when("one that opens", from_client(damaged), {}, {DropReason::kBadChecksum}),
+          when("the same, whole", from_client(question),
+               {to_server(translated(question, n.nat()))}),
+          when("the first answer", from_server(damaged_answer), {}, {DropReason::kBadChecksum}),
+          when("the same, whole", from_server(answer), {to_client(translated(answer, n.down()))}),
+          when("on the way there", from_client(damaged), {to_server(translated(damaged, n.nat()))}),
+          when("on the way back", from_server(damaged_answer),
+               {to_client(translated(damaged_answer, n.down()))}),
+      }};
+}
+
 Story udp_empty(const Net& n) {
   const Frame question = udp(n.up());
   return {.steps = {when("no payload", from_client(question),
@@ -281,6 +300,8 @@ std::vector<Row> opening_rows() {
       {.name = "v6/tcp connection by source NAT", .story = tcp_connection(k6)},
       {.name = "v4/udp by source NAT", .story = udp_exchange(k4)},
       {.name = "v6/udp by source NAT", .story = udp_exchange(k6)},
+      {.name = "v4/damage stays what it was", .story = damage_stays(k4)},
+      {.name = "v6/damage stays what it was", .story = damage_stays(k6)},
       {.name = "v4/udp without payload", .story = udp_empty(k4)},
       {.name = "v6/udp without payload", .story = udp_empty(k6)},
       {.name = "v4/tcp keeps the client address", .story = tcp_preserved(k4)},

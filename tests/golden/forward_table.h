@@ -58,6 +58,11 @@ inline constexpr Net k4{Family::kV4, "10.1.0.2", "10.1.0.3", "10.1.0.100", "10.2
 inline constexpr Net k6{Family::kV6, "fd00:1::2", "fd00:1::3", "fd00:1::100", "fd00:2::2",
                         "fd00:2::1", "fd00:1::1", "fd00:2::1", "fd00:2::fa"};
 
+// Where the transport header of an untagged frame without options begins.
+inline std::size_t l4(const Net& n) {
+  return n.v4() ? 34 : 54;
+}
+
 // A frame on port 0 or 1, arriving or leaving.
 struct On {
   uint8_t port = 0;

@@ -39,8 +39,10 @@ inline std::optional<packet::DropReason> parse_whole(packet::Buffer* buffer,
   soil(buffer);
   const bool plain = packet::parse_plain(buffer, ports, any_hash());
   const packet::Meta meta = packet::meta(buffer);
+  const uint32_t length = packet::length(buffer);
   const auto verdict = packet::parse(buffer, ports);
-  LIMPET_ASSERT(!plain || (!verdict && same_packet(packet::meta(buffer), meta)));
+  LIMPET_ASSERT(!plain || (!verdict && same_packet(packet::meta(buffer), meta) &&
+                           packet::length(buffer) == length));
   if (verdict || packet::transport_right(buffer)) return verdict;
   return packet::DropReason::kBadChecksum;
 }

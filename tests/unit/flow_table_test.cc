@@ -7,7 +7,9 @@
 #include <memory_resource>
 #include <vector>
 
+#include "dataplane/packet/plain.h"
 #include "tests/support/frames.h"
+#include "tests/support/heap_pool.h"
 
 namespace limpet::l4 {
 namespace {
@@ -116,6 +118,20 @@ TEST_P(FlowTableTest, ADiscardedRecordIsHandedOutClean) {
   EXPECT_EQ(again, f);
   EXPECT_EQ(again->client_port, 0);
   EXPECT_FALSE(again->used);
+}
+
+TEST_P(FlowTableTest, ThePlainParserHashesAsTheTableDoes) {
+  const packet::Ingress ingress{.mac = support::mac(support::kEngineMac)};
+  support::HeapPool pool(1);
+  for (const support::Frame& frame :
+       {support::udp({GetParam().client, 1000, GetParam().vip, 80}, "x"),
+        support::tcp({GetParam().client, 1000, GetParam().vip, 80}, packet::kTcpAck)}) {
+    packet::Buffer* buffer = support::make_buffer(pool.pool(), frame.build());
+    ASSERT_TRUE(packet::parse_plain(buffer, {&ingress, 1}, hash_));
+    const packet::Meta& m = packet::meta(buffer);
+    EXPECT_EQ(m.hash, table_.hash({m.source, m.destination, 1000, 80, frame.protocol}));
+    packet::release(buffer);
+  }
 }
 
 TEST_P(FlowTableTest, PerPacketTranslationsDifferByServerAndAreNoFlowsForClients) {

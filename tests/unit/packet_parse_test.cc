@@ -102,6 +102,28 @@ TEST_F(Parse, CutsPaddingOff) {
   EXPECT_EQ(frame_, udp(kUp4, "x").build());
 }
 
+TEST_F(Parse, TakesPlainPacketsInOneGo) {
+  const std::array ports = {Ingress{.mac = mac(kEngineMac)},
+                            Ingress{.port = 1, .vlan = 100, .mac = mac(kEngineMac)}};
+  for (const Frame& untagged :
+       {udp(kUp4, "x"), tcp(kUp4, kTcpAck), udp(kUp6, "x"), tcp(kUp6, kTcpAck)}) {
+    for (const bool tagged : {false, true}) {
+      const Frame frame = tagged ? untagged.with(&Frame::vlan, 100) : untagged;
+      Buffer* buffer = make_buffer(pool_.pool(), frame.resized(frame.build().size() + 6).build());
+      EXPECT_TRUE(parse_plain(buffer, {ports.data(), 2}, any_hash())) << describe(frame.build());
+      EXPECT_EQ(meta(buffer).port, tagged ? 1 : 0);
+      EXPECT_EQ(bytes(buffer), frame.build()) << "padding is cut off";
+      release(buffer);
+    }
+    Buffer* stripped = make_buffer(pool_.pool(), untagged.build());
+    stripped->ol_flags |= RTE_MBUF_F_RX_VLAN_STRIPPED;
+    stripped->vlan_tci = 100;
+    EXPECT_TRUE(parse_plain(stripped, {ports.data(), 2}, any_hash()));
+    EXPECT_EQ(meta(stripped).port, 1);
+    release(stripped);
+  }
+}
+
 TEST_F(Parse, BelievesTheDeviceAboutGoodChecksums) {
   const uint64_t good = RTE_MBUF_F_RX_IP_CKSUM_GOOD | RTE_MBUF_F_RX_L4_CKSUM_GOOD;
   const Frame wrong = tcp(kUp4, kTcpAck).with(&Frame::l4_checksum, 1);
