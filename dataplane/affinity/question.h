@@ -1,5 +1,5 @@
 // Question: whom does this client belong to? Made once for a packet or a request that opens
-// something, and carried from there on: nobody computes its key or hashes again.
+// something: looking up, choosing, parking and asking go by its one key and hash.
 #pragma once
 
 #include <cstdint>

@@ -33,21 +33,35 @@ struct Thread {
   uint64_t owed = 0;  // in 10^-9
 };
 
-TEST(Pace, IsSlowWhenThereIsNothing) {
-  Thread thread(1);
-  EXPECT_EQ(thread.after(0, milliseconds(100)), Pace::kSlow);
+struct Case {
+  const char* name;
+  uint32_t peers;
+  uint64_t before;  // a second, for a second
+  uint64_t per_second;
+  Duration time;
+  Duration wait;
+};
+
+class PaceOf : public testing::TestWithParam<Case> {};
+
+TEST_P(PaceOf, SoMany) {
+  Thread thread(GetParam().peers);
+  thread.after(GetParam().before, milliseconds(1000));
+  EXPECT_EQ(thread.after(GetParam().per_second, GetParam().time), GetParam().wait);
 }
 
-TEST(Pace, IsSlowForAFew) {
-  Thread thread(1);
-  EXPECT_EQ(thread.after(10'000, milliseconds(100)), Pace::kSlow);
-}
+constexpr Case kCases[] = {
+    {"nothing", 1, 0, 0, milliseconds(100), Pace::kSlow},
+    {"a_few", 1, 0, 10'000, milliseconds(100), Pace::kSlow},
+    {"many", 1, 0, 50'000, milliseconds(100), Pace::kFast},
+    {"very_many", 1, 50'000, 1'000'000, milliseconds(100), Pace::kFast},
+    {"soon_after_the_last", 1, 1'000'000, 0, milliseconds(20), Pace::kSlow},
+    {"nobody_to_tell", 0, 0, 200'000, milliseconds(100), Pace::kSlow},
+    {"many_peers_cost_much", 15, 0, 50'000, milliseconds(100), Pace::kSlow},
+};
 
-TEST(Pace, IsFastForMany) {
-  Thread thread(1);
-  EXPECT_EQ(thread.after(50'000, milliseconds(100)), Pace::kFast);
-  EXPECT_EQ(thread.after(1'000'000, milliseconds(100)), Pace::kFast);
-}
+INSTANTIATE_TEST_SUITE_P(Cases, PaceOf, testing::ValuesIn(kCases),
+                         [](const auto& p) { return p.param.name; });
 
 TEST(Pace, WaitsForSomeToTellTogether) {
   Thread thread(1);
@@ -60,22 +74,6 @@ TEST(Pace, IsFastSoonAfterTheFirst) {
   Thread thread(1);
   thread.after(0, milliseconds(1000));
   EXPECT_LE(thread.after(50'000, milliseconds(5)), Pace::kSlow / 2);
-}
-
-TEST(Pace, IsSlowSoonAfterTheLast) {
-  Thread thread(1);
-  thread.after(1'000'000, milliseconds(1000));
-  EXPECT_EQ(thread.after(0, milliseconds(20)), Pace::kSlow);
-}
-
-TEST(Pace, IsSlowWithoutPeers) {
-  Thread thread(0);
-  EXPECT_EQ(thread.after(200'000, milliseconds(100)), Pace::kSlow);
-}
-
-TEST(Pace, TakesTheCostOfManyPeersIntoAccount) {
-  Thread thread(15);
-  EXPECT_EQ(thread.after(50'000, milliseconds(100)), Pace::kSlow);
 }
 
 TEST(Pace, KeepsItsLimitsAfterAYearWithoutALook) {

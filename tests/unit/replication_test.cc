@@ -1,5 +1,6 @@
 // What the cores of an engine say to each other about bindings: messages and rules, one schedule a
-// test. What they come to in the cases of life is in replication_case_test.cc.
+// test. What they come to in the cases of life is in replication_full_test.cc and
+// replication_case_test.cc.
 #include <gtest/gtest.h>
 
 #include <set>
