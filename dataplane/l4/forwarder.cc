@@ -74,13 +74,13 @@ void Forwarder::use(const snapshot::Snapshot& s) {
   swept_ = false;
 }
 
-// A packet of which no flow was in sight. `question`: what it asks, if that is known already.
-void Forwarder::look_up(Buffer* buffer, const Question* question, Instant now) {
+// A packet of which no flow was in sight, or that has waited. `question`: what it asks, if that is
+// known already.
+void Forwarder::look_up(Buffer* buffer, const Question* question, Instant now, Grant& grant) {
   const Meta& m = packet::meta(buffer);
   if (m.kind == packet::Kind::kIcmpError) return icmp(buffer);
   if (const FlowRef ref = flows_.find(key_of(m), m.hash)) return known(buffer, ref, now);
-  Grant none{.since = now};
-  fresh(buffer, question, now, none);
+  fresh(buffer, question, now, grant);
 }
 
 bool Forwarder::knows_flow(Buffer* buffer) const {
@@ -171,7 +171,8 @@ void Forwarder::process(std::span<Buffer*> burst, Instant now) {
     Buffer* b = burst[i];
     const uint32_t value = likely[i];
     if (value == FlowTable::kNone || !flows_.is(value, packet::meta(b))) [[unlikely]] {
-      look_up(b, questions[i], now);
+      Grant none{.since = now};
+      look_up(b, questions[i], now, none);
       continue;
     }
     const FlowRef ref{value >> 1, static_cast<Direction>(value & 1)};

@@ -124,7 +124,7 @@ class Forwarder {
  private:
   void known(packet::Buffer* buffer, FlowRef ref, timing::Instant now);
   bool pass(packet::Buffer* buffer, Flow& flow, Direction direction, timing::Instant now);
-  void look_up(packet::Buffer* buffer, const Question* question, timing::Instant now);
+  void look_up(packet::Buffer* buffer, const Question* question, timing::Instant now, Grant& grant);
   bool goes_on(const Flow& flow, Direction direction, packet::Buffer* buffer,
                timing::Instant now) const;
   enum class Standing : uint8_t {
@@ -139,7 +139,6 @@ class Forwarder {
   void begin(Flow& flow, packet::Buffer* buffer, timing::Instant now);
   void per_packet(packet::Buffer* buffer, const Question& question, timing::Instant now,
                   Grant& grant);
-  void judge_again(std::span<packet::Buffer* const> buffers, timing::Instant now, Grant& grant);
   void park(packet::Buffer* buffer, const Question& question, const Choice& choice,
             timing::Instant since);
   bool ask_home(Pen::Slot& slot, const Question& question, const Choice& choice, bool datagram);

@@ -100,7 +100,7 @@ void Forwarder::judge_waiting(Instant now) {
     const uint32_t count = pen_.take(slot, buffers);
     Grant none{.since = slot.since};
     if (!slot.claimed) pen_.remove(replica_.table().hash(slot.scope, slot.key), slot);
-    judge_again(std::span(buffers, count), now, none);
+    for (Buffer* b : std::span(buffers, count)) look_up(b, nullptr, now, none);
   }
 }
 
@@ -121,7 +121,7 @@ void Forwarder::answered(Pen::Slot& slot, Instant now) {
   if (m.kind == replication::Down::Kind::kRefuse && same_scope && !grant.nothing && !again) {
     refuse_waiting(waiting, m.reason, now);
   } else {
-    judge_again(waiting, now, grant);
+    for (Buffer* b : waiting) look_up(b, nullptr, now, grant);
   }
   if (grant.reserved != nullptr) gauges_.release(grant.reserved->slot);
 }
@@ -146,17 +146,6 @@ Grant Forwarder::grant_of(Pen::Slot& slot) {
   }
   if (m.reserved) keep(snapshot::ServerSlot{m.place});
   return grant;
-}
-
-void Forwarder::judge_again(std::span<Buffer* const> buffers, Instant now, Grant& grant) {
-  for (Buffer* b : buffers) {
-    const Meta& m = packet::meta(b);
-    if (const FlowRef ref = flows_.find(key_of(m), m.hash)) {
-      known(b, ref, now);
-    } else {
-      fresh(b, nullptr, now, grant);
-    }
-  }
 }
 
 void Forwarder::refuse_waiting(std::span<Buffer* const> buffers, Reason reason, Instant now) {
